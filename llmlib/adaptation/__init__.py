@@ -1,0 +1,1 @@
+"""Supervised fine-tuning, rewards, preference learning, parameter-efficient recipes, compression."""

@@ -1,0 +1,1 @@
+"""One command from raw text to a trained, evaluated language model."""

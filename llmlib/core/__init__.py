@@ -1,0 +1,1 @@
+"""Seeds, devices, resources, figure style, processes, memory and sandboxed execution."""

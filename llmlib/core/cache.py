@@ -1,0 +1,23 @@
+"""Where downloaded and derived files are kept, outside the repository."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_dir(*parts: str) -> Path:
+    """Return a folder for files that can be made again, creating it if need be.
+
+    The root is `$LLMLIB_CACHE` where that is set, else the user's cache folder.
+
+    Args:
+        *parts: Names of nested folders below the root.
+
+    Returns:
+        The folder's path; it exists.
+    """
+    root = os.environ.get("LLMLIB_CACHE") or platformdirs.user_cache_dir("llmlib", appauthor=False)
+    path = Path(root, *parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path

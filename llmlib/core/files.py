@@ -1,0 +1,47 @@
+"""Files that are either whole or absent: written beside the target, then renamed."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` when the block succeeds.
+
+    A reader sees the old file or the whole new one, never a part: the temporary file lies in the
+    same folder, is flushed to the disk and renamed. If the block raises, the temporary file is
+    removed and the old one stays.
+
+    Args:
+        path: The file to write. Its folder is made if it is missing.
+
+    Yields:
+        The path to write to.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a whole file or nothing.
+
+    Args:
+        path: The file to write.
+        content: Text (written as UTF-8) or bytes.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)

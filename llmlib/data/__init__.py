@@ -1,0 +1,1 @@
+"""Corpora, cleaning, tokenizers, mixtures and packing."""

@@ -1,0 +1,1 @@
+"""Scorers, benchmarks and judges."""

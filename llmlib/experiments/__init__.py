@@ -1,0 +1,1 @@
+"""One module a long run; its results are committed under `data/results`."""

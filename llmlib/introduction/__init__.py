@@ -1,0 +1,1 @@
+"""n-grams and early neural language models."""

@@ -1,0 +1,1 @@
+"""Scaling laws, budgets and FLOP arithmetic on plain numbers."""

@@ -1,0 +1,1 @@
+"""Loops, optimizers, precision, parallelism and checkpoints."""

@@ -1,0 +1,1 @@
+"""Generation, inference, prompting, tools, agents and retrieval."""
