@@ -1,0 +1,197 @@
+"""Scaled dot-product attention, first as the equation says it, then as the decoder runs it."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llmlib.architecture.cache import KVCache
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.fused import rotate
+from llmlib.architecture.norms import RMSNorm
+
+
+def causal_mask(
+    n_queries: int, n_keys: int | None = None, device: torch.device | None = None
+) -> Bool[Tensor, "T S"]:
+    """Return which keys each query may see: itself and what came before.
+
+    With more keys than queries the queries are the last tokens, as when decoding with a cache.
+
+    Args:
+        n_queries: Number of queries, T.
+        n_keys: Number of keys, S; at least T. Default: T.
+        device: Where to put the mask.
+
+    Returns:
+        True where the query (row) may attend to the key (column).
+
+    Raises:
+        ValueError: When there are fewer keys than queries.
+
+    Example:
+        >>> causal_mask(2, 3).int().tolist()
+        [[1, 1, 0], [1, 1, 1]]
+    """
+    n_keys = n_queries if n_keys is None else n_keys
+    if n_keys < n_queries:
+        raise ValueError(f"{n_keys} keys for {n_queries} queries: a query attends to itself too")
+    mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
+    return mask.tril(diagonal=n_keys - n_queries)
+
+
+def attention_weights(
+    queries: Float[Tensor, "*batch T K"],
+    keys: Float[Tensor, "*batch S K"],
+    mask: Bool[Tensor, "*#batch T S"] | None = None,
+) -> Float[Tensor, "*batch T S"]:
+    r"""Return how much each query attends to each key.
+
+    $A = \mathrm{softmax}(Q K^\top / \sqrt{K} + M)$, with $M = -\infty$ where the mask is False.
+
+    Args:
+        queries: One row a query.
+        keys: One row a key.
+        mask: True where attention is allowed; every query needs at least one key.
+
+    Returns:
+        Rows that sum to one.
+
+    Example:
+        >>> attention_weights(torch.zeros(1, 4), torch.zeros(2, 4))
+        tensor([[0.5000, 0.5000]])
+
+    References:
+        Vaswani et al. (2017), Attention Is All You Need, equation 1 (there $d_k$ is our K).
+    """
+    scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # [*batch, T, S]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1)
+
+
+def scaled_dot_product_attention(
+    queries: Float[Tensor, "*batch T K"],
+    keys: Float[Tensor, "*batch S K"],
+    values: Float[Tensor, "*batch S Kv"],
+    mask: Bool[Tensor, "*#batch T S"] | None = None,
+) -> Float[Tensor, "*batch T Kv"]:
+    r"""Return for each query the mean of the values, weighted by attention.
+
+    $Y = \mathrm{softmax}(Q K^\top / \sqrt{K} + M)\,V$
+
+    This is the definition, which holds all T x S weights in memory. The decoder calls PyTorch's
+    fused kernel, which computes the same without them.
+
+    Args:
+        queries: One row a query.
+        keys: One row a key.
+        values: One row a key.
+        mask: True where attention is allowed; every query needs at least one key.
+
+    Returns:
+        One row a query.
+
+    Example:
+        >>> values = torch.tensor([[1.0], [3.0]])
+        >>> scaled_dot_product_attention(torch.zeros(1, 4), torch.zeros(2, 4), values)
+        tensor([[2.]])
+
+    References:
+        Vaswani et al. (2017), Attention Is All You Need, equation 1.
+    """
+    return attention_weights(queries, keys, mask) @ values
+
+
+class Attention(nn.Module):
+    """Multi-head, grouped-query or multi-query causal self-attention.
+
+    The three projections are one matrix product. Key/value head g serves the query heads
+    `g H/G ... (g + 1) H/G - 1`.
+
+    Args:
+        config: The model's configuration.
+
+    References:
+        Vaswani et al. (2017), section 3.2.2 (multi-head); Shazeer (2019), Fast Transformer
+        Decoding (multi-query); Ainslie et al. (2023), GQA (grouped-query).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.n_rotated = config.n_heads + config.n_kv_heads  # queries and keys, not values
+        heads = self.n_rotated + config.n_kv_heads
+        self.qkv = nn.Linear(config.d_model, heads * config.head_dim, bias=config.bias)
+        self.out = nn.Linear(config.n_heads * config.head_dim, config.d_model, bias=config.bias)
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        *,
+        angles: tuple[Float[Tensor, "#B T half"], Float[Tensor, "#B T half"]] | None = None,
+        mask: Bool[Tensor, "#B 1 T S"] | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+    ) -> Float[Tensor, "B T D"]:
+        """Mix information between the tokens of each row.
+
+        Args:
+            x: Residual stream (normalized, in a pre-norm model).
+            angles: Cosine and sine for RoPE, or None for the other position schemes.
+            mask: True where attention is allowed. None means causal; a single new token sees
+                all that the cache holds.
+            cache: Keys and values of earlier tokens; extended in place.
+            layer: Index of this layer in the cache.
+
+        Returns:
+            What is added to the residual stream.
+        """
+        queries, keys, values = self.project(x, angles)
+        is_causal = mask is None and x.shape[1] > 1
+        if cache is not None:
+            keys, values = cache.extend(layer, keys, values)
+        mixed = F.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=mask,
+            dropout_p=self.config.dropout if self.training else 0.0,
+            is_causal=is_causal,
+            enable_gqa=self.config.group_size > 1,
+        )  # [B, H, T, K]
+        return self.out(mixed.transpose(1, 2).flatten(2))  # [B, T, D]
+
+    def project(
+        self,
+        x: Float[Tensor, "B T D"],
+        angles: tuple[Float[Tensor, "#B T half"], Float[Tensor, "#B T half"]] | None = None,
+    ) -> tuple[
+        Float[Tensor, "B H T K"],
+        Float[Tensor, "B G T K"],
+        Float[Tensor, "B G T K"],
+    ]:
+        """Return the queries, keys and values, with positions applied.
+
+        Args:
+            x: Residual stream (normalized, in a pre-norm model).
+            angles: Cosine and sine for RoPE, or None.
+
+        Returns:
+            Queries, keys and values, a head a matrix.
+        """
+        n_heads, n_kv_heads = self.config.n_heads, self.config.n_kv_heads
+        heads = self.qkv(x).unflatten(-1, (-1, self.config.head_dim))  # [B, T, H + 2G, K]
+        rotated, values = heads.split((self.n_rotated, n_kv_heads), dim=2)
+        if self.config.qk_norm:
+            queries, keys = rotated.split((n_heads, n_kv_heads), dim=2)
+            rotated = torch.cat((self.q_norm(queries), self.k_norm(keys)), dim=2)
+        if angles is not None:
+            rotated = rotate(rotated, *angles)
+        queries, keys = rotated.split((n_heads, n_kv_heads), dim=2)
+        return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
