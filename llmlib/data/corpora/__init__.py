@@ -1,0 +1,1 @@
+"""Where text comes from: pinned packages, the reader's environment, files, the Hub."""

@@ -1,0 +1,82 @@
+"""Docstrings read from source text with `ast`: nothing is imported, nothing runs."""
+
+import ast
+import warnings
+
+from llmlib.data.corpora.document import Document
+
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def clean_docstring(raw: str) -> str:
+    r"""Remove the indentation that a docstring takes from the code round it.
+
+    The rule is that of PEP 257. It is written out here because the standard library's version
+    has changed between Python releases and a pinned corpus may not.
+
+    Args:
+        raw: The string as it stands in the source.
+
+    Returns:
+        The text without common indentation and without blank lines at either end.
+
+    Example:
+        >>> clean_docstring("Add.\n\n    Exactly.\n    ")
+        'Add.\n\nExactly.'
+    """
+    first, *rest = raw.expandtabs().split("\n")
+    margin = min((len(line) - len(line.lstrip(" ")) for line in rest if line.strip(" ")), default=0)
+    lines = [first.lstrip(" "), *(line[margin:] for line in rest)]
+    while lines and not lines[-1].strip(" "):
+        lines.pop()
+    while lines and not lines[0].strip(" "):
+        lines.pop(0)
+    return "\n".join(lines)
+
+
+def _raw_docstring(node: _Documented) -> str | None:
+    match node.body:
+        case [ast.Expr(value=ast.Constant(value=str(text))), *_]:
+            return text
+    return None
+
+
+def module_docstrings(source: str, module: str, label: str) -> list[Document]:
+    r"""Extract the docstrings of a module, its classes and its functions, in source order.
+
+    Args:
+        source: The module's source text.
+        module: Its dotted name, kept in `meta["module"]`.
+        label: Where it comes from, such as a package and its version.
+
+    Returns:
+        One document for each docstring that is not blank; `meta["name"]` is the object's
+        qualified name, empty for the module itself.
+
+    Raises:
+        SyntaxError: If the source does not parse on this version of Python.
+
+    Example:
+        >>> code = "class Dot:\n 'A point.'\n def move(self):\n  'Go.'"
+        >>> [(d.meta["name"], d.text) for d in module_docstrings(code, "toy", "toy 1.0")]
+        [('Dot', 'A point.'), ('Dot.move', 'Go.')]
+    """
+    with warnings.catch_warnings():
+        # Invalid escapes such as "\p" in other people's docstrings are no concern of the reader's.
+        warnings.simplefilter("ignore")
+        tree = ast.parse(source)
+    documents = []
+    pending: list[tuple[ast.AST, str]] = [(tree, "")]
+    while pending:
+        node, prefix = pending.pop()
+        name = prefix
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            name = f"{prefix}.{node.name}" if prefix else node.name
+        if isinstance(node, _Documented):
+            text = clean_docstring(_raw_docstring(node) or "")
+            if text:
+                meta = {"module": module, "name": name}
+                documents.append(Document(text=text, source=label, meta=meta))
+        if not isinstance(node, ast.expr):
+            pending += [(child, name) for child in reversed([*ast.iter_child_nodes(node)])]
+    return documents

@@ -1,0 +1,112 @@
+"""One text and where it came from; a corpus is a sequence of them."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmlib.core.files import atomic_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A text with its provenance.
+
+    Attributes:
+        text: The text itself.
+        source: Where it was read, for people: a package and version, a file and line, a data set.
+        meta: JSON-able facts about it. `module` names the unit by which a corpus is split into
+            train and held-out parts.
+
+    Example:
+        >>> Document(text="A set of nodes.", source="notes.txt", meta={"module": "notes"}).n_bytes
+        15
+    """
+
+    text: str
+    source: str
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_bytes(self) -> int:
+        """Length of the text in UTF-8 bytes."""
+        return len(self.text.encode())
+
+
+def corpus_bytes(documents: Iterable[Document]) -> int:
+    """Sum the documents' lengths in UTF-8 bytes.
+
+    Args:
+        documents: The corpus.
+
+    Returns:
+        The number of bytes.
+    """
+    return sum(document.n_bytes for document in documents)
+
+
+def corpus_sha256(documents: Iterable[Document]) -> str:
+    """Hash the texts of a corpus in order, so that a result can name what it was measured on.
+
+    Each text is hashed after its length in bytes (8 bytes, little-endian), so that moving a
+    boundary between two documents changes the hash. Sources and meta do not enter.
+
+    Args:
+        documents: The corpus, in order.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> one = [Document(text="ab", source="x"), Document(text="c", source="x")]
+        >>> two = [Document(text="a", source="x"), Document(text="bc", source="x")]
+        >>> corpus_sha256(one) == corpus_sha256(two)
+        False
+    """
+    digest = hashlib.sha256()
+    for document in documents:
+        data = document.text.encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def save_documents(path: str | Path, documents: Iterable[Document]) -> None:
+    """Write a corpus as JSON lines, whole or not at all.
+
+    Args:
+        path: The file to write.
+        documents: The corpus.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
+        for document in documents:
+            row = {"text": document.text, "source": document.source, "meta": document.meta}
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def load_documents(path: str | Path) -> list[Document]:
+    """Read a corpus that `save_documents` wrote.
+
+    Args:
+        path: The file to read.
+
+    Returns:
+        The documents, in order.
+
+    Raises:
+        ValueError: If a line is not one of ours (the file and the line are named).
+    """
+    documents = []
+    with Path(path).open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                document = Document(text=row["text"], source=row["source"], meta=row["meta"])
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path}, line {number}: not a saved document ({error})"
+                ) from error
+            documents.append(document)
+    return documents
