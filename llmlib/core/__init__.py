@@ -8,38 +8,50 @@ if TYPE_CHECKING:
     from .device import best_device, supports_bfloat16
     from .figures import PALETTE, use_style
     from .files import atomic_path, atomic_write
+    from .launcher import RankError, launch
+    from .machine import available_cores, machine_class, matmul_rate, versions
+    from .memory import MemoryMeter, tracked_allocations
     from .resources import resource
     from .seeding import seed_everything
 
 __all__ = [
     "PALETTE",
+    "MemoryMeter",
+    "RankError",
     "atomic_path",
     "atomic_write",
+    "available_cores",
     "best_device",
     "cache_dir",
+    "launch",
+    "machine_class",
+    "matmul_rate",
     "resource",
     "seed_everything",
     "supports_bfloat16",
+    "tracked_allocations",
     "use_style",
+    "versions",
 ]
 
 # Loaded on first use, so that a reader of one table does not wait for torch and matplotlib.
 _HOMES = {
-    "PALETTE": "figures",
-    "atomic_path": "files",
-    "atomic_write": "files",
-    "best_device": "device",
-    "cache_dir": "cache",
-    "resource": "resources",
-    "seed_everything": "seeding",
-    "supports_bfloat16": "device",
-    "use_style": "figures",
+    "cache": ("cache_dir",),
+    "device": ("best_device", "supports_bfloat16"),
+    "figures": ("PALETTE", "use_style"),
+    "files": ("atomic_path", "atomic_write"),
+    "launcher": ("RankError", "launch"),
+    "machine": ("available_cores", "machine_class", "matmul_rate", "versions"),
+    "memory": ("MemoryMeter", "tracked_allocations"),
+    "resources": ("resource",),
+    "seeding": ("seed_everything",),
 }
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
