@@ -1,0 +1,85 @@
+"""From token ids back to text, also while the tokens are still arriving."""
+
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class TextTokenizer(Protocol):
+    """What generation and evaluation need of a tokenizer; `llmlib.data.ByteBPE` has it."""
+
+    def encode(self, text: str) -> Sequence[int]:
+        """Return the token ids of a text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids."""
+        ...
+
+    def token_bytes(self, token: int, /) -> bytes:
+        """Return the bytes that a token stands for."""
+        ...
+
+
+class Utf8Stream:
+    """Turns tokens into text as they come, holding back bytes of an unfinished character.
+
+    A byte-level token may end in the middle of a character; printing its bytes at once would show
+    a replacement mark for each half.
+
+    Args:
+        tokenizer: Gives the bytes of each token.
+
+    Example:
+        >>> class Bytes:
+        ...     def encode(self, text): return list(text.encode())
+        ...     def decode(self, ids): return bytes(ids).decode()
+        ...     def token_bytes(self, token): return bytes([token])
+        >>> stream = Utf8Stream(Bytes())
+        >>> [stream.push(token) for token in "né".encode()], stream.close()
+        (['n', '', 'é'], '')
+    """
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        """Add a token.
+
+        Args:
+            token: The id.
+
+        Returns:
+            The characters that are complete now, perhaps none.
+        """
+        return self._decoder.decode(self._tokenizer.token_bytes(token))
+
+    def close(self) -> str:
+        """End the text.
+
+        Returns:
+            A replacement mark for a character that was never finished, else nothing.
+        """
+        return self._decoder.decode(b"", final=True)
+
+
+def decode_stream(tokenizer: TextTokenizer, tokens: Iterable[int]) -> Iterator[str]:
+    """Turn a stream of tokens into a stream of text.
+
+    Args:
+        tokenizer: Gives the bytes of each token.
+        tokens: Ids as they come, for instance from `stream`.
+
+    Yields:
+        Pieces of text, none of them empty, that concatenate to the whole.
+    """
+    text = Utf8Stream(tokenizer)
+    for token in tokens:
+        piece = text.push(token)
+        if piece:
+            yield piece
+    rest = text.close()
+    if rest:
+        yield rest
