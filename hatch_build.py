@@ -1,4 +1,7 @@
-"""Put the project's data and the exercises' solutions into the wheel, where `llmlib.core.resource` finds them."""
+"""Put the project's data and the exercises' solutions into the wheel.
+
+`llmlib.core.resources.resource` finds them there as it does in a checkout.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,16 +1,96 @@
-"""Shared fixtures of the test suite."""
+"""Shared fixtures of the test suite, and the record of what each test proved."""
 
+import importlib
+import json
 import os
+import re
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
+from project import tree_state
 
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+WITHOUT_TORCH = os.environ.get("LLMLIB_WITHOUT_TORCH") == "1"  # set by `make versions`
+
+torch: Any = None if WITHOUT_TORCH else importlib.import_module("torch")
+if torch:
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Every test starts from the same random state and leaves no global change behind."""
-    torch.manual_seed(0)
+    """Every test starts from the same random state."""
+    if torch:
+        torch.manual_seed(0)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--results-file", help="write each test's outcome and covered rows here")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Attach the covered rows to each test's report, which is all that xdist sends back."""
+    for item in items:
+        rows = [row for mark in item.iter_markers("covers") for row in mark.args]
+        if rows:
+            item.user_properties.append(("covers", rows))
+
+
+class Results:
+    """Gathers every test's outcome in the process that the reader started."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = tree_state()  # taken at the start: an edit during the run must not pass
+        self.tests: dict[str, dict[str, Any]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        entry = self.tests.setdefault(
+            report.nodeid, {"outcome": "passed", "seconds": 0.0, "covers": []}
+        )
+        entry["seconds"] += report.duration
+        entry["covers"] = dict(report.user_properties).get("covers", [])
+        if report.outcome != "passed" and entry["outcome"] != "failed":
+            entry["outcome"] = report.outcome
+
+    def pytest_sessionfinish(self) -> None:
+        record = {
+            "run": os.environ.get("LLMLIB_RUN", ""),
+            "tree": self.state,
+            "tests": self.tests,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--results-file")
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Results(Path(path)), "results-of-the-run")
+
+
+# What `make versions` leaves out of its light environments.
+LEFT_OUT = re.compile(r"No module named '(torch|transformers|tokenizers|nltk|playwright|nbformat)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """In the torch-free run, a module that needs a package left out is skipped, not an error."""
+    report = yield
+    if WITHOUT_TORCH and report.failed and (missing := LEFT_OUT.search(str(report.longrepr))):
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, f"Skipped: {missing.group()}")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """The same for a test that imports such a package in its body."""
+    report = yield
+    if WITHOUT_TORCH and report.failed and (missing := LEFT_OUT.search(str(report.longrepr))):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, f"Skipped: {missing.group()}")
+    return report

@@ -1,0 +1,121 @@
+"""Run the stages of `make test` or `make check`, one after the other, each with its time.
+
+The first stage that fails ends the run. The last stage of `test` is pytest, whose own closing line
+is the last thing printed when all is well.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from project import ROOT, notebooks
+
+BIN = Path(sys.executable).parent
+BUILD = ROOT / "build"
+RESULTS = BUILD / "test-results.json"
+DURATIONS = BUILD / "notebooks.xml"
+PARALLEL = ["-n", "2", "--dist", "loadfile"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command and what it proves."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    needed: Callable[[], bool] = lambda: True
+
+
+def tool(name: str, *arguments: str) -> list[str]:
+    return [str(BIN / name), *arguments]
+
+
+def python(*arguments: str) -> list[str]:
+    return [sys.executable, *arguments]
+
+
+STATIC = [
+    Stage("format", tool("ruff", "format", "--check", "--quiet", ".")),
+    Stage("lint", tool("ruff", "check", "--quiet", ".")),
+    Stage("types", tool("basedpyright", "--level", "error")),
+    Stage("floors of imports", tool("lint-imports", "--no-cache")),
+    Stage("notebooks' form", python("tools/check_notebooks.py")),
+]
+
+CHECK = [
+    *STATIC,
+    Stage(
+        "fast tests",
+        python("-m", "pytest", "-q", *PARALLEL, "-m", "not slow and not browser and not bench"),
+        {"OMP_NUM_THREADS": "1"},
+    ),
+]
+
+TEST = [
+    *STATIC,
+    Stage(
+        "tests",
+        python("-m", "pytest", "-q", *PARALLEL, "-m", "not bench", "--durations=10")
+        + ["--ignore=tests/gates", "--ignore=tests/book", f"--results-file={RESULTS}"],
+        {"OMP_NUM_THREADS": "1"},
+    ),
+    Stage(
+        "notebooks' outputs",
+        # `-o addopts=`: the options of the test suite would collect the solutions as doctests.
+        python("-m", "pytest", "-q", "-o", "addopts=", "-W", "default", *PARALLEL, "--nbval")
+        + ["--nbval-current-env", "--nbval-sanitize-with", "tests/notebooks/nbval.cfg"]
+        + ["--nbval-cell-timeout=180", f"--junitxml={DURATIONS}", "chapters"],
+        {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+        needed=lambda: bool(notebooks()),
+    ),
+    Stage("book", python("tools/book/build.py")),
+    Stage(
+        "gates and the book in a browser",
+        python("-m", "pytest", "-q", "-m", "not bench", "tests/gates", "tests/book"),
+        {"OMP_NUM_THREADS": "1", "LLMLIB_RESULTS": str(RESULTS)}
+        | {"LLMLIB_DURATIONS": str(DURATIONS)},
+    ),
+]
+
+
+def run(stages: list[Stage]) -> int:
+    """Run the stages in order and return the first failing exit status, or 0."""
+    for stale in (RESULTS, DURATIONS):
+        stale.unlink(missing_ok=True)
+    BUILD.mkdir(exist_ok=True)
+    # One id for the whole run: the closing stage refuses results that carry another.
+    common = {"LLMLIB_RUN": f"{time.time_ns()}", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    started, last = time.monotonic(), stages[-1]
+    for number, stage in enumerate(stages, 1):
+        if not stage.needed():
+            continue
+        if stage is last:
+            print(f"\n{time.monotonic() - started:.0f} s so far; the last stage:", flush=True)
+        print(f"[{number}/{len(stages)}] {stage.name}", flush=True)
+        begun = time.monotonic()
+        environment = os.environ | common | stage.environment
+        status = subprocess.run(stage.command, cwd=ROOT, env=environment).returncode
+        seconds = time.monotonic() - begun
+        if status:
+            print(f"\nFAILED in stage {number}, {stage.name}, after {seconds:.1f} s.", flush=True)
+            return status
+        if stage is not last:
+            print(f"[{number}/{len(stages)}] {stage.name}: passed in {seconds:.1f} s", flush=True)
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    plans = {"check": CHECK, "test": TEST}
+    if len(arguments) != 1 or arguments[0] not in plans:
+        print("usage: stages.py check|test", file=sys.stderr)
+        return 2
+    return run(plans[arguments[0]])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
