@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llmlib.architecture.blocked import causal_attention
 from llmlib.architecture.cache import KVCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.fused import rotate
@@ -153,18 +154,20 @@ class Attention(nn.Module):
             What is added to the residual stream.
         """
         queries, keys, values = self.project(x, angles)
-        is_causal = mask is None and x.shape[1] > 1
         if cache is not None:
             keys, values = cache.extend(layer, keys, values)
-        mixed = F.scaled_dot_product_attention(
-            queries,
-            keys,
-            values,
-            attn_mask=mask,
-            dropout_p=self.config.dropout if self.training else 0.0,
-            is_causal=is_causal,
-            enable_gqa=self.config.group_size > 1,
-        )  # [B, H, T, K]
+        dropout = self.config.dropout if self.training else 0.0
+        if mask is None and keys.shape[2] == queries.shape[2]:
+            mixed = causal_attention(queries, keys, values, dropout)  # [B, H, T, K]
+        else:
+            mixed = F.scaled_dot_product_attention(
+                queries,
+                keys,
+                values,
+                attn_mask=mask,
+                dropout_p=dropout,
+                enable_gqa=self.config.group_size > 1,
+            )
         return self.out(mixed.transpose(1, 2).flatten(2))  # [B, T, D]
 
     def project(

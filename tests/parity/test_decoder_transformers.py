@@ -1,0 +1,121 @@
+"""The decoder's logits equal transformers' on copied weights: LLaMA and GPT-2."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from llmlib.architecture import ModelConfig, Transformer
+
+State = dict[str, torch.Tensor]
+
+
+def llama_state(model: LlamaForCausalLM, n_layers: int) -> State:
+    theirs = model.state_dict()
+    ours: State = {
+        "embedding.weight": theirs["model.embed_tokens.weight"],
+        "norm.weight": theirs["model.norm.weight"],
+        "head.weight": theirs["lm_head.weight"],
+    }
+    for i in range(n_layers):
+        source, target = f"model.layers.{i}.", f"blocks.{i}."
+        qkv = [theirs[f"{source}self_attn.{n}_proj.weight"] for n in "qkv"]
+        gate_up = [theirs[f"{source}mlp.{n}_proj.weight"] for n in ("gate", "up")]
+        ours[target + "attention.qkv.weight"] = torch.cat(qkv)
+        ours[target + "attention.out.weight"] = theirs[source + "self_attn.o_proj.weight"]
+        ours[target + "feedforward.up.weight"] = torch.cat(gate_up)
+        ours[target + "feedforward.out.weight"] = theirs[source + "mlp.down_proj.weight"]
+        ours[target + "attention_norm.weight"] = theirs[source + "input_layernorm.weight"]
+        ours[target + "feedforward_norm.weight"] = theirs[
+            source + "post_attention_layernorm.weight"
+        ]
+    return ours
+
+
+def gpt2_state(model: GPT2LMHeadModel, n_layers: int) -> State:
+    theirs = model.state_dict()
+    ours: State = {
+        "embedding.weight": theirs["transformer.wte.weight"],
+        "position_embedding.weight": theirs["transformer.wpe.weight"],
+        "norm.weight": theirs["transformer.ln_f.weight"],
+        "norm.bias": theirs["transformer.ln_f.bias"],
+    }
+    names = {
+        "attention_norm": "ln_1",
+        "attention.qkv": "attn.c_attn",
+        "attention.out": "attn.c_proj",
+        "feedforward_norm": "ln_2",
+        "feedforward.up": "mlp.c_fc",
+        "feedforward.out": "mlp.c_proj",
+    }
+    for i in range(n_layers):
+        for target, source in names.items():
+            weight = theirs[f"transformer.h.{i}.{source}.weight"]
+            # GPT-2's projections are stored input-major.
+            ours[f"blocks.{i}.{target}.weight"] = weight if weight.dim() == 1 else weight.T
+            ours[f"blocks.{i}.{target}.bias"] = theirs[f"transformer.h.{i}.{source}.bias"]
+    return ours
+
+
+@pytest.fixture
+def llama() -> tuple[Transformer, LlamaForCausalLM]:
+    torch.manual_seed(7)
+    theirs = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=101, hidden_size=60, num_hidden_layers=3, num_attention_heads=6,
+            num_key_value_heads=3, head_dim=14, intermediate_size=67, rms_norm_eps=1e-5,
+            max_position_embeddings=41, rope_theta=5003.0, tie_word_embeddings=False,
+            initializer_range=0.2,
+        )
+    ).eval()  # fmt: skip
+    ours = Transformer(
+        ModelConfig(
+            vocab_size=101, d_model=60, n_layers=3, n_heads=6, n_kv_heads=3, head_dim=14, d_ff=67,
+            max_seq_len=41, rope_theta=5003.0, tie_embeddings=False,
+        )
+    ).eval()  # fmt: skip
+    ours.load_state_dict(llama_state(theirs, 3))
+    return ours, theirs
+
+
+@pytest.fixture
+def gpt2() -> tuple[Transformer, GPT2LMHeadModel]:
+    torch.manual_seed(11)
+    theirs = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=103, n_embd=52, n_layer=3, n_head=4, n_inner=71, n_positions=43,
+            activation_function="gelu", initializer_range=0.2,
+        )
+    ).eval()  # fmt: skip
+    ours = Transformer(
+        ModelConfig(
+            vocab_size=103, d_model=52, n_layers=3, n_heads=4, d_ff=71, max_seq_len=43,
+            norm="layer", bias=True, activation="gelu", position="learned",
+        )
+    ).eval()  # fmt: skip
+    ours.load_state_dict(gpt2_state(theirs, 3))
+    return ours, theirs
+
+
+@pytest.mark.covers("arch.causal-decoder")
+@pytest.mark.parametrize("pair", ["llama", "gpt2"])
+def test_logits_and_greedy_text_equal_transformers(pair, request):
+    ours, theirs = request.getfixturevalue(pair)
+    ids = torch.randint(101, (3, 23))
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        torch.testing.assert_close(ours(ids), expected, atol=1e-4, rtol=1e-4)
+        assert expected.std() > 0.5, "the weights are large enough for a mistake to show"
+        for _ in range(11):
+            ours_next = ours(ids)[:, -1].argmax(-1)
+            assert torch.equal(ours_next, theirs(ids).logits[:, -1].argmax(-1))
+            ids = torch.cat((ids, ours_next[:, None]), dim=1)
+
+
+def test_gradients_equal_transformers(llama):
+    ours, theirs = llama
+    ids = torch.randint(101, (2, 19))
+    ours(ids).logsumexp(-1).sum().backward()
+    theirs(ids).logits.logsumexp(-1).sum().backward()
+    expected = theirs.model.embed_tokens.weight.grad
+    assert ours.embedding.weight.grad is not None
+    torch.testing.assert_close(ours.embedding.weight.grad, expected, atol=1e-3, rtol=1e-4)

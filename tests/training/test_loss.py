@@ -1,0 +1,70 @@
+"""The chunked loss equals cross-entropy on whole logits."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from llmlib.architecture import ModelConfig, Transformer
+from llmlib.training.loss import IGNORE, linear_cross_entropy, next_token_loss
+
+
+@pytest.mark.parametrize("chunk", [1, 13, 512])
+def test_equals_torch_with_gradients(chunk):
+    hidden = torch.randn(3, 23, 17, requires_grad=True)
+    weight = torch.randn(41, 17, requires_grad=True)
+    targets = torch.randint(41, (3, 23))
+    targets[0, 5:9] = IGNORE
+    ours = linear_cross_entropy(hidden, weight, targets, chunk)
+    plain = F.cross_entropy((hidden @ weight.T).flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(ours, plain)
+    for a, b in zip(
+        torch.autograd.grad(3 * ours, (hidden, weight)),
+        torch.autograd.grad(3 * plain, (hidden, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_large_logits_do_not_overflow():
+    hidden = torch.full((2, 5), 60.0, requires_grad=True)
+    weight = torch.eye(5) * 10
+    loss = linear_cross_entropy(hidden, weight, torch.tensor([0, 4]))
+    assert loss.item() == pytest.approx(1.6094379, abs=1e-5)
+    loss.backward()
+    assert hidden.grad is not None
+    assert hidden.grad.isfinite().all()
+
+
+def test_nothing_counted_gives_zero():
+    hidden = torch.randn(1, 3, 5, requires_grad=True)
+    loss = linear_cross_entropy(hidden, torch.randn(7, 5), torch.full((1, 3), IGNORE))
+    loss.backward()
+    assert loss.item() == 0
+    assert hidden.grad is not None
+    assert not hidden.grad.any()
+
+
+def test_next_token_loss_is_the_mean_negative_log_likelihood():
+    config = ModelConfig(vocab_size=31, d_model=22, n_layers=2, n_heads=1, max_seq_len=13)
+    model = Transformer(config)
+    tokens = torch.randint(31, (3, 14))
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    loss = next_token_loss(model, inputs, targets)
+    log_probs = model(inputs).log_softmax(-1).gather(-1, targets[..., None])
+    torch.testing.assert_close(loss, -log_probs.mean())
+
+
+def test_bfloat16_is_near_float32():
+    torch.manual_seed(5)
+    config = ModelConfig(vocab_size=211, d_model=64, n_layers=2, n_heads=4, max_seq_len=47)
+    model = Transformer(config)
+    tokens = torch.randint(211, (3, 48))
+    exact = next_token_loss(model, tokens[:, :-1], tokens[:, 1:])
+    exact_grads = torch.autograd.grad(exact, list(model.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = next_token_loss(model, tokens[:, :-1], tokens[:, 1:])
+    rough_grads = torch.autograd.grad(rough, list(model.parameters()))
+    assert rough.item() == pytest.approx(exact.item(), rel=5e-3)
+    a = torch.cat([g.flatten() for g in exact_grads])
+    b = torch.cat([g.flatten() for g in rough_grads])
+    assert F.cosine_similarity(a, b, dim=0) > 0.99
