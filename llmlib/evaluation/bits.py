@@ -28,7 +28,7 @@ from llmlib.utilization.text import TextTokenizer
 LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32: bounds memory for large vocabularies
 
 
-def bits_per_byte(total_nats: float, n_bytes: int) -> float:
+def bits_per_byte(total_nats: int | float, n_bytes: int) -> float:
     """Convert the negative log-likelihood of a text into bits per byte.
 
     Args:

@@ -92,7 +92,7 @@ class KneserNey(NgramModel):
         vocab_size: int,
         end_token: int | None = None,
         modified: bool = False,
-        discounts: Sequence[float] | None = None,
+        discounts: Sequence[int | float] | None = None,
     ) -> "KneserNey":
         """Count the documents and estimate the discounts.
 

@@ -166,7 +166,7 @@ class AddK(NgramModel):
         *,
         order: int,
         vocab_size: int,
-        k: float = 1.0,
+        k: int | float = 1.0,
         end_token: int | None = None,
     ) -> "AddK":
         """Count the documents.
@@ -253,7 +253,7 @@ class JelinekMercer(NgramModel):
         *,
         order: int,
         vocab_size: int,
-        weights: Sequence[float],
+        weights: Sequence[int | float],
         end_token: int | None = None,
     ) -> "JelinekMercer":
         """Count the documents.
