@@ -1,0 +1,22 @@
+"""What the book adds to Sphinx: the coverage table, chapter plans, and a library reference.
+
+Each module does one thing and is given everything by `book/coverage.csv` and the package tree, so
+that no list is kept by hand.
+"""
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from surveybook import api, coverage_page, docstrings, plotly, resolve, sections, sources, teaching
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register every part of the extension.
+
+    Returns:
+        Sphinx's metadata about the extension.
+    """
+    for part in (api, coverage_page, docstrings, plotly, resolve, sections, sources, teaching):
+        part.setup(app)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

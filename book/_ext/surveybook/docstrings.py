@@ -1,0 +1,91 @@
+"""Docstrings are written as the notebooks are: `code`, $formula$. Sphinx wants its own marks.
+
+The conversion runs before napoleon, which takes care of the sections (Args, Returns, ...).
+"""
+
+import re
+import textwrap
+
+from sphinx.application import Sphinx
+
+DISPLAY = re.compile(r"^([ \t]*)\$\$(.+?)\$\$[ \t]*([.,;]?)[ \t]*$", re.DOTALL | re.MULTILINE)
+SPAN = re.compile(
+    r"(?P<code>(?<![`:\\])`(?!`)(?P<code_text>[^`]+)`(?!`))"
+    r"|(?P<math>(?<![\\$\w])\$(?!\s)(?P<math_text>[^$]+?)(?<![\s\\])\$(?![\w$]))"
+)
+TRAILING_UNDERSCORE = re.compile(r"(?<=\w)_(?!\w)")
+STAR = re.compile(r"(?<!\\)\*(?=\w)")
+DOCTEST = re.compile(r"^\s*>>> ")
+SECTION = re.compile(r"^\s*(?:Args|Returns|Yields|Raises|Example|Examples|References|Note):\s*$")
+
+
+def plain(text: str) -> str:
+    """Escape what reStructuredText would read as markup."""
+    return STAR.sub(r"\*", TRAILING_UNDERSCORE.sub(r"\_", text))
+
+
+def inline(paragraph: str) -> str:
+    """Convert the code and the formulas of one paragraph."""
+    out, last = [], 0
+    for match in SPAN.finditer(paragraph):
+        out.append(plain(paragraph[last : match.start()]))
+        last = match.end()
+        body = match["code_text"] or match["math_text"]
+        body = " ".join(body.split())
+        # Text that touches the mark needs an empty separator.
+        before = r"\ " if paragraph[: match.start()][-1:].isalnum() else ""
+        after = r"\ " if paragraph[last : last + 1].isalnum() else ""
+        out.append(f"{before}``{body}``{after}" if match["code"] else f"{before}:math:`{body}`{after}")
+    out.append(plain(paragraph[last:]))
+    return "".join(out)
+
+
+def display(match: re.Match[str]) -> str:
+    """A formula on lines of its own."""
+    indent, body, _ = match.groups()
+    lines = textwrap.indent(textwrap.dedent(body).strip("\n"), f"{indent}   ")
+    body_lines = "\n".join(f"{indent}   {line.strip()}" for line in lines.splitlines() if line.strip())
+    return f"\n{indent}.. math::\n\n{body_lines}\n"
+
+
+def convert(text: str) -> str:
+    """Turn a docstring's marks into reStructuredText's; examples are left alone."""
+    text = DISPLAY.sub(display, text)
+    parts = re.split(r"(\n[ \t]*\n)", text)
+    in_math = False
+    for index, part in enumerate(parts):
+        if index % 2:
+            continue
+        if part.strip() == ".. math::":
+            in_math = True
+        elif in_math:
+            in_math = False
+        elif not any(DOCTEST.match(line) for line in part.splitlines()):
+            parts[index] = inline(part)
+    return "".join(parts)
+
+
+def before_napoleon(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Convert in place, and keep a constant's `a: b` from being read as a type."""
+    lines[:] = convert("\n".join(lines)).split("\n")
+    if what in ATTRIBUTES and not any(SECTION.match(line) for line in lines):
+        KEPT[name] = list(lines)
+
+
+def after_napoleon(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Put a constant's text back as it was written."""
+    if name in KEPT:
+        lines[:] = KEPT.pop(name)
+
+
+ATTRIBUTES = frozenset({"attribute", "data", "property"})
+KEPT: dict[str, list[str]] = {}
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", before_napoleon, priority=300)
+    app.connect("autodoc-process-docstring", after_napoleon, priority=600)
