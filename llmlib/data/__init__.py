@@ -1,5 +1,6 @@
 """Corpora, cleaning, tokenizers, mixtures and packing."""
 
+from llmlib.data.bpe import ByteBPE
 from llmlib.data.corpora.document import (
     Document,
     corpus_bytes,
@@ -10,6 +11,7 @@ from llmlib.data.corpora.document import (
 from llmlib.data.corpora.fixed import fixed_code, fixed_corpus, king_james
 
 __all__ = [
+    "ByteBPE",
     "Document",
     "corpus_bytes",
     "corpus_sha256",
