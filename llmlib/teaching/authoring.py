@@ -1,0 +1,271 @@
+"""Write an exercise: a reference, checks in order, and the wrong answers that students give."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from .differences import difference
+from .raised import describe_raised
+
+Status = Literal["passed", "wrong", "error", "not attempted"]
+CheckFunction = TypeVar("CheckFunction", bound=Callable[[Any], None])
+Implementation = TypeVar("Implementation", bound=Callable[..., Any])
+
+REGISTRY: dict[str, Exercise] = {}
+"""Every exercise constructed so far, by name."""
+
+
+class WrongAnswer(Exception):  # noqa: N818 - it is a diagnosis, not an error of ours
+    """A check found the answer wrong; the message is the diagnosis the student reads."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A typical wrong answer and what to tell the student who gave it.
+
+    Attributes:
+        name: The wrong implementation's name.
+        message: What the student did, and where to look.
+        implementation: It takes what a right answer takes.
+    """
+
+    name: str
+    message: str
+    implementation: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of evaluating an answer.
+
+    Attributes:
+        exercise: The exercise's name.
+        status: `passed`, `wrong`, `error` (the student's code raised) or `not attempted`.
+        message: The diagnosis; empty when it passed or was not attempted.
+        passed: How many checks passed, in their order.
+        total: How many checks there are.
+    """
+
+    exercise: str
+    status: Status
+    message: str
+    passed: int
+    total: int
+
+
+def expect(condition: bool, message: str) -> None:
+    """Give a diagnosis unless a condition holds.
+
+    Args:
+        condition: What a right answer fulfils.
+        message: What to tell the student where it does not.
+
+    Raises:
+        WrongAnswer: If the condition is false.
+    """
+    if not condition:
+        raise WrongAnswer(message)
+
+
+class Exercise:
+    """One exercise: constructed once, in a module of `llmlib.teaching.checks`.
+
+    Checks run in the order they are written, the most basic first, and the first that fails gives
+    the diagnosis. An answer that agrees with a declared mistake gets that mistake's message.
+
+    Args:
+        name: A Python identifier, unique in the book; the file of its solution bears it.
+        chapter: The chapter's folder, as `04_architecture`.
+        notebook: The notebook's name without suffix, as `01_attention`.
+        reference: A right implementation.
+        title: A few words for lists.
+        points: What it is worth in a course.
+        hints: From a nudge to nearly the answer.
+        symbol: The name of the function or class that the student writes; by default
+            the exercise's.
+        rtol: Relative tolerance of comparisons.
+        atol: Absolute tolerance of comparisons.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        chapter: str,
+        notebook: str,
+        reference: Callable[..., Any],
+        title: str = "",
+        points: int | float = 1,
+        hints: tuple[str, ...] = (),
+        symbol: str | None = None,
+        rtol: float = 1e-4,
+        atol: float = 1e-5,
+    ) -> None:
+        if not name.isidentifier():
+            raise ValueError(f"an exercise's name is a Python identifier, not {name!r}")
+        if name in REGISTRY and REGISTRY[name].reference.__module__ != reference.__module__:
+            raise ValueError(f"two exercises are called {name!r}; rename one")
+        self.name, self.chapter, self.notebook = name, chapter, notebook
+        self.reference, self.title, self.points, self.hints = reference, title, points, hints
+        self.symbol = symbol or name
+        self.rtol, self.atol = rtol, atol
+        self.checks: list[tuple[str, Callable[[Any], None]]] = []
+        self.mistakes: list[Mistake] = []
+        REGISTRY[name] = self
+
+    def check(self, description: str) -> Callable[[CheckFunction], CheckFunction]:
+        """Add a check: a function of the answer that raises `WrongAnswer`, or calls `agree`.
+
+        Args:
+            description: What is tried, in a few words: `heads of 4 and 64 numbers`.
+
+        Returns:
+            A decorator.
+        """
+
+        def add(function: CheckFunction) -> CheckFunction:
+            self.checks.append((description, function))
+            return function
+
+        return add
+
+    def mistake(self, message: str) -> Callable[[Implementation], Implementation]:
+        """Declare a typical wrong answer.
+
+        Args:
+            message: What the student did and where to look.
+
+        Returns:
+            A decorator for the wrong implementation.
+        """
+
+        def add(function: Implementation) -> Implementation:
+            self.mistakes.append(Mistake(function.__name__, message, function))
+            return function
+
+        return add
+
+    def agree(self, answer: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Require that the answer and the reference return the same for these arguments.
+
+        Each gets its own copy of the arguments, so one that changes them cannot mislead the other.
+
+        Args:
+            answer: The student's function.
+            *args: Positional arguments of both.
+            **kwargs: Keyword arguments of both.
+
+        Raises:
+            WrongAnswer: If they differ, or the answer changes an argument in place.
+        """
+
+        def probe(candidate: Callable[..., Any]) -> Any:
+            own, own_kwargs = _clone(args), _clone(kwargs)
+            value = candidate(*own, **own_kwargs)
+            if candidate is answer:
+                for place, before, after in _tensors(args, kwargs, own, own_kwargs):
+                    if not torch.equal(before, after):
+                        raise WrongAnswer(f"your function changes its {place} in place: copy first")
+            return value
+
+        self.compare(answer, probe)
+
+    def compare(self, answer: Any, probe: Callable[[Any], Any]) -> None:
+        """Require that a probe returns the same for the answer as for the reference.
+
+        Use it where `agree` is too simple: the answer is a class, or several calls belong together.
+
+        Args:
+            answer: The student's function or class.
+            probe: Calls its argument as it likes and returns what to compare. Under
+                `llmlib.teaching.grade` the answer lives in another process: what it returns
+                arrives as a copy without autograd history, and changes made to it stay here.
+
+        Raises:
+            WrongAnswer: If the two values differ.
+        """
+        got = _seeded(probe, answer)
+        want = _seeded(probe, self.reference)
+        found = difference(got, want, rtol=self.rtol, atol=self.atol)
+        if found is None:
+            return
+        for mistake in self.mistakes:
+            wrong = _seeded(probe, mistake.implementation)
+            telling = difference(wrong, want, rtol=self.rtol, atol=self.atol) is not None
+            if telling and difference(got, wrong, rtol=self.rtol, atol=self.atol) is None:
+                raise WrongAnswer(mistake.message)
+        raise WrongAnswer(found)
+
+    def evaluate(self, answer: Any) -> Outcome:
+        """Run the checks in order until one fails.
+
+        Args:
+            answer: What the student wrote. None, `...` and a function that raises
+                `NotImplementedError` count as not attempted.
+
+        Returns:
+            The outcome; no exception of the student's code escapes but KeyboardInterrupt.
+        """
+        total = len(self.checks)
+        if answer is None or answer is Ellipsis:
+            return Outcome(self.name, "not attempted", "", 0, total)
+        for passed, (description, function) in enumerate(self.checks):
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    function(answer)
+            except WrongAnswer as diagnosis:
+                message = f"{description}: {diagnosis}"
+                return Outcome(self.name, "wrong", message, passed, total)
+            except (Exception, SystemExit) as error:
+                raised = describe_raised(error, answer)
+                if raised.is_stub:
+                    return Outcome(self.name, "not attempted", "", 0, total)
+                message = f"{description}: your code raised {raised}"
+                return Outcome(self.name, "error", message, passed, total)
+        return Outcome(self.name, "passed", "", total, total)
+
+
+def _seeded(probe: Callable[[Any], Any], candidate: Any) -> Any:
+    """Run a probe from a fixed random state, here or in the answer's own process.
+
+    Returns:
+        What the probe returned.
+    """
+    torch.manual_seed(0)
+    if seed := getattr(type(candidate), "seed_remote", None):
+        seed(candidate, 0)
+    return probe(candidate)
+
+
+def _clone(value: Any) -> Any:
+    """Copy containers and tensors; share anything else.
+
+    Returns:
+        The copy.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_clone(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _clone(item) for key, item in value.items()}
+    return value if callable(value) else copy.deepcopy(value)
+
+
+def _tensors(
+    args: tuple[Any, ...], kwargs: dict[str, Any], own: tuple[Any, ...], own_kwargs: dict[str, Any]
+) -> list[tuple[str, Tensor, Tensor]]:
+    """Pair each tensor argument with the copy that the answer got.
+
+    Returns:
+        The argument's name in a sentence, the original and the copy.
+    """
+    pairs = [(f"argument {i + 1}", *pair) for i, pair in enumerate(zip(args, own, strict=True))]
+    pairs += [(f"argument `{key}`", kwargs[key], own_kwargs[key]) for key in kwargs]
+    return [pair for pair in pairs if isinstance(pair[1], Tensor)]

@@ -1,0 +1,186 @@
+"""Every exercise of the book: it has a solution, and its checks tell right from wrong."""
+
+import ast
+import json
+import runpy
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmlib.core.resources import resource
+from llmlib.teaching import Exercise, authoring
+from llmlib.teaching.catalogue import Entry, entries, find
+
+ROOT = Path(__file__).resolve().parents[2]
+EXERCISES = entries()
+each_exercise = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.name)
+
+
+@pytest.fixture(autouse=True)
+def _progress_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMLIB_CACHE", str(tmp_path))
+
+
+def code_cells(path: Path) -> list[ast.Module]:
+    """Parse a notebook's code, leaving IPython's own lines out."""
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    parsed = []
+    for cell in cells:
+        lines = "".join(cell["source"]).splitlines()
+        parsed.append(ast.parse("\n".join("" if x[:1] in "%!" else x for x in lines)))
+    return parsed
+
+
+def checked_names(path: Path) -> list[str]:
+    """List the exercises that a notebook checks: `exercises.check("name", ...)`."""
+    return [
+        node.args[0].value
+        for cell in code_cells(path)
+        for node in ast.walk(cell)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "exercises.check"
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    ]
+
+
+def stub(path: Path, symbol: str) -> Any:
+    """Return the function or class that a notebook leaves to the student, alone."""
+    cells = code_cells(path)
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    body = [node for cell in cells for node in cell.body]
+    found = [node for node in body if isinstance(node, kinds) and node.name == symbol]
+    assert len(found) == 1, f"{path.name} defines {symbol} {len(found)} times"
+    imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    module = ast.fix_missing_locations(ast.Module([*imports, found[0]], []))
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder, "stub.py")
+        alone.write_text(ast.unparse(module))
+        return runpy.run_path(str(alone))[symbol]
+
+
+def notebook_of(entry: Entry) -> Path:
+    return ROOT / "chapters" / entry.chapter / f"{entry.notebook}.ipynb"
+
+
+def test_names_are_unique_and_each_check_module_is_listed() -> None:
+    names = [entry.name for entry in EXERCISES]
+    assert len(set(names)) == len(names)
+    for entry in EXERCISES:
+        exercise = find(entry.name)  # imports its module
+        assert (exercise.chapter, exercise.notebook) == (entry.chapter, entry.notebook)
+
+
+def test_every_check_in_a_notebook_is_registered_and_every_exercise_is_in_one_notebook() -> None:
+    where: dict[str, list[str]] = {entry.name: [] for entry in EXERCISES}
+    for path in sorted((ROOT / "chapters").glob("*/*.ipynb")):
+        for name in checked_names(path):
+            assert name in where, f"{path.name} checks {name!r}, which is registered nowhere"
+            where[name].append(f"{path.parent.name}/{path.stem}")
+    for entry in EXERCISES:
+        assert where[entry.name] == [f"{entry.chapter}/{entry.notebook}"], entry.name
+
+
+def test_every_solution_file_belongs_to_an_exercise() -> None:
+    known = {(entry.chapter, entry.name) for entry in EXERCISES}
+    for path in (ROOT / "chapters").glob("*/solutions/*.py"):
+        assert (path.parents[1].name, path.stem) in known, f"no exercise asks for {path.name}"
+
+
+@each_exercise
+def test_the_solution_passes(entry: Entry) -> None:
+    exercise = find(entry.name)
+    path = resource(f"solutions/{entry.chapter}/{entry.name}.py")
+    outcome = exercise.evaluate(runpy.run_path(str(path))[exercise.symbol])
+    assert outcome.status == "passed", outcome.message
+
+
+@each_exercise
+def test_the_reference_passes(entry: Entry) -> None:
+    exercise = find(entry.name)
+    assert exercise.checks, f"{entry.name} checks nothing"
+    outcome = exercise.evaluate(exercise.reference)
+    assert outcome.status == "passed", outcome.message
+
+
+def the_stub_is_not_attempted(exercise: Exercise, notebook: Path) -> None:
+    outcome = exercise.evaluate(stub(notebook, exercise.symbol))
+    assert outcome.status == "not attempted", outcome
+
+
+@each_exercise
+def test_the_stub_is_not_attempted(entry: Entry) -> None:
+    the_stub_is_not_attempted(find(entry.name), notebook_of(entry))
+
+
+def each_mistake_gets_its_message(exercise: Exercise) -> None:
+    assert exercise.mistakes, f"declare at least one typical mistake of {exercise.name}"
+    for mistake in exercise.mistakes:
+        outcome = exercise.evaluate(mistake.implementation)
+        assert outcome.status == "wrong", (mistake.name, outcome)
+        assert mistake.message in outcome.message, (mistake.name, outcome.message)
+
+
+@each_exercise
+def test_each_typical_mistake_gets_its_own_message(entry: Entry) -> None:
+    each_mistake_gets_its_message(find(entry.name))
+
+
+@each_exercise
+def test_hints_and_titles_are_there(entry: Entry) -> None:
+    assert entry.title
+    assert find(entry.name).hints
+
+
+# The rules above, tried on a sample: they must hold before the first exercise exists, and a rule
+# that never fails proves nothing.
+
+
+def twice(x: int) -> int:
+    return 2 * x
+
+
+@pytest.fixture
+def sample(monkeypatch: pytest.MonkeyPatch) -> Exercise:
+    monkeypatch.setattr(authoring, "REGISTRY", {})
+    exercise = Exercise("twice", chapter="01_x", notebook="01_y", reference=twice)
+    exercise.check("three")(lambda answer: exercise.agree(answer, 3))
+    return exercise
+
+
+def notebook(folder: Path, *cells: str) -> Path:
+    path = folder / "01_y.ipynb"
+    content = [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]
+    path.write_text(json.dumps({"cells": content}))
+    return path
+
+
+STUB = (
+    "from typing import Any\n%matplotlib inline\ndef twice(x: Any):\n    raise NotImplementedError"
+)
+
+
+def test_the_sample_is_found_in_its_notebook(sample: Exercise, tmp_path: Path) -> None:
+    path = notebook(tmp_path, STUB, 'exercises.check("twice", twice)')
+    assert checked_names(path) == ["twice"]
+    the_stub_is_not_attempted(sample, path)
+
+
+def test_a_solved_stub_is_found_out(sample: Exercise, tmp_path: Path) -> None:
+    path = notebook(tmp_path, "def twice(x):\n    return x + x")
+    with pytest.raises(AssertionError, match="passed"):
+        the_stub_is_not_attempted(sample, path)
+    with pytest.raises(AssertionError, match="defines twice 0 times"):
+        the_stub_is_not_attempted(sample, notebook(tmp_path, "x = 1"))
+
+
+def test_a_mistake_that_the_checks_miss_is_found_out(sample: Exercise) -> None:
+    with pytest.raises(AssertionError, match="at least one typical mistake"):
+        each_mistake_gets_its_message(sample)
+    sample.mistake("you squared it")(lambda x: x**2)
+    each_mistake_gets_its_message(sample)
+    sample.mistake("you added three")(lambda x: x + 3)  # right for 3, the only case tried
+    with pytest.raises(AssertionError, match="passed"):
+        each_mistake_gets_its_message(sample)

@@ -1,0 +1,270 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from llmlib.teaching import Exercise, authoring, exercises, expect, progress
+from llmlib.teaching.catalogue import Entry, find
+
+
+def scaled_scores(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k.T / q.shape[-1] ** 0.5
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMLIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(exercises, "_shown", {})
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def sample(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exercise]:
+    monkeypatch.setattr(authoring, "REGISTRY", dict(authoring.REGISTRY))
+    exercise = Exercise(
+        "sample_scores",
+        chapter="04_architecture",
+        notebook="01_attention",
+        reference=scaled_scores,
+        hints=("What is the variance of q·k?", "Divide by the root of the head size."),
+    )
+
+    @exercise.check("the shape")
+    def _(answer: Callable[..., Any]) -> None:
+        got = answer(normal(2, 4), normal(3, 4))
+        expect(got.shape == (2, 3), f"one score a pair: (2, 3), not {tuple(got.shape)}")
+
+    @exercise.check("heads of 4 numbers")
+    def _(answer: Callable[..., Any]) -> None:
+        exercise.agree(answer, normal(3, 4), normal(5, 4))
+
+    @exercise.check("heads of 67 numbers")
+    def _(answer: Callable[..., Any]) -> None:
+        exercise.agree(answer, normal(3, 67), k=normal(5, 67))
+
+    @exercise.mistake("you left the scores unscaled: divide by the root of the head size")
+    def unscaled(q: Tensor, k: Tensor) -> Tensor:
+        return q @ k.T
+
+    @exercise.mistake("you divided by 2, the root for head size 4 only")
+    def constant(q: Tensor, k: Tensor) -> Tensor:
+        return q @ k.T / 2
+
+    yield exercise
+
+
+def said(name: str, answer: Any, capsys: pytest.CaptureFixture[str]) -> str:
+    exercises.check(name, answer)
+    return capsys.readouterr().out
+
+
+def test_the_reference_passes_and_is_noted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said("sample_scores", scaled_scores, capsys) == "✓ sample_scores: all 3 checks passed\n"
+    assert list(json.loads((home / "progress.json").read_text())) == ["sample_scores"]
+
+
+def test_each_declared_mistake_is_recognised(sample: Exercise) -> None:
+    for mistake in sample.mistakes:
+        outcome = sample.evaluate(mistake.implementation)
+        assert outcome.status == "wrong"
+        assert mistake.message in outcome.message
+
+
+def stub(q: Tensor, k: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
+def stub_with_words(q: Tensor, k: Tensor) -> Tensor:
+    raise NotImplementedError("your code here")
+
+
+@pytest.mark.parametrize("answer", [stub, stub_with_words, None, ...])
+def test_a_stub_is_not_attempted(answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said("sample_scores", answer, capsys) == "… sample_scores: not attempted yet\n"
+
+
+def wants_half_conv(q: Tensor, k: Tensor) -> Tensor:
+    raise NotImplementedError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
+
+
+def in_place(q: Tensor, k: Tensor) -> Tensor:
+    q /= q.shape[-1] ** 0.5
+    return q @ k.T
+
+
+def mistyped(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k
+
+
+def leaves(q: Tensor, k: Tensor) -> Tensor:
+    sys.exit(0)
+
+
+def forgets_to_return(q: Tensor, k: Tensor) -> None:
+    scaled_scores(q, k)
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def raises_unprintable(q: Tensor, k: Tensor) -> Tensor:
+    raise UnprintableError
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (wants_half_conv, 'your code raised NotImplementedError: "addmm_impl_cpu_" not impl'),
+        (in_place, "heads of 4 numbers: your function changes its argument 1 in place"),
+        (mistyped, "raised RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+        (mistyped, "(at `return q @ k`)"),
+        (leaves, "your code raised SystemExit: 0"),
+        (forgets_to_return, "your code raised AttributeError: 'NoneType' object"),
+        (lambda q, k: scaled_scores(q, k).T, "the shape: one score a pair: (2, 3), not (3, 2)"),
+        (lambda q, k: scaled_scores(q, k) / 2, "every value is 0.5 times what it should be"),
+        (raises_unprintable, "your code raised UnprintableError"),
+        (7, "your code raised TypeError: 'int' object is not callable"),
+        (lambda: None, "your code raised TypeError"),
+    ],
+)
+def test_a_wrong_answer_gets_its_diagnosis(
+    answer: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = said("sample_scores", answer, capsys)
+    assert text.startswith("✗ sample_scores: ")
+    assert message in text
+    assert text.endswith('exercises.hint("sample_scores") gives a hint\n')
+
+
+def test_how_far_an_answer_got_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said("sample_scores", lambda q, k: q @ k.T / 2, capsys)
+    assert "heads of 67 numbers: you divided by 2" in text
+    assert "2 of 3 checks passed before that" in text
+
+
+def test_checks_do_not_disturb_the_random_state(sample: Exercise) -> None:
+    torch.manual_seed(11)
+    want = torch.rand(3)
+    torch.manual_seed(11)
+    sample.evaluate(scaled_scores)
+    assert torch.equal(torch.rand(3), want)
+
+
+def test_a_class_is_compared_through_a_probe() -> None:
+    class Doubler(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * x
+
+    class Tripler(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 3 * x
+
+    exercise = Exercise("sample_class", chapter="x", notebook="y", reference=Doubler)
+    exercise.mistake("three times, not twice")(Tripler)
+
+    @exercise.check("a random input")
+    def _(answer: Any) -> None:
+        exercise.compare(answer, lambda kind: kind()(torch.randn(5)))
+
+    assert exercise.evaluate(Doubler).status == "passed"
+    assert exercise.evaluate(Tripler).message == "a random input: three times, not twice"
+
+
+def test_an_unknown_name_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said("sample_score", scaled_scores, capsys)
+    assert text == "✗ no exercise is called 'sample_score'; did you mean 'sample_scores'?\n"
+    exercises.hint("sample_score")
+    assert "did you mean" in capsys.readouterr().out
+    with pytest.raises(KeyError, match="did you mean"):
+        exercises.solution("sample_score")
+
+
+def test_hints_come_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        exercises.hint("sample_scores")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:11] for line in lines] == ["Hint 1 of 2", "Hint 2 of 2", "Hint 2 of 2"]
+
+
+def test_a_solution_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(name: str) -> Path:
+        assert name == "solutions/04_architecture/sample_scores.py"
+        (tmp_path / "s.py").write_text("def sample_scores(): ...\n")
+        return tmp_path / "s.py"
+
+    monkeypatch.setattr(exercises, "resource", fake)
+    assert exercises.solution("sample_scores") == "def sample_scores(): ...\n"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', "\udcff"])
+def test_a_broken_progress_file_never_spoils_a_pass(
+    content: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "progress.json").write_bytes(content.encode(errors="surrogateescape"))
+    first, second = said("sample_scores", scaled_scores, capsys).splitlines()
+    assert first == "✓ sample_scores: all 3 checks passed"
+    assert second.startswith("(not noted as done: ")
+    assert second.endswith("delete it to start anew)")
+
+
+def test_an_unwritable_folder_is_reported_in_one_line(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "file").touch()
+    monkeypatch.setenv("LLMLIB_CACHE", str(home / "file" / "below"))
+    lines = said("sample_scores", scaled_scores, capsys).splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("(not noted as done: ")
+
+
+def test_progress_is_shown_by_chapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = tuple(
+        Entry(name, chapter, "01_x", f"about {name}", "m")
+        for chapter, name in (("03_data", "a"), ("03_data", "b"), ("04_architecture", "c"))
+    )
+    monkeypatch.setattr(progress, "entries", lambda: known)
+    assert progress.note("b") is None
+    day = progress.solved()["b"]
+    lines = progress.report().splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["03_data", "1", "of", "2"],
+        ["·", "a", "about", "a"],
+        ["✓", "b", day, "about", "b"],
+    ]
+    assert lines[3] == "04_architecture  0 of 1"
+    assert lines[-1].startswith("1 of 3 exercises solved")
+
+
+def test_the_progress_command_runs_without_torch(home: Path) -> None:
+    code = (
+        "import sys; from llmlib.teaching.progress import main; status = main();"
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "exercises" in done.stdout
+    (home / "progress.json").write_text("{")
+    again = [sys.executable, "-m", "llmlib.teaching.progress"]
+    done = subprocess.run(again, capture_output=True, text=True)
+    if done.returncode:  # without exercises in the book there is nothing to read the file for
+        assert "delete it to start anew" in done.stdout
+
+
+def test_names_are_checked(sample: Exercise) -> None:
+    with pytest.raises(ValueError, match="identifier"):
+        Exercise("two words", chapter="x", notebook="y", reference=scaled_scores)
+    with pytest.raises(ValueError, match="two exercises are called"):
+        Exercise("sample_scores", chapter="x", notebook="y", reference=torch.relu)
+    assert find("sample_scores") is sample
