@@ -9,15 +9,27 @@ from llmlib.data.corpora.document import (
     save_documents,
 )
 from llmlib.data.corpora.fixed import fixed_code, fixed_corpus, king_james
+from llmlib.data.loader import TokenLoader
+from llmlib.data.packing import PackedTokens, TokenSource, document_ids, pack
+from llmlib.data.pretokenization import pretokenize
+from llmlib.data.shards import TokenShards, write_shards
 
 __all__ = [
     "ByteBPE",
     "Document",
+    "PackedTokens",
+    "TokenLoader",
+    "TokenShards",
+    "TokenSource",
     "corpus_bytes",
     "corpus_sha256",
+    "document_ids",
     "fixed_code",
     "fixed_corpus",
     "king_james",
     "load_documents",
+    "pack",
+    "pretokenize",
     "save_documents",
+    "write_shards",
 ]
