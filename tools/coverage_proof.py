@@ -184,7 +184,7 @@ def covering_tests(root: Path) -> list[CoveringTest]:
     return found
 
 
-def test_problems(rows: list[Row], tests: list[CoveringTest]) -> Problems:
+def mark_problems(rows: list[Row], tests: list[CoveringTest]) -> Problems:
     """Check that named tests exist and carry the mark, and that marks name existing rows."""
     known = {row["id"] for row in rows}
     by_name = {test.name: test for test in tests}

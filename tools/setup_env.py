@@ -186,7 +186,9 @@ def pip_install(python, what, arguments, log):
             installing = line.startswith("Installing collected")
             if installing or time.monotonic() - shown > 5:
                 shown = time.monotonic()
-                doing = "unpacking" if installing else line.strip().split(" (")[0][:60]
+                doing = (
+                    "unpacking (a minute or so)" if installing else line.strip().split(" (")[0][:60]
+                )
                 say(f"  {shown - started:4.0f} s, {collected:3d} packages found, {doing}")
         process.wait()
     if process.returncode:

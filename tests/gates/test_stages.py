@@ -1,0 +1,65 @@
+"""The stages of `make test` stop at the first failure and share one run's identity."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import stages
+from stages import Stage
+
+
+def command(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+@pytest.fixture(autouse=True)
+def _own_build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "BUILD", tmp_path)
+    monkeypatch.setattr(stages, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(stages, "DURATIONS", tmp_path / "notebooks.xml")
+
+
+def test_a_failing_stage_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    after = tmp_path / "after"
+    plan = [
+        Stage("one", command("pass")),
+        Stage("two", command("raise SystemExit(3)")),
+        Stage("three", command(f"open({str(after)!r}, 'w').close()")),
+    ]
+    assert stages.run(plan) == 3
+    assert not after.exists()
+    shown = capsys.readouterr().out
+    assert "[1/3] one: passed in" in shown
+    assert "FAILED in stage 2, two, after" in shown
+
+
+def test_nothing_is_printed_after_the_last_stage(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert stages.run([Stage("one", command("pass")), Stage("two", command("print('end')"))]) == 0
+    assert capfd.readouterr().out.endswith("end\n")
+
+
+def test_earlier_results_are_removed_and_stages_share_an_id(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{}", encoding="utf-8")
+    note = "import os, pathlib; p = pathlib.Path(os.environ['NOTE']); "
+    note += "p.open('a').write(os.environ['LLMLIB_RUN'] + '\\n')"
+    where = {"NOTE": str(tmp_path / "ids")}
+    assert stages.run([Stage("a", command(note), where), Stage("b", command(note), where)]) == 0
+    assert not (tmp_path / "results.json").exists()
+    first, second = (tmp_path / "ids").read_text(encoding="utf-8").split()
+    assert first == second
+    assert first != os.environ.get("LLMLIB_RUN")
+
+
+def test_both_plans_run_every_static_gate() -> None:
+    static = [stage.name for stage in stages.STATIC]
+    for plan in (stages.CHECK, stages.TEST):
+        assert [stage.name for stage in plan][: len(static)] == static
+
+
+def test_the_closing_stage_is_pytest() -> None:
+    closing = stages.TEST[-1].command
+    assert closing[1:3] == ["-m", "pytest"]
+    assert {"tests/gates", "tests/book"} <= set(closing)
