@@ -1,8 +1,12 @@
 """From token ids back to text, also while the tokens are still arriving."""
 
 import codecs
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
+
+from llmlib.architecture import Transformer
+from llmlib.utilization.generate import generate, stream
+from llmlib.utilization.sampling import Sampling
 
 
 @runtime_checkable
@@ -83,3 +87,85 @@ def decode_stream(tokenizer: TextTokenizer, tokens: Iterable[int]) -> Iterator[s
     rest = text.close()
     if rest:
         yield rest
+
+
+def generate_text(
+    model: Transformer,
+    tokenizer: TextTokenizer,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    start_token: int | None = None,
+    sampling: Sampling | None = None,
+    stop_tokens: Collection[int] = (),
+    seed: int | Sequence[int] | None = None,
+) -> list[str]:
+    """Continue texts.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        prompts: Texts to continue; one may be empty if there is a start token.
+        max_new_tokens: Most tokens to add to each.
+        start_token: Id put in front of each prompt, if the model was trained to expect one.
+        sampling: How to choose; by default from the model's own distribution.
+        stop_tokens: Ids that end a text. Their text is not part of the result.
+        seed: As for `generate`.
+
+    Returns:
+        The continuations, without the prompts. Bytes that are not UTF-8 become U+FFFD.
+
+    Raises:
+        ValueError: As for `generate`.
+    """
+    start = [] if start_token is None else [start_token]
+    continuations = generate(
+        model,
+        [[*start, *tokenizer.encode(prompt)] for prompt in prompts],
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        stop_tokens=stop_tokens,
+        seed=seed,
+    )
+    return ["".join(decode_stream(tokenizer, tokens)) for tokens in continuations]
+
+
+def stream_text(
+    model: Transformer,
+    tokenizer: TextTokenizer,
+    prompt: str,
+    *,
+    max_new_tokens: int,
+    start_token: int | None = None,
+    sampling: Sampling | None = None,
+    stop_tokens: Collection[int] = (),
+    seed: int | None = None,
+) -> Iterator[str]:
+    """Continue a text, giving each piece as soon as its characters are complete.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        prompt: Text to continue.
+        max_new_tokens: Most tokens to add.
+        start_token: Id put in front of the prompt, if the model was trained to expect one.
+        sampling: How to choose; by default from the model's own distribution.
+        stop_tokens: Ids that end the text.
+        seed: Seed of the draws.
+
+    Returns:
+        An iterator of pieces that concatenate to what `generate_text` returns.
+
+    Raises:
+        ValueError: As for `generate`.
+    """
+    start = [] if start_token is None else [start_token]
+    tokens = stream(
+        model,
+        [*start, *tokenizer.encode(prompt)],
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        stop_tokens=stop_tokens,
+        seed=seed,
+    )
+    return decode_stream(tokenizer, tokens)
