@@ -1,28 +1,41 @@
 """Training loops, optimizers, schedules, precision, parallelism and checkpoints."""
 
+from llmlib.training.checkpoint import best, checkpoints, latest, load_model, read_manifest
+from llmlib.training.combined import CombinedOptimizer, build_optimizer, muon_with_adamw
+from llmlib.training.config import TrainConfig, accumulation
+from llmlib.training.distributed import process_group
 from llmlib.training.loss import linear_cross_entropy, next_token_loss
+from llmlib.training.metrics import read_metrics, throughput
 from llmlib.training.muon import Muon, orthogonalize
-from llmlib.training.optim import (
-    CombinedOptimizer,
-    adamw,
-    muon_with_adamw,
-    param_groups,
-    parameter_roles,
-)
+from llmlib.training.optim import adamw, param_groups, parameter_roles
 from llmlib.training.precision import autocast, resolve_precision
 from llmlib.training.schedules import Schedule
+from llmlib.training.trainer import Trainer, TrainResult
 
 __all__ = [
     "CombinedOptimizer",
     "Muon",
     "Schedule",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+    "accumulation",
     "adamw",
     "autocast",
+    "best",
+    "build_optimizer",
+    "checkpoints",
+    "latest",
     "linear_cross_entropy",
+    "load_model",
     "muon_with_adamw",
     "next_token_loss",
     "orthogonalize",
     "param_groups",
     "parameter_roles",
+    "process_group",
+    "read_manifest",
+    "read_metrics",
     "resolve_precision",
+    "throughput",
 ]

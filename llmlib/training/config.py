@@ -1,0 +1,143 @@
+"""The settings of a training run."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from llmlib.training.distributed import Parallel
+from llmlib.training.precision import Precision
+from llmlib.training.schedules import Schedule
+
+# Settings that may change between a checkpoint and its continuation: they say how the run is
+# watched and where it runs, not what it computes.
+_FREE = frozenset(
+    {
+        "compile",
+        "parallel",
+        "log_every",
+        "eval_every",
+        "checkpoint_every",
+        "checkpoint_seconds",
+        "keep",
+        "tensorboard",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained.
+
+    Args:
+        steps: Updates in the whole run.
+        lr: Peak learning rate of AdamW.
+        schedule: Factor of the peak at each step.
+        accumulate: Micro-batches a process reads for one update; see `accumulation`.
+        optimizer: `adamw`, or `muon` (Muon for hidden matrices, AdamW for the rest).
+        muon_lr: Peak learning rate of Muon.
+        betas: AdamW's decay rates.
+        eps: AdamW's epsilon.
+        weight_decay: Decoupled weight decay of matrices.
+        clip: Largest allowed norm of the gradient; 0 never clips.
+        precision: `float32`, `bfloat16` or `auto`.
+        seed: Start of the random generators (dropout); process r adds r.
+        compile: Run the model and loss through torch.compile.
+        parallel: `ddp` or `fsdp`, when several processes train together.
+        log_every: Steps between lines of the metrics file.
+        eval_every: Steps between evaluations on held-out batches; 0: only at the end.
+        checkpoint_every: Steps between checkpoints; 0: only at the end or when stopped.
+        checkpoint_seconds: Seconds between checkpoints, besides; 0: no such limit.
+        keep: Newest checkpoints to keep; the best one is kept besides.
+        tensorboard: Write the metrics for TensorBoard too.
+
+    Raises:
+        ValueError: When a setting is out of its range.
+
+    Example:
+        >>> TrainConfig(steps=100, schedule=Schedule(warmup=10)).clip
+        1.0
+    """
+
+    steps: int
+    lr: float = 3e-3
+    schedule: Schedule = field(default_factory=Schedule)
+    accumulate: int = 1
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    muon_lr: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    precision: Precision = "float32"
+    seed: int = 0
+    compile: bool = False
+    parallel: Parallel = "ddp"
+    log_every: int = 1
+    eval_every: int = 0
+    checkpoint_every: int = 0
+    checkpoint_seconds: float = 0.0
+    keep: int = 2
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "lr", "muon_lr", "eps", "log_every", "keep"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above zero")
+        counts = ("weight_decay", "clip", "seed", "eval_every", "checkpoint_every")
+        for name in (*counts, "checkpoint_seconds"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={self.betas} must be at least 0 and below 1")
+        choices = {
+            "precision": Precision,
+            "parallel": Parallel,
+            "optimizer": Literal["adamw", "muon"],
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {get_args(known)}")
+        self.schedule.check(self.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values for a JSON file.
+
+        Returns:
+            A value for every field.
+        """
+        return asdict(self)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the settings that a continued run must share with its checkpoint.
+
+        Returns:
+            All settings but those of watching, saving and placing the run.
+        """
+        return {name: value for name, value in self.to_dict().items() if name not in _FREE}
+
+
+def accumulation(batch_tokens: int, *, micro_batch: int, seq_len: int, world_size: int = 1) -> int:
+    """Return how many micro-batches each process needs for one update.
+
+    Args:
+        batch_tokens: Tokens of one update, over all processes.
+        micro_batch: Sequences that one process computes at once.
+        seq_len: Tokens of a sequence.
+        world_size: Number of processes.
+
+    Returns:
+        Micro-batches per process and update.
+
+    Raises:
+        ValueError: When the batch is not a whole number of micro-batches.
+
+    Example:
+        >>> accumulation(524_288, micro_batch=16, seq_len=1024, world_size=8)
+        4
+    """
+    together = micro_batch * seq_len * world_size
+    if batch_tokens < 1 or batch_tokens % together:
+        raise ValueError(
+            f"a batch of {batch_tokens} tokens is not a multiple of {micro_batch} sequences x "
+            f"{seq_len} tokens x {world_size} processes = {together}: change one of them"
+        )
+    return batch_tokens // together

@@ -1,0 +1,105 @@
+"""What a run reports: one JSON line a step, throughput, and how well the machine is used."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from llmlib.core.files import atomic_write
+
+
+def throughput(
+    tokens: int,
+    seconds: float,
+    *,
+    flops_per_token: float | None = None,
+    peak_flops: float | None = None,
+) -> dict[str, float]:
+    r"""Return tokens per second and, where both numbers are known, the model FLOPs utilization.
+
+    $\mathrm{MFU} = \text{tokens/s} \cdot \text{FLOPs/token} / \text{peak FLOPs/s}$
+
+    Args:
+        tokens: Tokens processed.
+        seconds: Time they took.
+        flops_per_token: FLOPs of a training step per token, forward and backward.
+        peak_flops: FLOPs per second that the machine reaches at best.
+
+    Returns:
+        `tokens_per_second`, and `mfu` between 0 and 1.
+
+    Example:
+        >>> throughput(2000, 4.0, flops_per_token=6e9, peak_flops=1e13)
+        {'tokens_per_second': 500.0, 'mfu': 0.3}
+
+    References:
+        Chowdhery et al. (2022), PaLM, section 4.1 and appendix B.
+    """
+    rate = tokens / max(seconds, 1e-9)
+    if flops_per_token is None or peak_flops is None:
+        return {"tokens_per_second": rate}
+    return {"tokens_per_second": rate, "mfu": rate * flops_per_token / peak_flops}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a metrics file.
+
+    Args:
+        path: The file; it may be missing.
+
+    Returns:
+        One dictionary a line; a last line that was cut short is left out.
+    """
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            lines.append(json.loads(line))
+    return lines
+
+
+class MetricsFile:
+    """Appends a line per step; on a continued run, first drops the steps that will come again.
+
+    Args:
+        path: The JSON lines file.
+        after_step: Lines of later steps are dropped.
+        tensorboard: Folder for TensorBoard's files besides, or None.
+    """
+
+    def __init__(self, path: Path, after_step: int, tensorboard: Path | None = None) -> None:
+        kept = [line for line in read_metrics(path) if line["step"] <= after_step]
+        atomic_write(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+        self._board = None
+        if tensorboard is not None:
+            from torch.utils.tensorboard import SummaryWriter  # an optional dependency
+
+            self._board = SummaryWriter(str(tensorboard), purge_step=after_step + 1)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append a line, visible to other processes at once.
+
+        Args:
+            line: Numbers by name, `step` among them.
+        """
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in line.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, line["step"])
+
+    def __enter__(self) -> "MetricsFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()

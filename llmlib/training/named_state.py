@@ -1,0 +1,156 @@
+"""A model's and an optimizer's tensors under names, so that a file can hold them."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from llmlib.training.distributed import fill, whole
+
+
+@runtime_checkable
+class AnyOptimizer(Protocol):
+    """What the trainer and the checkpoints need of an optimizer."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters with their settings."""
+        ...
+
+    @property
+    def state(self) -> Mapping[Tensor, Any]:
+        """Tensors kept for each parameter, by name."""
+        ...
+
+    def step(self) -> Any:
+        """Update the parameters."""
+        ...
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients."""
+        ...
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's parameters and persistent buffers, a tied one once.
+
+    Args:
+        model: The model. If it is sharded, every process must ask together.
+
+    Returns:
+        Whole tensors by name.
+    """
+    return {name: whole(tensor).contiguous() for name, tensor in _unique(model).items()}
+
+
+def load_model_tensors(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Copy saved tensors into a model.
+
+    Args:
+        model: The model.
+        saved: What `model_tensors` returned for a model of the same configuration.
+
+    Raises:
+        ValueError: When names or shapes differ; the model is then as before.
+    """
+    own = _unique(model)
+    _require_equal_names(own.keys(), saved.keys())
+    for name, tensor in own.items():
+        if tensor.shape != saved[name].shape:
+            raise ValueError(
+                f"{name} has shape {tuple(saved[name].shape)}, the model wants "
+                f"{tuple(tensor.shape)}"
+            )
+    for name, tensor in own.items():
+        fill(tensor, saved[name])
+
+
+def optimizer_tensors(model: nn.Module, optimizer: AnyOptimizer) -> dict[str, Tensor]:
+    """Return the optimizer's state as `parameter name.state name`.
+
+    Args:
+        model: The model whose parameters the optimizer updates.
+        optimizer: A torch optimizer or a `CombinedOptimizer`.
+
+    Returns:
+        Whole tensors by name, such as `embedding.weight.exp_avg`.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[id(parameter)]}.{key}": whole(value).contiguous()
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def load_optimizer_tensors(
+    model: nn.Module, optimizer: AnyOptimizer, saved: Mapping[str, Tensor]
+) -> None:
+    """Put saved state into an optimizer; learning rates and other settings stay as they are.
+
+    Args:
+        model: The model whose parameters the optimizer updates.
+        optimizer: A torch optimizer or a `CombinedOptimizer`.
+        saved: What `optimizer_tensors` returned.
+
+    Raises:
+        ValueError: When the state belongs to a parameter that the optimizer does not update.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    by_parameter: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in saved.items():
+        parameter_name, _, key = name.rpartition(".")
+        by_parameter.setdefault(parameter_name, {})[key] = tensor
+    for single in getattr(optimizer, "optimizers", [optimizer]):
+        parameters = [p for group in single.param_groups for p in group["params"]]
+        states = {
+            index: {key: _like(parameter, value) for key, value in found.items()}
+            for index, parameter in enumerate(parameters)
+            if (found := by_parameter.pop(names[id(parameter)], None))
+        }
+        # torch's own method moves each tensor to where that optimizer keeps it.
+        single.load_state_dict(
+            {"state": states, "param_groups": single.state_dict()["param_groups"]}
+        )
+    if by_parameter:
+        raise ValueError(f"there is state for parameters unknown here: {_some(by_parameter)}")
+
+
+def _unique(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dictionary without the second names of tied tensors."""
+    seen: set[int] = set()
+    unique: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            unique[name] = tensor
+    return unique
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Shard a saved state tensor as its parameter is sharded; counters stay whole."""
+    if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+        if value.ndim and value.shape != parameter.shape:
+            raise ValueError(
+                f"optimizer state of shape {tuple(value.shape)} does not fit a parameter of "
+                f"shape {tuple(parameter.shape)}"
+            )
+        return value
+    return distribute_tensor(
+        value.to(parameter.device), parameter.device_mesh, parameter.placements
+    )
+
+
+def _require_equal_names(own: Any, saved: Any) -> None:
+    missing, unknown = sorted(own - saved), sorted(saved - own)
+    if missing or unknown:
+        parts = [f"lacks {_some(missing)}"] * bool(missing)
+        parts += [f"has unknown tensors {_some(unknown)}"] * bool(unknown)
+        raise ValueError(" and ".join(parts))
+
+
+def _some(names: Any) -> str:
+    """Name the first few."""
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

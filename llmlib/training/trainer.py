@@ -1,0 +1,358 @@
+"""Pre-training, top to bottom: read batches, accumulate gradients, clip, update, save, go on."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from llmlib.core.seeding import seed_everything
+from llmlib.training import checkpoint as checkpoints
+from llmlib.training.checkpoint import Checkpoint
+from llmlib.training.combined import build_optimizer
+from llmlib.training.config import TrainConfig
+from llmlib.training.distributed import (
+    LossFn,
+    Objective,
+    accumulating,
+    parallelize,
+    rank,
+    sum_over_ranks,
+    whole,
+    world_size,
+)
+from llmlib.training.loss import IGNORE, next_token_loss
+from llmlib.training.metrics import MetricsFile, throughput
+from llmlib.training.named_state import AnyOptimizer
+from llmlib.training.precision import autocast
+from llmlib.training.progress import StopRequest, TrainingProgress, stop_on_signals
+
+Batch = tuple[Tensor, Tensor]
+Line = dict[str, Any]
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """An endless source of (inputs, targets), both [B, T], that can say and restore its place."""
+
+    def __next__(self) -> Batch:
+        """Return the next micro-batch of this process."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place as JSON values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Go to a place."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended.
+
+    Args:
+        step: Updates done.
+        finished: False when it was stopped before its last step.
+        tokens: Target tokens learned from, over all processes.
+        seconds: Time spent in training steps, without evaluation and saving.
+        held_out_loss: Last evaluation in nats per token, or None without held-out batches.
+        checkpoint: The last checkpoint.
+    """
+
+    step: int
+    finished: bool
+    tokens: int
+    seconds: float
+    held_out_loss: float | None
+    checkpoint: Path
+
+
+class Trainer:
+    """Trains a model; continues from the newest checkpoint of its folder if there is one.
+
+    Under `process_group` several processes train together: each has its own slice of every batch,
+    and the first writes the files.
+
+    Args:
+        model: The model, on its device; changed in place.
+        batches: Training batches of this process.
+        config: The settings.
+        folder: Where `metrics.jsonl` and `checkpoints/` go.
+        loss_fn: `loss_fn(model, inputs, targets)`: mean nats per target that counts, 0 if none.
+        make_optimizer: Builds the optimizer from the model; default: as `config` says.
+        model_config: The model's configuration as JSON values, kept in each checkpoint.
+        held_out: Batches to evaluate on, the same each time (as many in each process).
+        flops_per_token: FLOPs of a training step per token; with `peak_flops` reports MFU.
+        peak_flops: FLOPs per second of this process's device at best.
+        show_progress: False prints nothing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Batches,
+        config: TrainConfig,
+        folder: Path,
+        *,
+        loss_fn: LossFn = next_token_loss,
+        make_optimizer: Callable[[nn.Module], AnyOptimizer] | None = None,
+        model_config: Mapping[str, Any] | None = None,
+        held_out: Sequence[Batch] = (),
+        flops_per_token: float | None = None,
+        peak_flops: float | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        self.model, self.batches, self.config, self.folder = model, batches, config, folder
+        self.model_config = dict(model_config or {})
+        self.held_out = held_out
+        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
+        self.show_progress = show_progress and rank() == 0
+        self.device = next(model.parameters()).device
+        objective = Objective(model, loss_fn)
+        if config.compile:
+            objective.compile()
+        self.objective = parallelize(objective, config.parallel)
+        # After sharding, which replaces the parameters.
+        self.optimizer = make_optimizer(model) if make_optimizer else build_optimizer(model, config)
+        self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.recent: deque[tuple[int, float]] = deque(maxlen=20)  # tokens and seconds of steps
+        self.held_out_loss: float | None = None
+        self.best_loss = math.inf
+        self.stop = StopRequest()
+        self.overdue, self.saved_at = False, time.monotonic()
+
+    def run(self) -> TrainResult:
+        """Train to the last step, or until Ctrl-C.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            FloatingPointError: When loss or gradient stop being finite numbers.
+            OSError: When a checkpoint cannot be written.
+            ValueError: When the folder's newest checkpoint does not fit this run.
+        """
+        config = self.config
+        path = self._start_or_continue()
+        with (
+            stop_on_signals(self.stop),
+            TrainingProgress(config.steps, self.step, show=self.show_progress) as progress,
+            self._open_metrics() as metrics,
+        ):
+            self.saved_at = time.monotonic()
+            while self.step < config.steps and not self.stop.agreed:
+                line = self.train_step()
+                last = self.step == config.steps
+                if self.held_out and (last or _due(self.step, config.eval_every)):
+                    line["held_out_loss"] = self.evaluate()
+                progress.update(self.step, line["loss"], line["tokens_per_second"])
+                if metrics and (
+                    last or "held_out_loss" in line or _due(self.step, config.log_every)
+                ):
+                    metrics.write(line)
+                if last or self.stop.agreed or self._save_is_due(line):
+                    path = self.save(line.get("held_out_loss"))
+            if self.step < config.steps:
+                progress.say(
+                    f"stopped after step {self.step} of {config.steps}, saved in {path}: "
+                    "run the same command again to continue"
+                )
+        assert path is not None
+        return TrainResult(
+            step=self.step,
+            finished=self.step == config.steps,
+            tokens=self.tokens,
+            seconds=self.seconds,
+            held_out_loss=self.held_out_loss,
+            checkpoint=path,
+        )
+
+    def train_step(self) -> Line:
+        """Do one update.
+
+        Returns:
+            The step's metrics: its loss in nats per token, the norm of its gradient and others.
+
+        Raises:
+            FloatingPointError: When loss or gradient are not finite; nothing is updated then.
+        """
+        began = time.perf_counter()
+        micro_batches = [next(self.batches) for _ in range(self.config.accumulate)]
+        counts = [int((targets != IGNORE).sum()) for _, targets in micro_batches]
+        counts = torch.tensor(counts, device=self.device)
+        total = sum_over_ranks(counts.sum())
+        share = self._backward(micro_batches, counts / total.clamp_min(1))
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
+        loss = self._exchange(share)
+        self._require_finite(loss, norm := whole(norm).item())
+        factor = self.config.schedule.factor(self.step + 1, self.config.steps)
+        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
+            group["lr"] = peak * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self._count(int(total), time.perf_counter() - began)
+        return {
+            "step": self.step,
+            "loss": loss,
+            "grad_norm": norm,
+            "lr": self.config.lr * factor,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+            **self._throughput(),
+        }
+
+    def _backward(self, micro_batches: list[Batch], weights: Tensor) -> Tensor:
+        """Accumulate the gradient of the mean over all targets; return this process's share of it.
+
+        Micro-batches count by their number of targets. A mean of means would give a target in a
+        batch with much padding more weight than one in a full batch.
+        """
+        loss = torch.zeros((), device=self.device)
+        for i, ((inputs, targets), weight) in enumerate(zip(micro_batches, weights, strict=True)):
+            inputs = inputs.to(self.device, non_blocking=True)
+            targets = targets.to(self.device, non_blocking=True)
+            with accumulating(self.objective, is_last=i == len(weights) - 1):
+                with autocast(self.config.precision, self.device):
+                    mean = self.objective(inputs, targets)
+                share = mean * weight
+                # Data parallelism averages over processes; the shares are to be added up.
+                (share * world_size()).backward()
+            loss += share.detach()
+        return loss
+
+    def _exchange(self, share: Tensor) -> float:
+        """Add up the loss; stop or save when any process wants to, so that all do it together.
+
+        This is where the processor waits for the accelerator, once a step: a loss that is not
+        finite must be known before the update.
+        """
+        limit = self.config.checkpoint_seconds
+        overdue = 0 < limit <= time.monotonic() - self.saved_at
+        wishes = share.new_tensor([float(self.stop.made), float(overdue)])
+        loss, stop, save = sum_over_ranks(torch.cat([share.view(1), wishes])).tolist()
+        self.stop.agreed, self.overdue = stop > 0, save > 0
+        return loss
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """Return the mean loss on the held-out batches, over all processes.
+
+        Returns:
+            Nats per target.
+        """
+        self.model.eval()
+        nats, n_targets = 0.0, 0
+        for inputs, targets in self.held_out:
+            count = int((targets != IGNORE).sum())
+            with autocast(self.config.precision, self.device):
+                mean = self.objective(inputs.to(self.device), targets.to(self.device))
+            nats += mean.item() * count
+            n_targets += count
+        self.model.train()
+        device = self.device if self.device.type == "cuda" else "cpu"
+        sums = torch.tensor([nats, n_targets], dtype=torch.float64, device=device)
+        nats, n_targets = sum_over_ranks(sums).tolist()
+        loss = nats / max(1, n_targets)
+        self.held_out_loss, self.best_loss = loss, min(self.best_loss, loss)
+        return loss
+
+    def save(self, score: float | None = None) -> Path:
+        """Write a checkpoint of the present step.
+
+        Args:
+            score: The held-out loss at this step, if it was measured.
+
+        Returns:
+            Its path.
+        """
+        present = Checkpoint(
+            step=self.step,
+            model_config=self.model_config,
+            config=self.config.recipe(),
+            progress={
+                "tokens": self.tokens,
+                "seconds": self.seconds,
+                "held_out_loss": self.held_out_loss,
+            },
+            score=score,
+            loader=self.batches.state_dict(),
+        )
+        path = checkpoints.save(
+            self.folder / "checkpoints",
+            present,
+            model=self.model,
+            optimizer=self.optimizer,
+            keep=self.config.keep,
+        )
+        self.saved_at = time.monotonic()
+        return path
+
+    def _save_is_due(self, line: Line) -> bool:
+        is_best = line.get("held_out_loss", math.inf) <= self.best_loss < math.inf
+        return is_best or self.overdue or _due(self.step, self.config.checkpoint_every)
+
+    def _start_or_continue(self) -> Path | None:
+        """Seed a new run, or load the newest checkpoint and return its path."""
+        self.model.train()
+        path = checkpoints.latest(self.folder / "checkpoints")
+        if path is None:
+            seed_everything(self.config.seed + rank())
+            return None
+        found = checkpoints.load(
+            path,
+            model=self.model,
+            optimizer=self.optimizer,
+            model_config=self.model_config,
+            config=self.config.recipe(),
+        )
+        self.batches.load_state_dict(found.loader)
+        self.step = found.step
+        self.tokens = found.progress["tokens"]
+        self.seconds = found.progress["seconds"]
+        self.held_out_loss = found.progress["held_out_loss"]
+        best = checkpoints.best(self.folder / "checkpoints")
+        if best is not None:
+            self.best_loss = checkpoints.read_manifest(best)["score"]
+        return path
+
+    def _open_metrics(self) -> AbstractContextManager[MetricsFile | None]:
+        if rank() != 0:
+            return nullcontext()
+        board = self.folder / "tensorboard" if self.config.tensorboard else None
+        return MetricsFile(self.folder / "metrics.jsonl", self.step, board)
+
+    def _require_finite(self, loss: float, norm: float) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {norm}"
+        raise FloatingPointError(
+            f"the {what} at step {self.step + 1}: nothing was updated and the checkpoints in "
+            f"{self.folder / 'checkpoints'} are as they were; lower lr, lengthen the warm-up or "
+            "look at the data of this step"
+        )
+
+    def _count(self, n_tokens: int, seconds: float) -> None:
+        self.tokens += n_tokens
+        self.seconds += seconds
+        self.recent.append((n_tokens, seconds))
+
+    def _throughput(self) -> dict[str, float]:
+        tokens, seconds = (sum(column) for column in zip(*self.recent, strict=True))
+        peak = self.peak_flops and self.peak_flops * world_size()
+        return throughput(
+            int(tokens), seconds, flops_per_token=self.flops_per_token, peak_flops=peak
+        )
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

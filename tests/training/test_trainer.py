@@ -1,0 +1,208 @@
+"""The training loop: equal to a loop by hand, resumed exactly, stopped safely."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from llmlib.training import TrainConfig, Trainer, accumulation, adamw, next_token_loss
+from llmlib.training.checkpoint import checkpoints, latest
+from llmlib.training.metrics import read_metrics
+
+Build = Callable[..., Trainer]
+
+
+def losses(trainer: Trainer) -> list[float]:
+    return [line["loss"] for line in read_metrics(trainer.folder / "metrics.jsonl")]
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return nn.utils.parameters_to_vector(trainer.model.parameters()).detach()
+
+
+class Stopping:
+    """Batches that press Ctrl-C when a given one is read."""
+
+    def __init__(self, batches: Any, at: int) -> None:
+        self.batches, self.at = batches, at
+        self.state_dict, self.load_state_dict = batches.state_dict, batches.load_state_dict
+
+    def __next__(self) -> Any:
+        self.at -= 1
+        if self.at == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return next(self.batches)
+
+
+def test_the_loop_equals_one_written_out(new_trainer: Build) -> None:
+    trainer = new_trainer(clip=0.1)
+    reference = new_trainer("reference")  # for its model and batches only
+    trainer.run()
+    model, batches = reference.model, reference.batches
+    optimizer = adamw(model, 1e-2)
+    torch.manual_seed(0)
+    expected = []
+    for step in range(1, 12):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * trainer.config.schedule.factor(step, 11)
+        loss = next_token_loss(model, *next(batches))  # pyright: ignore[reportArgumentType]
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+        optimizer.zero_grad()
+        expected.append(loss.item())
+    assert losses(trainer) == expected
+    assert torch.equal(weights(trainer), weights(reference))
+
+
+@pytest.mark.covers("train.batch")
+def test_accumulated_equals_large_batch_with_unequal_targets(new_trainer: Build) -> None:
+    class Joined:
+        """Three small batches as one large."""
+
+        def __init__(self, small: Any) -> None:
+            self.small = small
+            self.state_dict = small.state_dict
+            self.load_state_dict = small.load_state_dict
+
+        def __next__(self) -> Any:
+            parts = [next(self.small) for _ in range(3)]
+            return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+    parts = new_trainer("parts", dropout=0.0, accumulate=3)
+    whole = new_trainer("whole", dropout=0.0)
+    whole.batches = Joined(whole.batches)
+    parts.run()
+    whole.run()
+    torch.testing.assert_close(losses(parts), losses(whole), atol=1e-5, rtol=0)
+    torch.testing.assert_close(weights(parts), weights(whole), atol=1e-5, rtol=0)
+
+
+@pytest.mark.covers("train.resume")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_stopped_run_continues_with_the_same_bits(new_trainer: Build, optimizer: str) -> None:
+    straight = new_trainer("straight", optimizer=optimizer, accumulate=2)
+    assert straight.run().finished
+    first = new_trainer("broken", optimizer=optimizer, accumulate=2)
+    first.batches = Stopping(first.batches, at=9)  # in the middle of step 5
+    result = first.run()
+    assert (result.step, result.finished) == (5, False)
+    torch.rand(17)  # whatever the program does between the runs does not matter
+    second = new_trainer("broken", optimizer=optimizer, accumulate=2)
+    assert second.run().finished
+    assert losses(second) == losses(straight)
+    assert len(losses(second)) == 11
+    assert torch.equal(weights(second), weights(straight))
+    assert second.run().step == 11  # nothing is left to do
+    assert len(losses(second)) == 11
+
+
+def test_ctrl_c_says_how_to_continue(new_trainer: Build, capsys: Any) -> None:
+    trainer = new_trainer(show_progress=True)
+    trainer.batches = Stopping(trainer.batches, at=4)
+    trainer.run()
+    said = capsys.readouterr().err
+    assert "stopped after step 4 of 11" in said
+    assert "run the same command again to continue" in said
+    assert latest(trainer.folder / "checkpoints") == trainer.folder / "checkpoints/step_00000004"
+
+
+@pytest.mark.covers("train.stability")
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_numbers_that_are_not_finite_stop_before_the_update(new_trainer: Build, kind: str) -> None:
+    def poisoned(model: Any, inputs: Any, targets: Any) -> torch.Tensor:
+        loss = next_token_loss(model, inputs, targets)
+        if trainer.step < 6:
+            return loss
+        # The root's slope at zero is infinite, its value is not.
+        return loss * torch.nan if kind == "loss" else loss + (loss - loss.detach()).sqrt()
+
+    trainer = new_trainer(loss_fn=poisoned, checkpoint_every=4)
+    with pytest.raises(FloatingPointError, match="step 7"):
+        trainer.run()
+    assert len(losses(trainer)) == 6
+    assert torch.isfinite(weights(trainer)).all()
+    assert [path.name for path in checkpoints(trainer.folder / "checkpoints")] == ["step_00000004"]
+
+
+def test_keeps_the_newest_and_the_best(new_trainer: Build) -> None:
+    trainer = new_trainer(eval_every=1, keep=2)
+    trainer.held_out = [next(trainer.batches)]
+    scores = iter([5.0, 3.0, 4.0, 2.0, 6.0, 7.0, 8.0, 9.0, 9.5, 9.6, 9.7])
+
+    def evaluate() -> float:
+        score = next(scores)
+        trainer.best_loss = min(trainer.best_loss, score)
+        return score
+
+    trainer.evaluate = evaluate
+    trainer.config = trainer.config.__class__(**{**vars(trainer.config), "checkpoint_every": 5})
+    trainer.run()
+    names = [path.name for path in checkpoints(trainer.folder / "checkpoints")]
+    assert names == ["step_00000004", "step_00000010", "step_00000011"]
+    assert not list((trainer.folder / "checkpoints").glob(".*"))
+
+
+def test_evaluation_weighs_targets_and_leaves_the_run_alone(new_trainer: Build) -> None:
+    plain, watched = new_trainer("plain"), new_trainer("watched", eval_every=2)
+    source = new_trainer("unused").batches
+    watched.held_out = held_out = [next(source) for _ in range(6)]
+    plain.run()
+    result = watched.run()
+    assert losses(plain) == losses(watched)
+    model = watched.model.eval()
+    inputs, targets = (torch.cat(column) for column in zip(*held_out, strict=True))
+    expected = next_token_loss(model, inputs, targets).item()  # pyright: ignore[reportArgumentType]
+    assert result.held_out_loss == pytest.approx(expected, abs=1e-5)
+
+
+def test_checkpoints_by_the_clock(new_trainer: Build) -> None:
+    trainer = new_trainer(checkpoint_seconds=1e-9, keep=20)
+    trainer.run()
+    assert len(checkpoints(trainer.folder / "checkpoints")) == 11
+
+
+def test_bfloat16_learns_as_float32_does(new_trainer: Build) -> None:
+    exact, rough = (
+        new_trainer("exact", steps=23),
+        new_trainer("rough", steps=23, precision="bfloat16"),
+    )
+    exact.run()
+    rough.run()
+    assert losses(rough) != losses(exact)
+    assert losses(rough) == pytest.approx(losses(exact), abs=0.05)
+    assert all(p.dtype == torch.float32 for p in rough.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 0}, "steps=0 must be above zero"),
+        ({"clip": -1.0}, "clip"),
+        ({"precision": "fp8"}, "precision"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"steps": 2}, "do not fit into 2 steps"),
+    ],
+)
+def test_settings_are_checked(wrong: dict[str, Any], message: str) -> None:
+    from llmlib.training import Schedule
+
+    settings = {"steps": 11, "schedule": Schedule(warmup=3), **wrong}
+    with pytest.raises(Exception, match=message):
+        TrainConfig(**settings)
+
+
+def test_accumulation_counts_or_complains() -> None:
+    assert accumulation(77, micro_batch=1, seq_len=11, world_size=7) == 1
+    with pytest.raises(ValueError, match="not a multiple"):
+        accumulation(78, micro_batch=1, seq_len=11, world_size=7)
+
+
+def test_tensorboard_gets_the_numbers(new_trainer: Build, tmp_path: Path) -> None:
+    new_trainer(steps=3, tensorboard=True).run()
+    assert list((tmp_path / "run/tensorboard").glob("events*"))
