@@ -58,6 +58,11 @@ def chapter_role(name, rawtext, text, lineno, inliner, options=None, content=Non
     return found[1:], []
 
 
+def number_role(name, rawtext, text, lineno, inliner, options=None, content=None):  # noqa: ANN001, ANN201
+    """A chapter's number on its card."""
+    return [nodes.inline(text, text, classes=["number"])], []
+
+
 CHAPTERS = {
     name: f"chapters/{number:02d}_{name}/index"
     for number, name in enumerate(
@@ -74,3 +79,4 @@ def setup(app: Sphinx) -> None:
     # Before the table of contents is collected (500), so that the new section is in it.
     app.connect("doctree-read", in_the_library, priority=400)
     app.add_role("chapter", chapter_role)
+    app.add_role("number", number_role)
