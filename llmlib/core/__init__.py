@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from .machine import available_cores, machine_class, matmul_rate, versions
     from .memory import MemoryMeter, tracked_allocations
     from .resources import resource
+    from .sandbox import SandboxResult, run_python
     from .seeding import seed_everything
 
 __all__ = [
     "PALETTE",
     "MemoryMeter",
     "RankError",
+    "SandboxResult",
     "atomic_path",
     "atomic_write",
     "available_cores",
@@ -27,6 +29,7 @@ __all__ = [
     "machine_class",
     "matmul_rate",
     "resource",
+    "run_python",
     "seed_everything",
     "supports_bfloat16",
     "tracked_allocations",
@@ -44,6 +47,7 @@ _HOMES = {
     "machine": ("available_cores", "machine_class", "matmul_rate", "versions"),
     "memory": ("MemoryMeter", "tracked_allocations"),
     "resources": ("resource",),
+    "sandbox": ("SandboxResult", "run_python"),
     "seeding": ("seed_everything",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
