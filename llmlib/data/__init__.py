@@ -8,7 +8,10 @@ from llmlib.data.corpora.document import (
     load_documents,
     save_documents,
 )
+from llmlib.data.corpora.environment import pycode, pydocs
 from llmlib.data.corpora.fixed import fixed_code, fixed_corpus, king_james
+from llmlib.data.corpora.hub import hub_texts
+from llmlib.data.corpora.texts import read_texts
 from llmlib.data.loader import TokenLoader
 from llmlib.data.packing import PackedTokens, TokenSource, document_ids, pack
 from llmlib.data.pretokenization import pretokenize
@@ -26,10 +29,14 @@ __all__ = [
     "document_ids",
     "fixed_code",
     "fixed_corpus",
+    "hub_texts",
     "king_james",
     "load_documents",
     "pack",
     "pretokenize",
+    "pycode",
+    "pydocs",
+    "read_texts",
     "save_documents",
     "write_shards",
 ]

@@ -74,6 +74,8 @@ def module_docstrings(source: str, module: str, label: str) -> list[Document]:
             name = f"{prefix}.{node.name}" if prefix else node.name
         if isinstance(node, _Documented):
             text = clean_docstring(_raw_docstring(node) or "")
+            if not text.isascii():  # an escape such as \ud800 would stop every later step
+                text = text.encode("utf-8", "replace").decode("utf-8")
             if text:
                 meta = {"module": module, "name": name}
                 documents.append(Document(text=text, source=label, meta=meta))

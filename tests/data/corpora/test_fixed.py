@@ -111,7 +111,7 @@ if True:
         class Inner:
             """Inner."""
 async def g():
-    r"""G."""
+    "G é \\ud800."
 class Empty:
     "  "
 def none():
@@ -125,7 +125,7 @@ def late():
         ("", "Module."),
         ("f", "F.\n\nMore \\p."),
         ("f.Inner", "Inner."),
-        ("g", "G."),
+        ("g", "G é ?."),
     ]
     assert {d.meta["module"] for d in found} == {"pkg.mod"}
 
