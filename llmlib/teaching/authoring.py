@@ -104,8 +104,8 @@ class Exercise:
         points: int | float = 1,
         hints: tuple[str, ...] = (),
         symbol: str | None = None,
-        rtol: float = 1e-4,
-        atol: float = 1e-5,
+        rtol: int | float = 1e-4,
+        atol: int | float = 1e-5,
     ) -> None:
         if not name.isidentifier():
             raise ValueError(f"an exercise's name is a Python identifier, not {name!r}")

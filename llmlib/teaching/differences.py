@@ -22,7 +22,9 @@ _KINDS = {
 }
 
 
-def difference(got: Any, want: Any, *, rtol: float = 1e-4, atol: float = 1e-5) -> str | None:
+def difference(
+    got: Any, want: Any, *, rtol: int | float = 1e-4, atol: int | float = 1e-5
+) -> str | None:
     """Describe the first way in which an answer is wrong, most basic first.
 
     Kind before shape before dtype before values, because a wrong shape explains wrong values and
@@ -71,6 +73,8 @@ def kind(value: object) -> str:
     """
     if isinstance(value, Tensor):
         return "a tensor"
+    if type(value).__name__ == "Remote":  # an object of the student's process describes itself
+        return repr(value)
     name = type(value).__name__
     return _KINDS.get(type(value), f"an object of type {name}")
 
@@ -92,7 +96,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _number(got: Any, want: int | float, rtol: float, atol: float) -> str | None:
+def _number(got: Any, want: int | float, rtol: int | float, atol: int | float) -> str | None:
     if isinstance(got, Tensor) and got.numel() == 1:
         return f"a plain number is expected, yours is a tensor of {got.numel()}: add `.item()`"
     if isinstance(got, bool) or not isinstance(got, (int, float)):
@@ -104,7 +108,7 @@ def _number(got: Any, want: int | float, rtol: float, atol: float) -> str | None
     return f"{want:.6g} is right, yours is {got:.6g}"
 
 
-def _mapping(got: Any, want: dict[Any, Any], rtol: float, atol: float) -> str | None:
+def _mapping(got: Any, want: dict[Any, Any], rtol: int | float, atol: int | float) -> str | None:
     if not isinstance(got, dict):
         return _wrong_kind(got, want)
     for key in want:
@@ -116,7 +120,7 @@ def _mapping(got: Any, want: dict[Any, Any], rtol: float, atol: float) -> str | 
     return f"the key {extra[0]!r} should not be there" if extra else None
 
 
-def _sequence(got: Any, want: Any, rtol: float, atol: float) -> str | None:
+def _sequence(got: Any, want: Any, rtol: int | float, atol: int | float) -> str | None:
     if type(got) is not type(want):
         return _wrong_kind(got, want)
     for index, (mine, right) in enumerate(zip(got, want, strict=False)):
@@ -127,7 +131,7 @@ def _sequence(got: Any, want: Any, rtol: float, atol: float) -> str | None:
     return None
 
 
-def _tensor(got: Any, want: Tensor, rtol: float, atol: float) -> str | None:
+def _tensor(got: Any, want: Tensor, rtol: int | float, atol: int | float) -> str | None:
     if not isinstance(got, Tensor):
         return _wrong_kind(got, want)
     if got.shape != want.shape:
@@ -152,7 +156,7 @@ def _tensor(got: Any, want: Tensor, rtol: float, atol: float) -> str | None:
     return f"{count}, the first{place}: {there:.6g} is right, yours is {here:.6g}"
 
 
-def _pattern(got: Tensor, want: Tensor, rtol: float, atol: float) -> str | None:
+def _pattern(got: Tensor, want: Tensor, rtol: int | float, atol: int | float) -> str | None:
     """Look for one cause behind all the differences.
 
     Returns:

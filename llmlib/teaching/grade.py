@@ -1,0 +1,271 @@
+"""Grade submitted notebooks: `python -m llmlib.teaching.grade submissions/*.ipynb > grades.csv`.
+
+For each notebook a process is started in the sandbox of `llmlib.core.sandbox`. It runs the imports,
+definitions and simple assignments, and nothing else of the notebook. The checks run here, in the
+grader's process, and call the student's functions over a pipe. So these cannot forge a pass: what
+they print is thrown away, what they patch is patched on their side only, leaving or hanging ends
+their own process, and a made-up message is at most a made-up return value, which is compared with
+the reference here.
+
+What is not prevented: a submission may copy the published solution or call the library's own
+implementation, since both return the right values. The checks compare values and not ideas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from llmlib.core.files import atomic_write
+
+from .authoring import Exercise
+from .catalogue import Entry, entries, find
+from .remote import Session, SessionLost, session
+
+_MAX_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One line of the table.
+
+    Attributes:
+        student: The notebook's file name without suffix.
+        exercise: The exercise; empty where the notebook could not be read.
+        outcome: `passed`, `wrong`, `error`, `not attempted`, `missing` (not defined), `stopped`
+            (time, memory or exit) or `unreadable`.
+        message: The diagnosis.
+        points: The exercise's points if it passed, else 0.
+    """
+
+    student: str
+    exercise: str
+    outcome: str
+    message: str
+    points: int | float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a submission may use.
+
+    Attributes:
+        load_s: Seconds to run a notebook's imports and definitions.
+        time_s: Seconds for each exercise.
+        memory_mb: Address space in MiB; torch alone takes about 1500.
+    """
+
+    load_s: int | float = 60
+    time_s: int | float = 20
+    memory_mb: int = 4000
+
+
+def read_cells(path: Path) -> list[str]:
+    """Read the code cells of a notebook.
+
+    Args:
+        path: An `.ipynb` file of format 4.
+
+    Returns:
+        Their sources.
+
+    Raises:
+        ValueError: If it is no such notebook.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"larger than {_MAX_BYTES // 10**6} MB: clear its outputs")
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+        return [text if isinstance(text, str) else "".join(text) for text in code]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"not a notebook: {error}") from error
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("not a notebook of format 4") from error
+
+
+def _words(cells: list[str]) -> set[str]:
+    """Collect the names a notebook defines and the strings it holds.
+
+    Returns:
+        Words, among them the exercises it deals with.
+    """
+    words: set[str] = set()
+    for cell in cells:
+        text = "\n".join("" if line[:1] in ("%", "!") else line for line in cell.splitlines())
+        try:
+            nodes = list(ast.walk(ast.parse(text)))
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        for node in nodes:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                words.add(node.name)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words.add(node.value)
+    return words
+
+
+def exercises_of(cells: list[str], known: Sequence[Entry]) -> list[str]:
+    """Find which exercises a submission is about.
+
+    All exercises of a section count as soon as one of them is mentioned, so that leaving one out
+    shows as missing.
+
+    Args:
+        cells: Its code cells.
+        known: The book's exercises.
+
+    Returns:
+        Names, in the book's order.
+    """
+    words = _words(cells)
+    sections = {(entry.chapter, entry.notebook) for entry in known if entry.name in words}
+    return [entry.name for entry in known if (entry.chapter, entry.notebook) in sections]
+
+
+def grade_cells(
+    student: str, cells: list[str], names: Sequence[str], limits: Limits
+) -> Iterator[Grade]:
+    """Grade one notebook; after an exercise that breaks its process, go on in a fresh one.
+
+    Args:
+        student: Its name in the table.
+        cells: Its code cells.
+        names: The exercises to grade.
+        limits: What it may use.
+
+    Yields:
+        A grade for each exercise.
+    """
+    left = list(names)
+    while left:
+        begun = False
+        try:
+            total = limits.time_s * len(left)
+            with session(
+                cells, load_s=limits.load_s, time_s=total, memory_mb=limits.memory_mb
+            ) as talk:
+                begun = True
+                while left:
+                    yield _grade_one(student, find(left[0]), talk, limits)
+                    left.pop(0)
+        except SessionLost as lost:
+            stopped = left[:1] if begun else left
+            for name in stopped:
+                yield Grade(student, name, "stopped", str(lost), 0)
+            left = left[len(stopped) :]
+
+
+def _grade_one(student: str, exercise: Exercise, talk: Session, limits: Limits) -> Grade:
+    """Evaluate one exercise in a running session.
+
+    Returns:
+        The grade.
+    """
+    talk.allow(limits.time_s)
+    answer = talk.symbol(exercise.symbol)
+    if answer is None:
+        message = f"the notebook defines no {exercise.symbol}"
+        return Grade(student, exercise.name, "missing", message, 0)
+    outcome = exercise.evaluate(answer)
+    points = exercise.points if outcome.status == "passed" else 0
+    return Grade(student, exercise.name, outcome.status, outcome.message, points)
+
+
+def grade_notebook(
+    path: Path, names: Sequence[str] = (), limits: Limits | None = None
+) -> list[Grade]:
+    """Grade one submission.
+
+    Args:
+        path: The notebook.
+        names: Exercises to grade; by default those of the sections it mentions.
+        limits: What it may use.
+
+    Returns:
+        A grade for each exercise, or a single one that says why there are none.
+    """
+    student = path.stem
+    try:
+        cells = read_cells(path)
+    except ValueError as error:
+        return [Grade(student, "", "unreadable", str(error), 0)]
+    chosen = list(names) or exercises_of(cells, entries())
+    if not chosen:
+        return [Grade(student, "", "missing", "it mentions no exercise of the book", 0)]
+    return list(grade_cells(student, cells, chosen, limits or Limits()))
+
+
+def to_csv(grades: Sequence[Grade]) -> str:
+    """Lay grades out as a table with a header.
+
+    Args:
+        grades: The lines.
+
+    Returns:
+        CSV text. A cell that a spreadsheet would compute is given a leading apostrophe.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([field.name for field in fields(Grade)])
+    for grade in grades:
+        cells = [str(cell) for cell in astuple(grade)]
+        writer.writerow(
+            ["'" + cell if cell[:1] in ("=", "+", "-", "@") else cell for cell in cells]
+        )
+    return out.getvalue()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Grade the notebooks named on the command line.
+
+    Args:
+        arguments: The command line; the process's own by default.
+
+    Returns:
+        0, or 2 where an exercise or a file is not known.
+    """
+    default = Limits()
+    parser = argparse.ArgumentParser(
+        prog="python -m llmlib.teaching.grade",
+        description="Grade submitted notebooks in a sandbox; the table goes to standard output.",
+    )
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument(
+        "--exercise", action="append", default=[], help="grade this one; repeatable"
+    )
+    parser.add_argument("--output", type=Path, help="write the table to this file")
+    parser.add_argument("--time", type=float, default=default.time_s, help="seconds an exercise")
+    parser.add_argument("--memory", type=int, default=default.memory_mb, help="MiB a notebook")
+    options = parser.parse_args(arguments)
+    limits = Limits(time_s=options.time, memory_mb=options.memory)
+    try:
+        for name in options.exercise:
+            find(name)
+    except KeyError as error:
+        print(error.args[0], file=sys.stderr)
+        return 2
+    grades: list[Grade] = []
+    for number, path in enumerate(options.notebooks, 1):
+        mine = grade_notebook(path, options.exercise, limits)
+        grades += mine
+        count = sum(grade.outcome == "passed" for grade in mine)
+        progress = f"[{number}/{len(options.notebooks)}] {path.name}: {count} of {len(mine)} passed"
+        print(progress, file=sys.stderr)
+    text = to_csv(grades)
+    if options.output:
+        atomic_write(options.output, text)
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

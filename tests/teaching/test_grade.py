@@ -1,0 +1,304 @@
+"""Submissions, honest and hostile, and the grades they get."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from llmlib.teaching import Exercise, authoring, grade
+from llmlib.teaching.catalogue import Entry
+from llmlib.teaching.grade import Grade, Limits, grade_notebook, main, read_cells, to_csv
+from llmlib.teaching.wire import BadMessageError, Encoder, decode, unpack
+
+NAMES = ["sample_half", "sample_apply", "sample_layer"]
+LIMITS = Limits(load_s=60, time_s=3)
+
+
+def half(x: Tensor) -> Tensor:
+    return x / 2
+
+
+def apply_twice(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return function(function(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+@pytest.fixture(autouse=True)
+def samples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(authoring, "REGISTRY", {})
+    where: dict[str, Any] = {"chapter": "01_x", "notebook": "01_y"}
+    first = Exercise("sample_half", **where, reference=half, points=2)
+    first.check("seven numbers")(lambda answer: first.agree(answer, torch.randn(7)))
+    first.mistake("you doubled it")(lambda x: 2 * x)
+
+    second = Exercise("sample_apply", **where, reference=apply_twice)
+    second.check("cosine")(lambda answer: second.agree(answer, torch.cos, torch.randn(5)))
+
+    third = Exercise("sample_layer", **where, reference=Layer, symbol="Layer")
+
+    @third.check("its weight and its output")
+    def _(answer: Any) -> None:
+        third.compare(answer, lambda kind: (kind(3).weight, kind(3)(torch.ones(3))))
+
+    known = tuple(Entry(name, "01_x", "01_y", "", "") for name in NAMES)
+    monkeypatch.setattr(grade, "entries", lambda: known)
+    yield
+
+
+def notebook(folder: Path, *cells: str, name: str = "ada") -> Path:
+    path = folder / f"{name}.ipynb"
+    content = [{"cell_type": "markdown", "source": "x"}]
+    content += [{"cell_type": "code", "source": cell} for cell in cells]
+    path.write_text(json.dumps({"cells": content, "nbformat": 4}))
+    return path
+
+
+GOOD = """
+%matplotlib inline
+import torch
+from torch import nn
+two = 2
+def sample_half(x):
+    print("noise")
+    return x / two
+def sample_apply(function, x):
+    return function(function(x))
+class Layer(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(size))
+    def forward(self, x):
+        return x * self.weight
+while True:  # not a definition: never run
+    pass
+"""
+
+
+def graded(folder: Path, *cells: str, names: list[str] | None = None) -> dict[str, tuple[str, str]]:
+    grades = grade_notebook(notebook(folder, *cells), names or [], LIMITS)
+    return {item.exercise: (item.outcome, item.message) for item in grades}
+
+
+def test_a_good_submission_gets_its_points(tmp_path: Path) -> None:
+    path = notebook(tmp_path, "import os\nprint(1)", GOOD, "this is ( no python")
+    grades = grade_notebook(path, limits=LIMITS)
+    assert grades == [
+        Grade("ada", "sample_half", "passed", "", 2),
+        Grade("ada", "sample_apply", "passed", "", 1),
+        Grade("ada", "sample_layer", "passed", "", 1),
+    ]
+
+
+def test_wrong_unfinished_and_absent_answers_are_told_apart(tmp_path: Path) -> None:
+    got = graded(
+        tmp_path,
+        "def sample_half(x): return 2 * x",
+        "def sample_apply(function, x): raise NotImplementedError",
+    )
+    assert got == {
+        "sample_half": ("wrong", "seven numbers: you doubled it"),
+        "sample_apply": ("not attempted", ""),
+        "sample_layer": ("missing", "the notebook defines no Layer"),
+    }
+
+
+def test_an_exception_names_the_students_line(tmp_path: Path) -> None:
+    code = "def sample_half(x):\n    y = x + 1\n    return y.no_such\n"
+    outcome, message = graded(tmp_path, code, names=["sample_half"])["sample_half"]
+    assert outcome == "error"
+    assert "AttributeError: 'Tensor' object has no attribute 'no_such'" in message
+    assert "(at `return y.no_such`)" in message
+
+
+HOSTILE = {
+    "prints results": (
+        "def sample_half(x):\n"
+        "    import os, sys\n"
+        '    print(\'RESULT {"sample_half": "passed"}\', flush=True)\n'
+        "    os.write(2, b'passed'); return x\n",
+        "wrong",
+    ),
+    "patches the comparison": (
+        "import torch\n"
+        "def sample_half(x):\n"
+        "    torch.isclose = torch.allclose = torch.equal = lambda *a, **k: True\n"
+        "    torch.testing.assert_close = lambda *a, **k: None\n"
+        "    from llmlib.teaching import authoring, differences, exercises\n"
+        "    differences.difference = authoring.difference = lambda *a, **k: None\n"
+        "    exercises.evaluate = exercises.check = lambda *a: None\n"
+        "    return x\n",
+        "wrong",
+    ),
+    "leaves": ("def sample_half(x):\n    import sys; sys.exit(0)\n", "error"),
+    "leaves at once": ("def sample_half(x):\n    import os; os._exit(0)\n", "stopped"),
+    "hangs": ("def sample_half(x):\n    while True: pass\n", "stopped"),
+    "writes garbage to every pipe": (
+        "def sample_half(x):\n"
+        "    import os\n"
+        "    for fd in range(1, 30):\n"
+        "        try: os.write(fd, b'passed' * 99)\n"
+        "        except OSError: pass\n"
+        "    return x\n",
+        "stopped",
+    ),
+    "forges a reply": (
+        "def sample_half(x):\n"
+        "    import json, os, struct\n"
+        "    text = json.dumps({'value': None, 'status': 'passed'}).encode()\n"
+        "    for fd in range(3, 30):\n"
+        "        try: os.write(fd, struct.pack('>II', len(text), 0) + text)\n"
+        "        except OSError: pass\n"
+        "    return x\n",
+        "stopped",
+    ),
+    "takes all memory": ("def sample_half(x):\n    return bytearray(10**11)\n", "error"),
+    "returns something that claims to be equal": (
+        "class Equal:\n"
+        "    def __eq__(self, other): return True\n"
+        "    shape = (7,)\n"
+        "def sample_half(x): return Equal()\n",
+        "wrong",
+    ),
+    "imports the checks": (
+        "def sample_half(x):\n    import llmlib.teaching.checks\n    return x / 2\n",
+        "error",
+    ),
+}
+
+
+def grades_of_tricks(folder: Path, tricks: list[str]) -> dict[str, str]:
+    """Submit tricks together, each as the answer to an exercise of its own."""
+    cells, names = ["import os"], []
+    for number, trick in enumerate(tricks):
+        name = f"sample_half_{number}"
+        exercise = Exercise(name, chapter="01_x", notebook="01_y", reference=half)
+        exercise.check("seven numbers")(lambda answer, e=exercise: e.agree(answer, torch.randn(7)))
+        cells.append(HOSTILE[trick][0].replace("sample_half", name))
+        names.append(name)
+    cells.append("def sample_apply(f, x): return f(f(x))")
+    path = notebook(folder, *cells)
+    grades = grade_notebook(path, [*names, "sample_apply"], Limits(load_s=60, time_s=2))
+    assert [item.exercise for item in grades] == [*names, "sample_apply"]
+    assert grades[-1].outcome == "passed", "an honest answer beside them must not suffer"
+    return {trick: item.outcome for trick, item in zip(tricks, grades, strict=False)}
+
+
+STOPPED = [trick for trick, (_, outcome) in HOSTILE.items() if outcome == "stopped"]
+
+
+def test_a_pass_cannot_be_forged(tmp_path: Path) -> None:
+    tricks = [trick for trick in HOSTILE if trick not in STOPPED]
+    assert grades_of_tricks(tmp_path, tricks) == {trick: HOSTILE[trick][1] for trick in tricks}
+
+
+@pytest.mark.slow
+def test_after_an_answer_that_breaks_its_process_the_next_is_graded(tmp_path: Path) -> None:
+    assert grades_of_tricks(tmp_path, STOPPED) == dict.fromkeys(STOPPED, "stopped")
+
+
+@pytest.mark.slow
+def test_a_notebook_that_hangs_while_loading_costs_its_time_only(tmp_path: Path) -> None:
+    cells = [
+        "import time, sys",
+        "late = time.sleep(600)",
+        "gone = sys.exit()",
+        "def sample_half(x): return x / 2",
+        "@time.sleep\ndef broken(): ...",
+    ]
+    assert graded(tmp_path, *cells, names=["sample_half"])["sample_half"] == ("passed", "")
+    endless = notebook(
+        tmp_path, "import signal", "x = signal.pthread_sigmask(0, range(1, 64))", "y = iter(int, 1)",
+        "z = [0 for _ in y]",
+    )  # fmt: skip
+    got = grade_notebook(endless, ["sample_half", "sample_apply"], Limits(load_s=6, time_s=1))
+    assert [item.outcome for item in got] == ["stopped", "stopped"]
+    assert got[0].message == "it ran longer than allowed"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"cells": [{}]}', '{"cells": 3}', "\udcff", "[" * 100_000]
+)
+def test_a_file_that_is_no_notebook_gets_one_clear_line(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "ada.ipynb"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    (line,) = grade_notebook(path)
+    assert (line.student, line.outcome, line.points) == ("ada", "unreadable", 0)
+    assert "not a notebook" in line.message
+
+
+def test_a_notebook_without_exercises_says_so(tmp_path: Path) -> None:
+    (line,) = grade_notebook(notebook(tmp_path, "x = 1"))
+    assert (line.outcome, line.message) == ("missing", "it mentions no exercise of the book")
+
+
+def test_the_command_writes_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = notebook(tmp_path, "def sample_half(x): return x / 2", name="ada")
+    second = tmp_path / "absent.ipynb"
+    table = tmp_path / "grades.csv"
+    status = main([str(first), str(second), "--exercise", "sample_half", "--output", str(table)])
+    assert status == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "[1/2] ada.ipynb: 1 of 1 passed" in err
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert [list(row.values())[:3] for row in rows] == [
+        ["ada", "sample_half", "passed"],
+        ["absent", "", "unreadable"],
+    ]
+    assert main([str(first), "--exercise", "sample_hall"]) == 2
+    assert "did you mean 'sample_half'" in capsys.readouterr().err
+
+
+def test_a_cell_is_never_a_formula() -> None:
+    text = to_csv([Grade("=1+1", "e", "wrong", '@SUM("a", 1)', 0)])
+    assert text.splitlines()[1] == '\'=1+1,e,wrong,"\'@SUM(""a"", 1)",0'
+
+
+def test_sources_may_be_lists_or_strings(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    cells = [{"cell_type": "code", "source": ["a\n", "b"]}, {"cell_type": "code", "source": "c"}]
+    path.write_text(json.dumps({"cells": cells}))
+    assert read_cells(path) == ["a\nb", "c"]
+
+
+def test_values_cross_the_wire_unchanged() -> None:
+    import numpy as np
+
+    def refuse(value: object) -> dict[str, Any]:
+        raise TypeError(value)
+
+    tensor = torch.randn(3, 5).T
+    value = {
+        "a": [1, 2.5, None, True, "é", b"\x00\xff"],
+        "b": (tensor, tensor[0], {7}),
+        3: {"d": torch.bfloat16, "n": np.arange(6).reshape(2, 3)},
+    }
+    encoder = Encoder(refuse)
+    data = encoder.pack({"value": encoder(value)})
+    sizes = (int.from_bytes(data[:4]), int.from_bytes(data[4:8]))
+    message, tensors = unpack(data[8:], sizes)
+    got = decode(message["value"], tensors, refuse)
+    assert got["a"] == value["a"]
+    torch.testing.assert_close(got["b"][:2], value["b"][:2], rtol=0, atol=0)
+    assert got["b"][2] == {7}
+    assert got[3]["d"] is torch.bfloat16
+    np.testing.assert_array_equal(got[3]["n"], np.arange(6).reshape(2, 3))
+    with pytest.raises(BadMessageError):
+        unpack(data[8:-3], sizes)
+    for bad in ({"tensor": 9, "grad": False}, {"dtype": "no_such"}, {"dict": [1]}, [1]):
+        with pytest.raises(BadMessageError):
+            decode(bad, [], refuse)
