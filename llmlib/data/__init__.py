@@ -1,6 +1,7 @@
 """Corpora, cleaning, tokenizers, mixtures and packing."""
 
 from llmlib.data.bpe import ByteBPE
+from llmlib.data.cleaning import CleanCorpus, Dropped, FunnelStep, QualityRules, clean, deduplicate
 from llmlib.data.corpora.document import (
     Document,
     corpus_bytes,
@@ -16,16 +17,24 @@ from llmlib.data.loader import TokenLoader
 from llmlib.data.packing import PackedTokens, TokenSource, document_ids, pack
 from llmlib.data.pretokenization import pretokenize
 from llmlib.data.shards import TokenShards, write_shards
+from llmlib.data.splits import Split, shared_share, split_by_module
 
 __all__ = [
     "ByteBPE",
+    "CleanCorpus",
     "Document",
+    "Dropped",
+    "FunnelStep",
     "PackedTokens",
+    "QualityRules",
+    "Split",
     "TokenLoader",
     "TokenShards",
     "TokenSource",
+    "clean",
     "corpus_bytes",
     "corpus_sha256",
+    "deduplicate",
     "document_ids",
     "fixed_code",
     "fixed_corpus",
@@ -38,5 +47,7 @@ __all__ = [
     "pydocs",
     "read_texts",
     "save_documents",
+    "shared_share",
+    "split_by_module",
     "write_shards",
 ]

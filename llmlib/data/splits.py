@@ -1,0 +1,130 @@
+"""Train and held-out parts that share no module and hardly any text.
+
+Documentation repeats itself within a module: methods that overload each other, parameters
+described twice. A random split of documents would test what was learnt by heart, so whole modules
+are held out, and of those the documents whose paragraphs also stand in the training part are left
+out.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from llmlib.data.corpora.document import Document, corpus_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A corpus in two parts.
+
+    Attributes:
+        train: Documents to learn from.
+        held_out: Documents to measure on.
+        left_out: Documents of held-out modules that stand mostly in the training part.
+        shared: Share of the held-out bytes that lies in paragraphs which also stand in the
+            training part, after leaving out.
+    """
+
+    train: list[Document]
+    held_out: list[Document]
+    left_out: list[Document]
+    shared: float
+
+
+def split_by_module(
+    documents: Sequence[Document],
+    held_out: float = 0.05,
+    seed: int = 0,
+    *,
+    max_shared: float = 0.5,
+) -> Split:
+    """Split a corpus by module; deduplicate it first.
+
+    Modules are ranked by a hash of seed and name, and the first ones are held out until they hold
+    the share asked for, so that adding modules moves few of the others.
+
+    Args:
+        documents: The corpus; `meta["module"]` names each document's module.
+        held_out: Share of the bytes to hold out, between 0 and 1.
+        seed: Decides which modules.
+        max_shared: Held-out documents of which a larger share of bytes stands in paragraphs of
+            the training part are left out; 1 keeps all.
+
+    Returns:
+        Both parts in the order given.
+
+    Raises:
+        ValueError: If a document has no module, there are fewer than two, or no held-out document
+            remains.
+
+    Example:
+        >>> corpus = [
+        ...     Document(text=f"Node {i}.", source="x", meta={"module": f"m{i}"}) for i in range(9)
+        ... ]
+        >>> split = split_by_module(corpus, held_out=0.2)
+        >>> len(split.train), len(split.held_out)
+        (7, 2)
+    """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out={held_out} must lie between 0 and 1")
+    sizes: dict[str, int] = {}
+    for document in documents:
+        if "module" not in document.meta:
+            raise ValueError(f'a document from {document.source} has no meta["module"]')
+        module = document.meta["module"]
+        sizes[module] = sizes.get(module, 0) + document.n_bytes
+    if len(sizes) < 2:
+        raise ValueError(f"{len(sizes)} module cannot be split in two; give more files or texts")
+    ranked = sorted(sizes, key=lambda m: hashlib.sha256(f"{seed}:{m}".encode()).digest())
+    wanted = held_out * sum(sizes.values())
+    chosen: set[str] = set()
+    held_bytes = 0
+    for module in ranked[:-1]:  # one at least stays for training
+        if held_bytes >= wanted:
+            break
+        chosen.add(module)
+        held_bytes += sizes[module]
+    train = [document for document in documents if document.meta["module"] not in chosen]
+    paragraphs = {_key(part) for document in train for part in _paragraphs(document.text)}
+    kept: list[Document] = []
+    left_out: list[Document] = []
+    for document in documents:
+        if document.meta["module"] in chosen:
+            share = _shared_bytes(document, paragraphs) / max(1, document.n_bytes)
+            (left_out if share > max_shared else kept).append(document)
+    if not kept:
+        raise ValueError(
+            "no held-out document remains: each stands mostly in the training part. Deduplicate, "
+            "hold out more, or raise max_shared."
+        )
+    shared = sum(_shared_bytes(document, paragraphs) for document in kept) / corpus_bytes(kept)
+    return Split(train=train, held_out=kept, left_out=left_out, shared=shared)
+
+
+def shared_share(held_out: Sequence[Document], train: Iterable[Document]) -> float:
+    """Measure how much of a part stands, paragraph by paragraph, in another.
+
+    Args:
+        held_out: The part to look at.
+        train: The part to look for it in.
+
+    Returns:
+        Share of bytes, from 0 to 1.
+    """
+    paragraphs = {_key(part) for document in train for part in _paragraphs(document.text)}
+    total = corpus_bytes(held_out)
+    return sum(_shared_bytes(document, paragraphs) for document in held_out) / max(1, total)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    yield from re.split(r"\n[ \t]*\n", text)
+
+
+def _key(paragraph: str) -> str:
+    return " ".join(paragraph.split())
+
+
+def _shared_bytes(document: Document, paragraphs: set[str]) -> int:
+    parts = _paragraphs(document.text)
+    return sum(len(part.encode()) for part in parts if _key(part) in paragraphs)
