@@ -112,7 +112,7 @@ def _steps(
         decoder, tokens = _start(model, prompts, max_new_tokens, use_cache)
         for step in range(max_new_tokens):
             logits = decoder.next_logits(tokens)
-            chosen = choose(logits, sampling, uniforms[running, step].to(logits.device))
+            chosen = choose(logits, sampling, uniforms[running, step])
             ids = chosen.tolist()
             kept = [place for place, token in enumerate(ids) if token not in stops]
             yield [(running[place], ids[place]) for place in kept]

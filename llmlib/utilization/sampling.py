@@ -186,5 +186,6 @@ def choose(
     cumulative = filter_logits(logits, sampling).softmax(dim=-1, dtype=dtype).cumsum(dim=-1)
     total = cumulative[:, -1]
     # Strictly below the total, or rounding could pick an excluded token behind the last allowed.
-    target = torch.minimum(uniform.to(total) * total, total.nextafter(torch.zeros_like(total)))
+    scaled = uniform.to(dtype).to(total.device) * total
+    target = torch.minimum(scaled, total.nextafter(torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
