@@ -9,14 +9,17 @@ from llmlib.evaluation.bits import (
     sliding_windows,
 )
 from llmlib.evaluation.compressors import primed_xz_bits_per_byte, xz_size
+from llmlib.evaluation.last_word import last_word_correct, split_last_word
 
 __all__ = [
     "TextScore",
     "bits_per_byte",
+    "last_word_correct",
     "primed_xz_bits_per_byte",
     "score_documents",
     "score_documents_ngram",
     "score_tokens",
     "sliding_windows",
+    "split_last_word",
     "xz_size",
 ]
