@@ -220,10 +220,8 @@ def test_a_notebook_that_hangs_while_loading_costs_its_time_only(tmp_path: Path)
         "@time.sleep\ndef broken(): ...",
     ]
     assert graded(tmp_path, *cells, names=["sample_half"])["sample_half"] == ("passed", "")
-    endless = notebook(
-        tmp_path, "import signal", "x = signal.pthread_sigmask(0, range(1, 64))", "y = iter(int, 1)",
-        "z = [0 for _ in y]",
-    )  # fmt: skip
+    deaf = "x = signal.pthread_sigmask(0, range(1, 64))"
+    endless = notebook(tmp_path, "import signal", deaf, "y = [0 for _ in iter(int, 1)]")
     got = grade_notebook(endless, ["sample_half", "sample_apply"], Limits(load_s=6, time_s=1))
     assert [item.outcome for item in got] == ["stopped", "stopped"]
     assert got[0].message == "it ran longer than allowed"
