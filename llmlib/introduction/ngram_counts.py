@@ -22,12 +22,10 @@ class PaddedTokens:
 
     Args:
         symbols: The stream; the begin mark is the integer `vocab_size`.
-        offset: How many symbols of the same document precede each position.
         vocab_size: Number of tokens, which is also the begin mark.
     """
 
     symbols: Int[np.ndarray, " positions"]
-    offset: Int[np.ndarray, " positions"]
     vocab_size: int
 
     @property
@@ -104,10 +102,7 @@ def pad_documents(
     document = np.repeat(np.arange(len(lengths)), lengths)
     symbols = np.full(len(tokens) + pads * len(lengths), vocab_size, dtype=np.int64)
     symbols[np.arange(len(tokens)) + pads * (document + 1)] = tokens
-    padded_lengths = lengths + pads
-    starts = np.cumsum(padded_lengths) - padded_lengths
-    offset = np.arange(len(symbols)) - np.repeat(starts, padded_lengths)
-    return PaddedTokens(symbols, offset, vocab_size)
+    return PaddedTokens(symbols, vocab_size)
 
 
 def names_of_ngrams(
@@ -115,21 +110,24 @@ def names_of_ngrams(
 ) -> Int[np.ndarray, " positions"]:
     """Return the integer name of the n-gram that ends at each position.
 
+    An n-gram that ends in a token lies within its document, because `order - 1` begin marks stand
+    before each. One that ends in a begin mark may reach into the document before; it is harmless,
+    since begin marks are not counted.
+
     Args:
         stream: The padded documents.
         context_rows: For each position the row of the (k-1)-gram that ends *there*, -1 where
             there is none; None for k = 1.
 
     Returns:
-        The names; -1 where the n-gram would start before its document or its context is unknown.
+        The names; -1 where the n-gram would start before the stream or its context is unknown.
     """
     if context_rows is None:
         return stream.symbols
     before = np.empty_like(context_rows)
     before[:1] = -1
     before[1:] = context_rows[:-1]
-    known = (before >= 0) & (stream.offset >= 1)
-    return np.where(known, before * (stream.vocab_size + 1) + stream.symbols, -1)
+    return np.where(before >= 0, before * (stream.vocab_size + 1) + stream.symbols, -1)
 
 
 def find_rows(
