@@ -74,8 +74,8 @@ def test_accumulated_equals_large_batch_with_unequal_targets(new_trainer: Build)
             parts = [next(self.small) for _ in range(3)]
             return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
-    parts = new_trainer("parts", dropout=0.0, accumulate=3)
-    whole = new_trainer("whole", dropout=0.0)
+    parts = new_trainer("parts", model={"dropout": 0.0}, accumulate=3)
+    whole = new_trainer("whole", model={"dropout": 0.0})
     whole.batches = Joined(whole.batches)
     parts.run()
     whole.run()
