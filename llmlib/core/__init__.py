@@ -1,4 +1,4 @@
-"""Seeds, devices, resources, figure style, processes, memory and sandboxed execution."""
+"""Seeds, devices, data that comes with the book, figure style, processes, memory, sandbox."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -14,24 +14,28 @@ if TYPE_CHECKING:
     from .resources import resource
     from .sandbox import SandboxResult, run_python
     from .seeding import seed_everything
+    from .survey import Table, load_table, table_names
 
 __all__ = [
     "PALETTE",
     "MemoryMeter",
     "RankError",
     "SandboxResult",
+    "Table",
     "atomic_path",
     "atomic_write",
     "available_cores",
     "best_device",
     "cache_dir",
     "launch",
+    "load_table",
     "machine_class",
     "matmul_rate",
     "resource",
     "run_python",
     "seed_everything",
     "supports_bfloat16",
+    "table_names",
     "tracked_allocations",
     "use_style",
     "versions",
@@ -49,6 +53,7 @@ _HOMES = {
     "resources": ("resource",),
     "sandbox": ("SandboxResult", "run_python"),
     "seeding": ("seed_everything",),
+    "survey": ("Table", "load_table", "table_names"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -72,7 +72,8 @@ def draw_attention(
     longest = max(len(queries), len(keys))
     side = min(7.0, max(3.6, 0.24 * longest + 1.4))
     figure, axes = pyplot.subplots(figsize=(side + 0.7, side))
-    picture = axes.imshow(weights.detach().float().cpu().numpy(), vmin=0, vmax=1)
+    # White for nothing, so that the few places a head does look at stand out.
+    picture = axes.imshow(weights.detach().float().cpu().numpy(), vmin=0, vmax=1, cmap="Blues")
     axes.grid(False)
     size = 9.0 if longest <= 20 else 7.0
     for axis, tokens in ((axes.xaxis, keys), (axes.yaxis, queries)):
