@@ -160,11 +160,13 @@ def test_a_flat_array_is_split_after_each_end_token() -> None:
     end = 4
     flat = np.array([0, 1, end, 2, 3, end, end, 1, 0], dtype=np.uint16)
     documents = [[0, 1, end], [2, 3, end], [end], [1, 0]]
-    by_mark = KneserNey.fit(flat, order=3, vocab_size=V, end_token=end)
-    by_list = KneserNey.fit(documents, order=3, vocab_size=V)
+    half = [0.5, 0.5, 0.5]
+    by_mark = KneserNey.fit(flat, order=3, vocab_size=V, end_token=end, discounts=half)
+    by_list = KneserNey.fit(documents, order=3, vocab_size=V, discounts=half)
     np.testing.assert_array_equal(by_mark.log_prob(flat), by_list.log_prob(documents))
     np.testing.assert_array_equal(by_mark.prob([0, 1, end]), by_list.prob([]))
     np.testing.assert_array_equal(by_mark.prob([2, end, 1]), by_list.prob([1]))
+    assert (by_list.prob([1]) != by_list.prob([2, 1])).any()
 
 
 def test_higher_orders_and_kneser_ney_help_on_a_markov_source() -> None:
