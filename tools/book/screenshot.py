@@ -5,9 +5,9 @@
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
+from browser import ARGUMENTS, find_browser
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
@@ -16,24 +16,6 @@ HTML = ROOT / "build" / "book" / "_build" / "html"
 SHOTS = ROOT / "build" / "shots"
 PICTURE = ROOT / "book" / "_static" / "book.png"
 WIDTHS = {"wide": (1280, 860), "phone": (390, 844)}
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-def find_browser() -> str:
-    """Path of an installed Chromium or Chrome."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"):
-        path = shutil.which(name)
-        if path:
-            return path
-    raise SystemExit("No Chromium or Chrome is installed: a picture needs one.")
 
 
 def shoot(browser: Browser, page_name: str, size: str, theme: str, target: Path) -> None:
@@ -65,8 +47,11 @@ def main() -> None:
     parser.add_argument("--dark", action="store_true", help="dark instead of light")
     pages = parser.parse_args()
     theme = "dark" if pages.dark else "light"
+    path = find_browser()
+    if path is None:
+        raise SystemExit("No Chromium or Chrome is installed: a picture needs one.")
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
+        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
         for name in pages.pages:
             for size in WIDTHS:
                 shoot(

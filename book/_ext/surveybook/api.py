@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 from surveybook.coverage import canonical
+from surveybook.docstrings import inline
 
 FOLDER = "book/api/"
 
@@ -37,6 +38,7 @@ def summary(obj: object) -> str:
 
 
 def heading(text: str, line: str) -> list[str]:
+    """Lines of a heading, underlined with `line`."""
     return [text, line * len(text), ""]
 
 
@@ -54,7 +56,7 @@ def public_names(module: ModuleType) -> list[str]:
             target = canonical(f"{module.__name__}.{name}")
         documented = inspect.isclass(obj) or inspect.isroutine(obj) or isinstance(obj, ModuleType)
         shown = f":py:obj:`{name} <{target}>`" if documented else f"``{name}``"
-        lines += [f"   * - {shown}", f"     - {summary(obj) if documented else ''}"]
+        lines += [f"   * - {shown}", f"     - {inline(summary(obj)) if documented else ''}"]
     return [*lines, ""]
 
 
@@ -88,5 +90,6 @@ def outdated(
 
 
 def setup(app: Sphinx) -> None:
+    """Register with Sphinx."""
     app.connect("source-read", write)
     app.connect("env-get-outdated", outdated)

@@ -9,7 +9,17 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.application import Sphinx
 
-COLUMNS = "id chapter survey technique done_when symbol notebook test result".split()
+COLUMNS = [
+    "id",
+    "chapter",
+    "survey",
+    "technique",
+    "done_when",
+    "symbol",
+    "notebook",
+    "test",
+    "result",
+]
 
 
 @dataclass(frozen=True)

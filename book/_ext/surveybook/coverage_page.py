@@ -90,7 +90,8 @@ class CoverageCounts(_CoverageDirective):
             for key in ("done", "built", "planned")
             if count[key]
         )
-        html = f'<div class="tiles">{cells}</div><div class="coverage-bar" aria-hidden="true">{bar}</div>'
+        html = f'<div class="tiles">{cells}</div>'
+        html += f'<div class="coverage-bar" aria-hidden="true">{bar}</div>'
         return [nodes.raw("", html, format="html")]
 
 
@@ -105,15 +106,15 @@ class BeyondTheSurvey(_CoverageDirective):
         for method, identity in lines:
             if identity not in by_id:
                 raise self.error(f"{method} is said to be in {identity}, which is no row")
-        body = [
-            nodes.row(
-                "",
-                entry(nodes.paragraph(method, method)),
-                entry(nodes.paragraph("", "", link(f"#{nodes.make_id(identity)}", identity, code=True))),
-                entry(nodes.paragraph("", "", badge(by_id[identity].status))),
+        body: list[nodes.row] = []
+        for method, identity in lines:
+            uri = f"#{nodes.make_id(identity)}"
+            cells = (
+                nodes.Text(method),
+                link(uri, identity, code=True),
+                badge(by_id[identity].status),
             )
-            for method, identity in lines
-        ]  # fmt: skip
+            body.append(nodes.row("", *(entry(nodes.paragraph("", "", cell)) for cell in cells)))
         return [table(("Method", "Row", "State"), (50, 30, 20), body)]
 
 
@@ -144,6 +145,7 @@ def table(titles: tuple[str, ...], widths: tuple[int, ...], body: list[nodes.row
 
 
 def setup(app: Sphinx) -> None:
+    """Register with Sphinx."""
     app.add_directive("coverage", Coverage)
     app.add_directive("coverage-counts", CoverageCounts)
     app.add_directive("beyond-the-survey", BeyondTheSurvey)

@@ -4,13 +4,13 @@ The conversion runs before napoleon, which takes care of the sections (Args, Ret
 """
 
 import re
-import textwrap
 
 from sphinx.application import Sphinx
 
 DISPLAY = re.compile(r"^([ \t]*)\$\$(.+?)\$\$[ \t]*([.,;]?)[ \t]*$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(
-    r"(?P<code>(?<![`:\\])`(?!`)(?P<code_text>[^`]+)`(?!`))"
+    r"(?P<done>``.+?``|:[a-z:]+:`[^`]+`)"  # reStructuredText already
+    r"|(?P<code>(?<![`:\\])`(?!`)(?P<code_text>[^`]+)`(?!`))"
     r"|(?P<math>(?<![\\$\w])\$(?!\s)(?P<math_text>[^$]+?)(?<![\s\\])\$(?![\w$]))"
 )
 TRAILING_UNDERSCORE = re.compile(r"(?<=\w)_(?!\w)")
@@ -30,12 +30,16 @@ def inline(paragraph: str) -> str:
     for match in SPAN.finditer(paragraph):
         out.append(plain(paragraph[last : match.start()]))
         last = match.end()
+        if match["done"]:
+            out.append(match["done"])
+            continue
         body = match["code_text"] or match["math_text"]
         body = " ".join(body.split())
         # Text that touches the mark needs an empty separator.
         before = r"\ " if paragraph[: match.start()][-1:].isalnum() else ""
         after = r"\ " if paragraph[last : last + 1].isalnum() else ""
-        out.append(f"{before}``{body}``{after}" if match["code"] else f"{before}:math:`{body}`{after}")
+        marked = f"``{body}``" if match["code"] else f":math:`{body}`"
+        out.append(f"{before}{marked}{after}")
     out.append(plain(paragraph[last:]))
     return "".join(out)
 
@@ -43,9 +47,8 @@ def inline(paragraph: str) -> str:
 def display(match: re.Match[str]) -> str:
     """A formula on lines of its own."""
     indent, body, _ = match.groups()
-    lines = textwrap.indent(textwrap.dedent(body).strip("\n"), f"{indent}   ")
-    body_lines = "\n".join(f"{indent}   {line.strip()}" for line in lines.splitlines() if line.strip())
-    return f"\n{indent}.. math::\n\n{body_lines}\n"
+    lines = [f"{indent}   {line.strip()}" for line in body.splitlines() if line.strip()]
+    return "\n".join(["", f"{indent}.. math::", "", *lines, ""])
 
 
 def convert(text: str) -> str:
@@ -87,5 +90,6 @@ KEPT: dict[str, list[str]] = {}
 
 
 def setup(app: Sphinx) -> None:
+    """Register with Sphinx."""
     app.connect("autodoc-process-docstring", before_napoleon, priority=300)
     app.connect("autodoc-process-docstring", after_napoleon, priority=600)

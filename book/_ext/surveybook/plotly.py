@@ -7,12 +7,14 @@ from sphinx.application import Sphinx
 
 
 def add_script(
-    app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     """Add the vendored script to a page whose outputs call it."""
-    if doctree is not None and any("Plotly." in node.astext() for node in doctree.findall(nodes.raw)):
+    raw = doctree.findall(nodes.raw) if doctree is not None else ()
+    if any("Plotly." in node.astext() for node in raw):
         app.add_js_file("vendor/plotly.min.js", priority=200)
 
 
 def setup(app: Sphinx) -> None:
+    """Register with Sphinx."""
     app.connect("html-page-context", add_script)

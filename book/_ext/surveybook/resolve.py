@@ -4,8 +4,11 @@ The book is built offline, so there is no inventory of torch or numpy to ask. A 
 Python nor the module it stands in knows stays unresolved, and the nitpicky build fails on it.
 """
 
+import ast
 import importlib
 import re
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -15,11 +18,24 @@ from sphinx.environment import BuildEnvironment
 
 from surveybook.coverage import canonical, find, symbol_uri
 
+API_FOLDER = "book/api/"
 PREFIXES = re.compile(r"(?<![\w.])(?:jaxtyping|typing|collections\.abc|pathlib|torch)\.(?=[A-Z])")
 
 
 # Where a name may come from once autodoc has cut it to its last part.
 OUTSIDE = ("builtins", "typing", "collections.abc", "pathlib", "torch", "numpy", "numpy.typing")
+
+
+@cache
+def _imports_for_types(module: str) -> dict[str, tuple[str, str]]:
+    """Names that a module imports, those under `if TYPE_CHECKING` too, and where from."""
+    source = Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8")
+    return {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+        for alias in node.names
+    }
 
 
 def _in_module(module: str | None, target: str) -> object | None:
@@ -30,6 +46,9 @@ def _in_module(module: str | None, target: str) -> object | None:
             found = getattr(found, part, None)
         if found is not None:
             return found
+    if module and target in _imports_for_types(module):
+        place, name = _imports_for_types(module)[target]
+        return getattr(importlib.import_module(place), name)
     return None
 
 
@@ -49,8 +68,9 @@ def resolve(
     if found is None:
         return content if target == "None" else None
     home = getattr(found, "__module__", "") or ""
-    if home.startswith("llmlib.") and hasattr(found, "__qualname__"):
-        name = canonical(f"{home}.{found.__qualname__}")  # pyright: ignore[reportOptionalMemberAccess]
+    qualified = getattr(found, "__qualname__", "")
+    if home.startswith("llmlib.") and qualified:
+        name = canonical(f"{home}.{qualified}")
         domain = env.get_domain("py")
         if name in domain.data["objects"]:
             docname = node.get("refdoc", env.docname)
@@ -63,7 +83,7 @@ def resolve(
 def shorten(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str | None, str | None] | None:
-    """Write `Float[Tensor, 'B T']`, as the source does, not `jaxtyping.Float[torch.Tensor, ...]`."""
+    """Write `Float[Tensor, 'B T']` as the source does, without the packages' names."""
     if signature is None and returns is None:
         return None
     return tuple(PREFIXES.sub("", part) if part else part for part in (signature, returns))  # pyright: ignore[reportReturnType]
@@ -78,7 +98,17 @@ def double_quotes(app: Sphinx, domain: str, objtype: str, content: nodes.Element
             node += nodes.Text(f'"{text[1:-1]}"')
 
 
+def short_types(app: Sphinx, doctree: nodes.document) -> None:
+    """The same for the types of attributes, which autodoc writes as plain fields."""
+    if app.env.docname.startswith(API_FOLDER):
+        for text in list(doctree.findall(nodes.Text)):
+            if "jaxtyping." in text and isinstance(text.parent, nodes.paragraph):
+                text.parent.replace(text, nodes.Text(PREFIXES.sub("", text)))
+
+
 def setup(app: Sphinx) -> None:
+    """Register with Sphinx."""
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-signature", shorten)
     app.connect("object-description-transform", double_quotes)
+    app.connect("doctree-read", short_types)

@@ -72,12 +72,9 @@ class ChapterProgress(SphinxDirective):
         uri = self.env.app.builder.get_relative_uri(self.env.docname, "book/coverage")
         text = f"{done} of {len(rows)} techniques built and proved"
         paragraph = nodes.paragraph(classes=["chapter-progress"])
-        paragraph += nodes.raw(
-            "",
-            f'<span class="meter" aria-hidden="true"><span style="width:{100 * done / len(rows):.0f}%">'
-            "</span></span>",
-            format="html",
-        )
+        width = f"width:{100 * done / len(rows):.0f}%"
+        meter = f'<span class="meter" aria-hidden="true"><span style="{width}"></span></span>'
+        paragraph += nodes.raw("", meter, format="html")
         paragraph += link(f"{uri}#{nodes.make_id(chapter)}", text)
         return [paragraph]
 
@@ -99,6 +96,7 @@ def outdated(
 
 
 def setup(app: Sphinx) -> None:
+    """Register with Sphinx."""
     app.add_directive("sections", Sections)
     app.add_directive("chapter-progress", ChapterProgress)
     app.connect("env-get-outdated", outdated)

@@ -56,4 +56,5 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 
 def setup(app: Sphinx) -> None:
+    """Register with Sphinx."""
     app.connect("html-collect-pages", pages)

@@ -42,7 +42,7 @@ def in_the_library(app: Sphinx, doctree: nodes.document) -> None:
     top += section
 
 
-def chapter_role(name, rawtext, text, lineno, inliner, options=None, content=None):  # noqa: ANN001, ANN201
+def chapter_role(name, rawtext, text, lineno, inliner, options=None, content=None):
     """A short link to a chapter: {chapter}`data` or {chapter}`data,training`."""
     env = inliner.document.settings.env
     found: list[nodes.Node] = []
@@ -58,22 +58,27 @@ def chapter_role(name, rawtext, text, lineno, inliner, options=None, content=Non
     return found[1:], []
 
 
-def number_role(name, rawtext, text, lineno, inliner, options=None, content=None):  # noqa: ANN001, ANN201
+def number_role(name, rawtext, text, lineno, inliner, options=None, content=None):
     """A chapter's number on its card."""
     return [nodes.inline(text, text, classes=["number"])], []
 
 
-CHAPTERS = {
-    name: f"chapters/{number:02d}_{name}/index"
-    for number, name in enumerate(
-        "introduction scaling_laws data architecture training adaptation utilization evaluation "
-        "capstone".split(),
-        start=1,
-    )
-}
+NAMES = (
+    "introduction",
+    "scaling_laws",
+    "data",
+    "architecture",
+    "training",
+    "adaptation",
+    "utilization",
+    "evaluation",
+    "capstone",
+)
+CHAPTERS = {name: f"chapters/{number:02d}_{name}/index" for number, name in enumerate(NAMES, 1)}
 
 
 def setup(app: Sphinx) -> None:
+    """Register with Sphinx."""
     # After napoleon (500): what is added here is already reStructuredText.
     app.connect("autodoc-process-docstring", taught_in, priority=900)
     # Before the table of contents is collected (500), so that the new section is in it.
