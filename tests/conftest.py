@@ -1,10 +1,9 @@
 """Shared fixtures of the test suite, and the record of what each test proved."""
 
 import importlib
+import importlib.util
 import json
 import os
-import re
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from project import tree_state
 
-WITHOUT_TORCH = os.environ.get("LLMLIB_WITHOUT_TORCH") == "1"  # set by `make versions`
-
-torch: Any = None if WITHOUT_TORCH else importlib.import_module("torch")
+# `make versions` runs the tests that need no torch where there is none.
+torch: Any = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 if torch:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -70,27 +68,3 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--results-file")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Results(Path(path)), "results-of-the-run")
-
-
-# What `make versions` leaves out of its light environments.
-LEFT_OUT = re.compile(r"No module named '(torch|transformers|tokenizers|nltk|playwright|nbformat)")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
-    """In the torch-free run, a module that needs a package left out is skipped, not an error."""
-    report = yield
-    if WITHOUT_TORCH and report.failed and (missing := LEFT_OUT.search(str(report.longrepr))):
-        report.outcome = "skipped"
-        report.longrepr = (str(collector.path), 0, f"Skipped: {missing.group()}")
-    return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """The same for a test that imports such a package in its body."""
-    report = yield
-    if WITHOUT_TORCH and report.failed and (missing := LEFT_OUT.search(str(report.longrepr))):
-        report.outcome = "skipped"
-        report.longrepr = (str(item.path), 0, f"Skipped: {missing.group()}")
-    return report
