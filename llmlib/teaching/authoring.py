@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from llmlib.core.memory import tracked_allocations
+
 from .differences import difference
 from .raised import describe_raised
 
@@ -71,6 +73,26 @@ def expect(condition: bool, message: str) -> None:
     """
     if not condition:
         raise WrongAnswer(message)
+
+
+def peak_bytes(answer: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
+    """Measure the tensors that a call of the answer holds at once, where the answer runs.
+
+    Args:
+        answer: The student's function.
+        *args: Its positional arguments.
+        **kwargs: Its keyword arguments.
+
+    Returns:
+        Peak bytes allocated during the call, as `llmlib.core.tracked_allocations` counts them. A
+        submission being graded measures itself, so this is a diagnosis and no proof.
+    """
+    if remote := getattr(type(answer), "peak_remote", None):
+        return remote(answer, *args, **kwargs)
+    own, own_kwargs = _clone(args), _clone(kwargs)
+    with tracked_allocations() as memory:
+        answer(*own, **own_kwargs)
+    return memory.peak_bytes
 
 
 class Exercise:

@@ -81,6 +81,25 @@ class Remote:
         """
         self._session.request({"op": "seed", "number": number})
 
+    def peak_remote(self, *args: Any, **kwargs: Any) -> int:
+        """Call the object and measure the tensors it holds at once, over there.
+
+        Args:
+            *args: As for a call.
+            **kwargs: As for a call.
+
+        Returns:
+            Bytes; as the student's process counts them.
+
+        Raises:
+            SessionLost: If it answers with something else.
+        """
+        message = {"op": "peak", "on": self._handle}
+        peak = self._session.request(message, args=list(args), kwargs=kwargs)
+        if type(peak) is not int or peak < 0:
+            raise SessionLost("the notebook's code spoke out of turn")
+        return peak
+
 
 class Session:
     """A conversation with one student's process.

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from llmlib.core.memory import tracked_allocations
+
 from .raised import describe_raised
 from .wire import HEADER, Encoder, decode, unpack
 
@@ -171,6 +173,11 @@ class _Server:
                 case "attribute":
                     target = self.objects[message["on"]]
                     value = getattr(target, message["name"])
+                case "peak":
+                    target = self.objects[message["on"]]
+                    with tracked_allocations() as memory:
+                        target(*message["args"], **message["kwargs"])
+                    value = memory.peak_bytes
                 case _:
                     target = self.objects[message["on"]]
                     value = target(*message["args"], **message["kwargs"])

@@ -52,7 +52,7 @@ def test_a_rank_that_dies_silently_is_named() -> None:
 
 def test_a_hanging_rank_is_stopped_in_time() -> None:
     start = time.monotonic()
-    with pytest.raises(TimeoutError, match="rank 0 after 4 s"):
+    with pytest.raises(TimeoutError, match="rank 0.* after 4 s"):
         launch(rank_zero_sleeps, 2, timeout_s=4)
     assert time.monotonic() - start < 30
 

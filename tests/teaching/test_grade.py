@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmlib.teaching import Exercise, authoring, grade
+from llmlib.teaching import Exercise, authoring, expect, grade, peak_bytes
 from llmlib.teaching.catalogue import Entry
 from llmlib.teaching.grade import Grade, Limits, grade_notebook, main, read_cells, to_csv
 from llmlib.teaching.wire import BadMessageError, Encoder, decode, unpack
 
 NAMES = ["sample_half", "sample_apply", "sample_layer"]
-LIMITS = Limits(load_s=60, time_s=3)
+LIMITS = Limits(load_s=120, time_s=60)  # far more than needed: the machine may be busy
 
 
 def half(x: Tensor) -> Tensor:
@@ -47,6 +47,11 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     second = Exercise("sample_apply", **where, reference=apply_twice)
     second.check("cosine")(lambda answer: second.agree(answer, torch.cos, torch.randn(5)))
+
+    @second.check("three tensors of 5000 numbers at most")
+    def _(answer: Any) -> None:
+        peak = peak_bytes(answer, torch.cos, torch.randn(5000))
+        expect(peak <= 3 * 4 * 5000, f"{peak} bytes")
 
     third = Exercise("sample_layer", **where, reference=Layer, symbol="Layer")
 
@@ -116,6 +121,13 @@ def test_wrong_unfinished_and_absent_answers_are_told_apart(tmp_path: Path) -> N
     }
 
 
+def test_memory_is_measured_where_the_answer_runs(tmp_path: Path) -> None:
+    code = "def sample_apply(f, x):\n    big = x.repeat(9)\n    return f(f(x)) + 0 * big.sum()"
+    outcome, message = graded(tmp_path, code, names=["sample_apply"])["sample_apply"]
+    assert outcome == "wrong"
+    assert message.startswith("three tensors of 5000 numbers at most: 2")
+
+
 def test_an_exception_names_the_students_line(tmp_path: Path) -> None:
     code = "def sample_half(x):\n    y = x + 1\n    return y.no_such\n"
     outcome, message = graded(tmp_path, code, names=["sample_half"])["sample_half"]
@@ -180,7 +192,7 @@ HOSTILE = {
 }
 
 
-def grades_of_tricks(folder: Path, tricks: list[str]) -> dict[str, str]:
+def grades_of_tricks(folder: Path, tricks: list[str], limits: Limits) -> dict[str, str]:
     """Submit tricks together, each as the answer to an exercise of its own."""
     cells, names = ["import os"], []
     for number, trick in enumerate(tricks):
@@ -191,7 +203,7 @@ def grades_of_tricks(folder: Path, tricks: list[str]) -> dict[str, str]:
         names.append(name)
     cells.append("def sample_apply(f, x): return f(f(x))")
     path = notebook(folder, *cells)
-    grades = grade_notebook(path, [*names, "sample_apply"], Limits(load_s=60, time_s=2))
+    grades = grade_notebook(path, [*names, "sample_apply"], limits)
     assert [item.exercise for item in grades] == [*names, "sample_apply"]
     assert grades[-1].outcome == "passed", "an honest answer beside them must not suffer"
     return {trick: item.outcome for trick, item in zip(tricks, grades, strict=False)}
@@ -202,12 +214,15 @@ STOPPED = [trick for trick, (_, outcome) in HOSTILE.items() if outcome == "stopp
 
 def test_a_pass_cannot_be_forged(tmp_path: Path) -> None:
     tricks = [trick for trick in HOSTILE if trick not in STOPPED]
-    assert grades_of_tricks(tmp_path, tricks) == {trick: HOSTILE[trick][1] for trick in tricks}
+    assert grades_of_tricks(tmp_path, tricks, LIMITS) == {
+        trick: HOSTILE[trick][1] for trick in tricks
+    }
 
 
 @pytest.mark.slow
 def test_after_an_answer_that_breaks_its_process_the_next_is_graded(tmp_path: Path) -> None:
-    assert grades_of_tricks(tmp_path, STOPPED) == dict.fromkeys(STOPPED, "stopped")
+    got = grades_of_tricks(tmp_path, STOPPED, Limits(load_s=120, time_s=8))
+    assert got == dict.fromkeys(STOPPED, "stopped")
 
 
 @pytest.mark.slow
