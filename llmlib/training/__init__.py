@@ -1,6 +1,7 @@
 """Training loops, optimizers, schedules, precision, parallelism and checkpoints."""
 
-from llmlib.training.checkpoint import best, checkpoints, latest, load_model, read_manifest
+from llmlib.training.checkpoint import load_model
+from llmlib.training.checkpoint_files import best, checkpoints, latest, read_manifest
 from llmlib.training.combined import CombinedOptimizer, build_optimizer, muon_with_adamw
 from llmlib.training.config import TrainConfig, accumulation
 from llmlib.training.distributed import process_group

@@ -12,7 +12,6 @@ folder named `step_00000100` is whole, whenever the machine stopped.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from llmlib.training.checkpoint_files import (
+    FORMAT,
+    MANIFEST,
+    flush,
+    read_json,
+    read_manifest,
+    read_tensors,
+    remove_old,
+)
 from llmlib.training.distributed import everyone, rank, world_size
 from llmlib.training.named_state import (
     AnyOptimizer,
@@ -32,9 +40,6 @@ from llmlib.training.named_state import (
     optimizer_tensors,
 )
 from llmlib.training.rng import random_state, set_random_state
-
-MANIFEST = "checkpoint.json"
-FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,44 +61,6 @@ class Checkpoint:
     progress: dict[str, Any]
     score: float | None
     loader: dict[str, Any]
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """List the finished checkpoints of a run.
-
-    Args:
-        folder: The folder that holds them; it may be missing.
-
-    Returns:
-        Their paths, oldest first.
-    """
-    return sorted(path.parent for path in folder.glob(f"step_*/{MANIFEST}"))
-
-
-def latest(folder: Path) -> Path | None:
-    """Return the newest finished checkpoint.
-
-    Args:
-        folder: The folder that holds the checkpoints; it may be missing.
-
-    Returns:
-        Its path, or None when there is none.
-    """
-    found = checkpoints(folder)
-    return found[-1] if found else None
-
-
-def best(folder: Path) -> Path | None:
-    """Return the checkpoint with the lowest score.
-
-    Args:
-        folder: The folder that holds the checkpoints; it may be missing.
-
-    Returns:
-        Its path, or None when none has a score.
-    """
-    scores = [(read_manifest(path)["score"], path) for path in checkpoints(folder)]
-    return min(((score, path) for score, path in scores if score is not None), default=(0, None))[1]
 
 
 def save(
@@ -147,7 +114,7 @@ def save(
                 "the same command again"
             ) from failure
     if rank() == 0:
-        _remove_old(folder, keep)
+        remove_old(folder, keep)
     return final
 
 
@@ -185,11 +152,11 @@ def load(
     load_model(path, model)
     file = path / "optimizer.safetensors"
     try:
-        load_optimizer_tensors(model, optimizer, _read_tensors(file, manifest))
+        load_optimizer_tensors(model, optimizer, read_tensors(file, manifest))
     except ValueError as error:
         raise ValueError(f"{file} does not fit this run: {error}") from error
-    own = _read_json(path / f"rank_{rank()}.json")
-    set_random_state(_read_tensors(path / f"rank_{rank()}.safetensors", manifest), own["random"])
+    own = read_json(path / f"rank_{rank()}.json")
+    set_random_state(read_tensors(path / f"rank_{rank()}.safetensors", manifest), own["random"])
     known = ("step", "model_config", "config", "progress", "score")
     return Checkpoint(**{key: manifest[key] for key in known}, loader=own["loader"])
 
@@ -206,34 +173,9 @@ def load_model(path: Path, model: nn.Module) -> None:
     """
     file = path / "model.safetensors"
     try:
-        load_model_tensors(model, _read_tensors(file, read_manifest(path)))
+        load_model_tensors(model, read_tensors(file, read_manifest(path)))
     except ValueError as error:
         raise ValueError(f"{file} cannot be loaded: {error}") from error
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read step, configurations and progress of a checkpoint, and check that its files are whole.
-
-    Args:
-        path: A checkpoint.
-
-    Returns:
-        The content of its `checkpoint.json`.
-
-    Raises:
-        ValueError: When a file is missing, cut short or from another format.
-    """
-    manifest = _read_json(path / MANIFEST)
-    if manifest.get("format") != FORMAT:
-        raise ValueError(
-            f"{path / MANIFEST} has format {manifest.get('format')}, this version reads {FORMAT}"
-        )
-    for name, size in manifest["sizes"].items():
-        file = path / name
-        found = file.stat().st_size if file.exists() else 0
-        if found != size:
-            raise _damaged(file, f"holds {found} of its {size} bytes")
-    return manifest
 
 
 def _make_empty(partial: Path) -> None:
@@ -249,10 +191,10 @@ def _write_files(
     own = f"rank_{rank()}"
     for name, content in {**tensors, f"{own}.safetensors": generators}.items():
         save_file(content, partial / name)
-        _flush(partial / name)
+        flush(partial / name)
     text = json.dumps({"loader": checkpoint.loader, "random": counters})
     (partial / f"{own}.json").write_text(text, encoding="utf-8")
-    _flush(partial / f"{own}.json")
+    flush(partial / f"{own}.json")
 
 
 def _finish(
@@ -274,54 +216,10 @@ def _finish(
     }
     text = json.dumps(manifest, indent=1) + "\n"
     (partial / MANIFEST).write_text(text, encoding="utf-8")
-    _flush(partial / MANIFEST)
-    _flush(partial)
+    flush(partial / MANIFEST)
+    flush(partial)
     partial.rename(final)
-    _flush(final.parent)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or a folder's list of names is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_old(folder: Path, keep: int) -> None:
-    found = checkpoints(folder)
-    spared = {*found[-keep:], best(folder)}
-    for path in found:
-        if path not in spared:
-            # Renamed first: a folder half removed must not look like a checkpoint.
-            rubbish = path.rename(folder / f".{path.name}.partial")
-            shutil.rmtree(rubbish, ignore_errors=True)
-
-
-def _read_tensors(file: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
-    try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise _damaged(file, f"cannot be read ({error})") from error
-    expected = manifest["tensors"].get(file.name, len(tensors))
-    if len(tensors) != expected:
-        raise _damaged(file, f"holds {len(tensors)} of its {expected} tensors")
-    return tensors
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(file, f"cannot be read ({error})") from error
-
-
-def _damaged(file: Path, what: str) -> ValueError:
-    return ValueError(
-        f"{file} {what}: remove the folder {file.parent} to continue from an earlier checkpoint, "
-        "or from the start if there is none"
-    )
+    flush(final.parent)
 
 
 def _require_equal(

@@ -11,6 +11,7 @@ from llmlib.training.distributed import world_size
 from llmlib.training.muon import Muon, Scale
 from llmlib.training.named_state import AnyOptimizer
 from llmlib.training.optim import Group, adamw, adamw_from_groups, param_groups, parameter_roles
+from llmlib.training.precision import resolve_precision
 
 
 class CombinedOptimizer:
@@ -177,4 +178,6 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> AnyOptimizer:
         return adamw(model, **common)
     if config.parallel == "fsdp" and world_size() > 1:
         raise ValueError("Muon needs whole matrices: use parallel='ddp', or optimizer='adamw'")
-    return muon_with_adamw(model, muon_lr=config.muon_lr, **common)
+    device = next(model.parameters()).device
+    dtype = resolve_precision(config.precision, device)
+    return muon_with_adamw(model, muon_lr=config.muon_lr, muon_dtype=dtype, **common)

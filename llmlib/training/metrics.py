@@ -1,6 +1,7 @@
 """What a run reports: one JSON line a step, throughput, and how well the machine is used."""
 
 import json
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,6 +40,44 @@ def throughput(
     if flops_per_token is None or peak_flops is None:
         return {"tokens_per_second": rate}
     return {"tokens_per_second": rate, "mfu": rate * flops_per_token / peak_flops}
+
+
+class Meter:
+    """Counts tokens and seconds of training; the rate is that of the last twenty steps.
+
+    Args:
+        flops_per_token: FLOPs of a training step per token, or None.
+        peak_flops: FLOPs per second of all devices at best, or None.
+    """
+
+    def __init__(
+        self, flops_per_token: float | None = None, peak_flops: float | None = None
+    ) -> None:
+        self.flops = {"flops_per_token": flops_per_token, "peak_flops": peak_flops}
+        self.tokens, self.seconds = 0, 0.0
+        self._recent: deque[tuple[int, float]] = deque(maxlen=20)
+
+    def count(self, tokens: int, seconds: float) -> None:
+        """Add a step.
+
+        Args:
+            tokens: Targets learned from.
+            seconds: Time of the step.
+        """
+        self.tokens += tokens
+        self.seconds += seconds
+        self._recent.append((tokens, seconds))
+
+    def read(self) -> dict[str, int | float]:
+        """Return the sums and the rate.
+
+        Returns:
+            `tokens`, `seconds`, `tokens_per_second`, and `mfu` where it can be known.
+        """
+        tokens = sum(tokens for tokens, _ in self._recent)
+        seconds = sum(seconds for _, seconds in self._recent)
+        rate = throughput(tokens, seconds, **self.flops)
+        return {"tokens": self.tokens, "seconds": round(self.seconds, 3), **rate}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

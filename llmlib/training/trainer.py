@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from llmlib.core.seeding import seed_everything
-from llmlib.training import checkpoint as checkpoints
-from llmlib.training.checkpoint import Checkpoint
+from llmlib.training import checkpoint
+from llmlib.training.checkpoint_files import best, latest, read_manifest
 from llmlib.training.combined import build_optimizer
 from llmlib.training.config import TrainConfig
 from llmlib.training.distributed import (
@@ -27,8 +26,9 @@ from llmlib.training.distributed import (
     whole,
     world_size,
 )
+from llmlib.training.held_out import mean_loss
 from llmlib.training.loss import IGNORE, next_token_loss
-from llmlib.training.metrics import MetricsFile, throughput
+from llmlib.training.metrics import Meter, MetricsFile
 from llmlib.training.named_state import AnyOptimizer
 from llmlib.training.precision import autocast
 from llmlib.training.progress import StopRequest, TrainingProgress, stop_on_signals
@@ -113,7 +113,6 @@ class Trainer:
         self.model, self.batches, self.config, self.folder = model, batches, config, folder
         self.model_config = dict(model_config or {})
         self.held_out = held_out
-        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
         self.show_progress = show_progress and rank() == 0
         self.device = next(model.parameters()).device
         objective = Objective(model, loss_fn)
@@ -123,8 +122,8 @@ class Trainer:
         # After sharding, which replaces the parameters.
         self.optimizer = make_optimizer(model) if make_optimizer else build_optimizer(model, config)
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.step, self.tokens, self.seconds = 0, 0, 0.0
-        self.recent: deque[tuple[int, float]] = deque(maxlen=20)  # tokens and seconds of steps
+        self.step = 0
+        self.meter = Meter(flops_per_token, peak_flops and peak_flops * world_size())
         self.held_out_loss: float | None = None
         self.best_loss = math.inf
         self.stop = StopRequest()
@@ -170,8 +169,8 @@ class Trainer:
         return TrainResult(
             step=self.step,
             finished=self.step == config.steps,
-            tokens=self.tokens,
-            seconds=self.seconds,
+            tokens=self.meter.tokens,
+            seconds=self.meter.seconds,
             held_out_loss=self.held_out_loss,
             checkpoint=path,
         )
@@ -193,22 +192,21 @@ class Trainer:
         share = self._backward(micro_batches, counts / total.clamp_min(1))
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         loss = self._exchange(share)
-        self._require_finite(loss, norm := whole(norm).item())
+        norm = whole(norm).item()
+        self._require_finite(loss, norm)
         factor = self.config.schedule.factor(self.step + 1, self.config.steps)
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        self._count(int(total), time.perf_counter() - began)
+        self.meter.count(int(total), time.perf_counter() - began)
         return {
             "step": self.step,
             "loss": loss,
             "grad_norm": norm,
             "lr": self.config.lr * factor,
-            "tokens": self.tokens,
-            "seconds": round(self.seconds, 3),
-            **self._throughput(),
+            **self.meter.read(),
         }
 
     def _backward(self, micro_batches: list[Batch], weights: Tensor) -> Tensor:
@@ -243,26 +241,14 @@ class Trainer:
         self.stop.agreed, self.overdue = stop > 0, save > 0
         return loss
 
-    @torch.no_grad()
     def evaluate(self) -> float:
-        """Return the mean loss on the held-out batches, over all processes.
+        """Measure the mean loss on the held-out batches, over all processes.
 
         Returns:
             Nats per target.
         """
-        self.model.eval()
-        nats, n_targets = 0.0, 0
-        for inputs, targets in self.held_out:
-            count = int((targets != IGNORE).sum())
-            with autocast(self.config.precision, self.device):
-                mean = self.objective(inputs.to(self.device), targets.to(self.device))
-            nats += mean.item() * count
-            n_targets += count
-        self.model.train()
-        device = self.device if self.device.type == "cuda" else "cpu"
-        sums = torch.tensor([nats, n_targets], dtype=torch.float64, device=device)
-        nats, n_targets = sum_over_ranks(sums).tolist()
-        loss = nats / max(1, n_targets)
+        with autocast(self.config.precision, self.device):
+            loss = mean_loss(self.objective, self.held_out, self.device)
         self.held_out_loss, self.best_loss = loss, min(self.best_loss, loss)
         return loss
 
@@ -275,19 +261,19 @@ class Trainer:
         Returns:
             Its path.
         """
-        present = Checkpoint(
+        present = checkpoint.Checkpoint(
             step=self.step,
             model_config=self.model_config,
             config=self.config.recipe(),
             progress={
-                "tokens": self.tokens,
-                "seconds": self.seconds,
+                "tokens": self.meter.tokens,
+                "seconds": self.meter.seconds,
                 "held_out_loss": self.held_out_loss,
             },
             score=score,
             loader=self.batches.state_dict(),
         )
-        path = checkpoints.save(
+        path = checkpoint.save(
             self.folder / "checkpoints",
             present,
             model=self.model,
@@ -304,11 +290,11 @@ class Trainer:
     def _start_or_continue(self) -> Path | None:
         """Seed a new run, or load the newest checkpoint and return its path."""
         self.model.train()
-        path = checkpoints.latest(self.folder / "checkpoints")
+        path = latest(self.folder / "checkpoints")
         if path is None:
             seed_everything(self.config.seed + rank())
             return None
-        found = checkpoints.load(
+        found = checkpoint.load(
             path,
             model=self.model,
             optimizer=self.optimizer,
@@ -317,12 +303,12 @@ class Trainer:
         )
         self.batches.load_state_dict(found.loader)
         self.step = found.step
-        self.tokens = found.progress["tokens"]
-        self.seconds = found.progress["seconds"]
+        self.meter.tokens = found.progress["tokens"]
+        self.meter.seconds = found.progress["seconds"]
         self.held_out_loss = found.progress["held_out_loss"]
-        best = checkpoints.best(self.folder / "checkpoints")
-        if best is not None:
-            self.best_loss = checkpoints.read_manifest(best)["score"]
+        best_path = best(self.folder / "checkpoints")
+        if best_path is not None:
+            self.best_loss = read_manifest(best_path)["score"]
         return path
 
     def _open_metrics(self) -> AbstractContextManager[MetricsFile | None]:
@@ -339,18 +325,6 @@ class Trainer:
             f"the {what} at step {self.step + 1}: nothing was updated and the checkpoints in "
             f"{self.folder / 'checkpoints'} are as they were; lower lr, lengthen the warm-up or "
             "look at the data of this step"
-        )
-
-    def _count(self, n_tokens: int, seconds: float) -> None:
-        self.tokens += n_tokens
-        self.seconds += seconds
-        self.recent.append((n_tokens, seconds))
-
-    def _throughput(self) -> dict[str, float]:
-        tokens, seconds = (sum(column) for column in zip(*self.recent, strict=True))
-        peak = self.peak_flops and self.peak_flops * world_size()
-        return throughput(
-            int(tokens), seconds, flops_per_token=self.flops_per_token, peak_flops=peak
         )
 
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from llmlib.training import Trainer, checkpoint
-from llmlib.training.checkpoint import best, checkpoints, latest, load_model, read_manifest
+from llmlib.training.checkpoint import load_model
+from llmlib.training.checkpoint_files import best, checkpoints, latest, read_manifest
 from llmlib.training.named_state import load_model_tensors, model_tensors
 
 Build = Callable[..., Trainer]

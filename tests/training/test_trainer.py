@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from llmlib.training import TrainConfig, Trainer, accumulation, adamw, next_token_loss
-from llmlib.training.checkpoint import checkpoints, latest
+from llmlib.training.checkpoint_files import checkpoints, latest
 from llmlib.training.metrics import read_metrics
 
 Build = Callable[..., Trainer]

@@ -1,0 +1,155 @@
+"""The folders of checkpoints: which there are, whether they are whole, which may go."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+MANIFEST = "checkpoint.json"
+FORMAT = 1
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """List the finished checkpoints of a run.
+
+    Args:
+        folder: The folder that holds them; it may be missing.
+
+    Returns:
+        Their paths, oldest first.
+    """
+    return sorted(path.parent for path in folder.glob(f"step_*/{MANIFEST}"))
+
+
+def latest(folder: Path) -> Path | None:
+    """Return the newest finished checkpoint.
+
+    Args:
+        folder: The folder that holds the checkpoints; it may be missing.
+
+    Returns:
+        Its path, or None when there is none.
+    """
+    found = checkpoints(folder)
+    return found[-1] if found else None
+
+
+def best(folder: Path) -> Path | None:
+    """Return the checkpoint with the lowest score.
+
+    Args:
+        folder: The folder that holds the checkpoints; it may be missing.
+
+    Returns:
+        Its path, or None when none has a score.
+    """
+    scores = [(read_manifest(path)["score"], path) for path in checkpoints(folder)]
+    return min(((score, path) for score, path in scores if score is not None), default=(0, None))[1]
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read step, configurations and progress of a checkpoint, and check that its files are whole.
+
+    Args:
+        path: A checkpoint.
+
+    Returns:
+        The content of its `checkpoint.json`.
+
+    Raises:
+        ValueError: When a file is missing, cut short or from another format.
+    """
+    manifest = read_json(path / MANIFEST)
+    if manifest.get("format") != FORMAT:
+        raise ValueError(
+            f"{path / MANIFEST} has format {manifest.get('format')}, this version reads {FORMAT}"
+        )
+    for name, size in manifest["sizes"].items():
+        file = path / name
+        found = file.stat().st_size if file.exists() else 0
+        if found != size:
+            raise _damaged(file, f"holds {found} of its {size} bytes")
+    return manifest
+
+
+def read_tensors(file: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Read the tensors of a file.
+
+    Args:
+        file: A file of a checkpoint.
+        manifest: The checkpoint's manifest.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        ValueError: When the file is not as it was written.
+    """
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(file, f"cannot be read ({error})") from error
+    expected = manifest["tensors"].get(file.name, len(tensors))
+    if len(tensors) != expected:
+        raise _damaged(file, f"holds {len(tensors)} of its {expected} tensors")
+    return tensors
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON file of a checkpoint.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: When it is missing or not whole.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(file, f"cannot be read ({error})") from error
+
+
+def _damaged(file: Path, what: str) -> ValueError:
+    return ValueError(
+        f"{file} {what}: remove the folder {file.parent} to continue from an earlier checkpoint, "
+        "or from the start if there is none"
+    )
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk.
+
+    Args:
+        path: A file or a folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints but the newest ones and the best.
+
+    Args:
+        folder: The folder that holds the checkpoints.
+        keep: How many of the newest stay.
+    """
+    found = checkpoints(folder)
+    spared = {*found[-keep:], best(folder)}
+    for path in found:
+        if path not in spared:
+            # Renamed first: a folder half removed must not look like a checkpoint.
+            rubbish = path.rename(folder / f".{path.name}.partial")
+            shutil.rmtree(rubbish, ignore_errors=True)

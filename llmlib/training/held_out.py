@@ -1,0 +1,48 @@
+"""The loss on text that the model does not train on."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from llmlib.training.distributed import sum_over_ranks
+from llmlib.training.loss import IGNORE
+
+
+@torch.no_grad()
+def mean_loss(
+    objective: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
+) -> float:
+    """Return the mean loss over all targets of some batches, and of all processes.
+
+    Args:
+        objective: `objective(inputs, targets)` gives a batch's mean loss; dropout is off meanwhile.
+        batches: Inputs and targets; as many batches in each process.
+        device: Where the model is.
+
+    Returns:
+        Nats per target that counts.
+
+    Example:
+        >>> from llmlib.training.distributed import Objective
+        >>> def three_nats(model, inputs, targets):
+        ...     return torch.tensor(3.0)
+        >>> objective = Objective(nn.Identity(), three_nats)
+        >>> mean_loss(objective, [(torch.zeros(1, 2), torch.ones(1, 2))], torch.device("cpu"))
+        3.0
+    """
+    was_training = objective.training
+    objective.eval()
+    nats, n_targets = 0.0, 0
+    for inputs, targets in batches:
+        count = int((targets != IGNORE).sum())
+        nats += objective(inputs.to(device), targets.to(device)).item() * count
+        n_targets += count
+    objective.train(was_training)
+    sums = torch.tensor(
+        [nats, n_targets],
+        dtype=torch.float64,  # which Apple's devices lack
+        device=device if device.type == "cuda" else "cpu",
+    )
+    nats, n_targets = sum_over_ranks(sums).tolist()
+    return nats / max(1, n_targets)
