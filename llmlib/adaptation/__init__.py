@@ -1,1 +1,1 @@
-"""Supervised fine-tuning, rewards, preference learning, parameter-efficient recipes, compression."""
+"""Supervised fine-tuning, rewards, preference learning, efficient recipes, compression."""
