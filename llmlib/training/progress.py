@@ -1,5 +1,6 @@
 """A progress bar on a terminal, a line now and then elsewhere, and a polite end."""
 
+import io
 import signal
 import sys
 import threading
@@ -32,7 +33,7 @@ class TrainingProgress:
         start: int = 0,
         *,
         every_s: float = 10.0,
-        stream: TextIO | None = None,
+        stream: TextIO | io.StringIO | None = None,
         show: bool = True,
     ) -> None:
         self.steps, self.start, self.every_s = steps, start, every_s
