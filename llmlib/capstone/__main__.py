@@ -1,0 +1,99 @@
+"""Command line: `python -m llmlib.capstone run --preset laptop`."""
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from llmlib.capstone.presets import PRESETS, Preset, preset
+from llmlib.capstone.pretrain import InterruptedRunError
+from llmlib.capstone.run import append_result, run
+
+STOPPED = 130  # what a shell reports after Ctrl-C
+
+app = typer.Typer(
+    help="From raw text to a trained, measured language model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command("run")
+def run_command(
+    name: Annotated[str, typer.Option("--preset", help="see `presets`")] = "laptop",
+    corpus: Annotated[
+        str | None,
+        typer.Option(help="fixed, environment, hub:NAME[:CONFIG], or a file or folder of text"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the run's folder [default: runs/PRESET]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="train for so many steps")] = None,
+    vocab_size: Annotated[int | None, typer.Option(min=1, help="tokens of the tokenizer")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda ... [default: the best]")] = None,
+    record: Annotated[Path | None, typer.Option(help="append the result to this file")] = None,
+    shrunk: Annotated[bool, typer.Option(help="the same recipe in seconds, to try it out")] = False,
+) -> None:
+    """Gather, clean, tokenize, train, evaluate, sample, report; continues where it stopped."""
+    try:
+        chosen = _adjusted(preset(name), corpus, steps, vocab_size, shrunk=shrunk)
+        folder = out or Path("runs") / chosen.name
+        command = shlex.join(["python", "-m", "llmlib.capstone", *sys.argv[1:]])
+        report = run(chosen, folder, seed=seed, device=device, command=command)
+        if record and report:
+            append_result(report, record)
+    except InterruptedRunError as stop:
+        typer.echo(str(stop), err=True)
+        raise typer.Exit(STOPPED) from stop
+    except (ValueError, OSError, FloatingPointError) as error:
+        # What the caller can mend is one sentence; anything else is a defect and keeps its trace.
+        typer.echo(f"capstone: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _adjusted(
+    chosen: Preset,
+    corpus: str | None,
+    steps: int | None,
+    vocab_size: int | None,
+    *,
+    shrunk: bool,
+) -> Preset:
+    if shrunk:
+        chosen = chosen.shrunk()
+    if corpus:
+        chosen = replace(chosen, corpus=replace(chosen.corpus, name=corpus))
+    if vocab_size:
+        chosen = replace(chosen, model=chosen.model.replace(vocab_size=vocab_size))
+    if steps:
+        schedule = chosen.train.schedule
+        decay = schedule.decay * steps // chosen.train.steps
+        schedule = replace(schedule, decay=max(1, decay), warmup=min(schedule.warmup, steps // 10))
+        chosen = chosen.with_train(steps=steps, schedule=schedule)
+    return chosen
+
+
+@app.command("presets")
+def presets_command() -> None:
+    """List the presets: what each trains on what, and how long it takes."""
+    table = Table("preset", "parameters", "tokens", "corpus", "time", "note")
+    for chosen in PRESETS.values():
+        table.add_row(
+            chosen.name,
+            f"{chosen.n_parameters / 1e6:.1f} M",
+            f"{chosen.tokens / 1e6:,.1f} M",
+            chosen.corpus.name,
+            chosen.time,
+            chosen.note,
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()

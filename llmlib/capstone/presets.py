@@ -1,0 +1,248 @@
+"""What each preset of the capstone trains, on what, and for how long."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from llmlib.architecture import ModelConfig
+from llmlib.architecture.counts import parameters, training_flops
+from llmlib.training import Schedule, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Where the text comes from and how much of it is used.
+
+    Args:
+        name: `fixed` (the pinned wheels' docstrings), `environment` (the reader's own
+            docstrings), `hub:NAME` or `hub:NAME:CONFIG` (a Hub data set, streamed), or the path of
+            a text or JSONL file or of a folder of them.
+        max_bytes: Stop reading after so much text; 0 reads all.
+        held_out: Share of the modules (or documents) that is never trained on.
+        max_overlap: A document is dropped when more than this share of its 8-word sequences
+            stood in earlier documents; 1 keeps near-duplicates.
+        tokenizer_bytes: Train the tokenizer on so much of the training text.
+    """
+
+    name: str = "fixed"
+    max_bytes: int = 0
+    held_out: float = 0.05
+    max_overlap: float = 0.5
+    tokenizer_bytes: int = 200_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Everything that decides a capstone run, but its seed and its folder.
+
+    Args:
+        name: What `--preset` calls it.
+        model: The decoder; its `vocab_size` is the tokenizer's.
+        train: Steps, optimizer and schedule.
+        batch_size: Sequences in one update, over all processes.
+        micro_batch: Sequences that one process computes at once.
+        corpus: The text.
+        stride: Tokens by which the window moves when held-out text is scored.
+        sample_tokens: Tokens of each sample.
+        threads: Processor threads to compute with; 0 leaves torch's choice.
+        time: How long it takes, and on what.
+        note: What it needs and what it is for.
+    """
+
+    name: str
+    model: ModelConfig
+    train: TrainConfig
+    batch_size: int
+    micro_batch: int
+    corpus: Corpus = field(default_factory=Corpus)
+    stride: int = 128
+    sample_tokens: int = 96
+    threads: int = 0
+    time: str = ""
+    note: str = ""
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens of a training sequence, T."""
+        return self.model.max_seq_len
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one update."""
+        return self.batch_size * self.seq_len
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole run."""
+        return self.train.steps * self.batch_tokens
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of the model."""
+        return parameters(self.model).total
+
+    @property
+    def flops_per_token(self) -> float:
+        """Operations of training per token, attention counted in full."""
+        return training_flops(self.model, 1, self.seq_len) / self.seq_len
+
+    def hours(self, flops_per_second: float, utilization: float) -> float:
+        """Estimate how long the run takes on one device.
+
+        Args:
+            flops_per_second: The device's peak.
+            utilization: Share of the peak that training reaches (MFU), 0 to 1.
+
+        Returns:
+            Hours; divide by the number of devices.
+
+        Example:
+            >>> round(PRESETS["gpu-124m"].hours(989e12, 0.4), 1)  # an H100 at 40%
+            1.6
+        """
+        return self.tokens * self.flops_per_token / (flops_per_second * utilization) / 3600
+
+    def with_train(self, **changes: Any) -> "Preset":
+        """Return a copy with some training settings changed.
+
+        Args:
+            **changes: New values of `TrainConfig` fields.
+
+        Returns:
+            The changed preset.
+        """
+        return replace(self, train=replace(self.train, **changes))
+
+    def shrunk(self) -> "Preset":
+        """Return the same recipe at a size that runs on a laptop in seconds.
+
+        Every choice (optimizer, schedule's shape, precision, parallelism, tying) stays; only sizes
+        change. Tests take the GPU presets' path through it.
+
+        Returns:
+            The small preset, on the fixed corpus.
+        """
+        model = self.model.replace(
+            vocab_size=512, d_model=32, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=16, d_ff=64,
+            max_seq_len=32,
+        )  # fmt: skip
+        schedule = replace(self.train.schedule, warmup=2)
+        train = replace(
+            self.train, steps=6, schedule=schedule, accumulate=2, compile=False, eval_every=3,
+            checkpoint_every=2, log_every=1,
+        )  # fmt: skip
+        corpus = replace(self.corpus, name="fixed", max_bytes=300_000, tokenizer_bytes=300_000)
+        return replace(
+            self, name=f"{self.name}-shrunk", model=model, train=train, corpus=corpus,
+            batch_size=4, micro_batch=2, stride=16, sample_tokens=8,
+        )  # fmt: skip
+
+
+LAPTOP = Preset(
+    name="laptop",
+    model=ModelConfig(
+        vocab_size=4096, d_model=256, n_layers=4, n_heads=4, max_seq_len=512, qk_norm=True
+    ),
+    train=TrainConfig(
+        steps=1200,
+        optimizer="muon",
+        muon_lr=0.02,
+        lr=4e-3,
+        weight_decay=0.0,
+        clip=0.0,
+        schedule=Schedule(kind="wsd", warmup=20, decay=600),
+        precision="auto",
+        eval_every=200,
+        checkpoint_seconds=30,
+        log_every=5,
+    ),
+    batch_size=8,
+    micro_batch=8,
+    threads=2,
+    time="about 10 min on 2 cores",
+    note="Learns the manner of documentation: a look at every stage on a laptop.",
+)
+
+TINY = replace(
+    LAPTOP,
+    name="tiny",
+    model=LAPTOP.model.replace(
+        vocab_size=1024, d_model=64, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=32, d_ff=192,
+        max_seq_len=128,
+    ),
+    train=replace(
+        LAPTOP.train, steps=120, schedule=Schedule(kind="wsd", warmup=6, decay=60), eval_every=60,
+        checkpoint_every=10, checkpoint_seconds=0, log_every=1, precision="float32",
+    ),
+    corpus=replace(LAPTOP.corpus, max_bytes=1_000_000),
+    stride=64,
+    threads=1,
+    sample_tokens=32,
+    time="under 1 min on 2 cores",
+    note="Everything in under a minute, for tests and a first look; too small to write sense.",
+)  # fmt: skip
+
+# Twenty tokens a parameter (Hoffmann et al. 2022), in updates of half a million tokens. The Hub
+# data set is the educational selection of FineWeb, its sample of ten billion tokens.
+_WEB = Corpus(
+    name="hub:HuggingFaceFW/fineweb-edu:sample-10BT", max_bytes=12_000_000_000, held_out=0.001,
+    max_overlap=1.0,
+)  # fmt: skip
+
+GPU_124M = Preset(
+    name="gpu-124m",
+    model=ModelConfig(
+        vocab_size=32_768, d_model=768, n_layers=12, n_heads=12, max_seq_len=1024, qk_norm=True
+    ),
+    train=TrainConfig(
+        steps=4_400,
+        optimizer="muon",
+        muon_lr=0.02,
+        lr=3e-3,
+        weight_decay=0.0,
+        clip=1.0,
+        schedule=Schedule(kind="wsd", warmup=100, decay=1_800),
+        precision="bfloat16",
+        compile=True,
+        eval_every=250,
+        checkpoint_seconds=600,
+        log_every=10,
+    ),
+    batch_size=512,
+    micro_batch=32,
+    corpus=_WEB,
+    stride=512,
+    sample_tokens=128,
+    note="One GPU of 80 GB, or several under torchrun.",
+)
+
+GPU_350M = replace(
+    GPU_124M,
+    name="gpu-350m",
+    model=GPU_124M.model.replace(d_model=1024, n_layers=24, n_heads=16, n_kv_heads=16, d_ff=2752),
+    train=replace(
+        GPU_124M.train, steps=13_000, muon_lr=0.015, lr=2e-3,
+        schedule=Schedule(kind="wsd", warmup=200, decay=5_200),
+    ),
+    corpus=replace(_WEB, max_bytes=36_000_000_000),
+    micro_batch=16,
+    note="Several GPUs of 80 GB under torchrun; one works and takes most of a day.",
+)  # fmt: skip
+
+PRESETS = {preset.name: preset for preset in (TINY, LAPTOP, GPU_124M, GPU_350M)}
+
+
+def preset(name: str) -> Preset:
+    """Return the preset of a name.
+
+    Args:
+        name: `tiny`, `laptop`, `gpu-124m` or `gpu-350m`.
+
+    Returns:
+        The preset.
+
+    Raises:
+        ValueError: When there is none of that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,217 @@
+"""The capstone's last page: `report.json` for programs, `report.md` and a figure for people."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llmlib.architecture.counts import parameters, training_state_bytes
+from llmlib.capstone.presets import Preset
+from llmlib.core.figures import use_style
+from llmlib.core.files import atomic_path, atomic_write
+from llmlib.core.machine import machine_class, versions
+from llmlib.scaling import BESIROGLU_2024, HOFFMANN_2022, optimal_allocation
+from llmlib.training import read_metrics
+
+
+def assemble(
+    preset: Preset,
+    *,
+    seed: int,
+    command: str,
+    data: dict[str, Any],
+    training: dict[str, Any],
+    evaluation: dict[str, Any],
+    samples: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Put everything that a run found into one record.
+
+    Args:
+        preset: The run's preset.
+        seed: Its seed.
+        command: The command that made it.
+        data: Output of `prepare`.
+        training: Output of `pretrain`.
+        evaluation: Bits per byte of the model and the baselines.
+        samples: What the model wrote.
+
+    Returns:
+        The report as JSON values.
+    """
+    counts = parameters(preset.model)
+    stages = (*data.values(), training, evaluation)
+    return {
+        "preset": preset.name,
+        "seed": seed,
+        "command": command,
+        "machine": machine_class(),
+        "versions": versions("tokenizers", "safetensors"),
+        "model": {**preset.model.to_dict(), "parameters": counts.total},
+        "optimizer": preset.train.recipe(),
+        "data": data,
+        "training": training,
+        "training_state_bytes": training_state_bytes(counts.total),
+        "budget": _budgets(preset, training),
+        "evaluation": evaluation,
+        "samples": samples,
+        "seconds": round(sum(stage["seconds"] for stage in stages), 1),
+    }
+
+
+def _budgets(preset: Preset, training: dict[str, Any]) -> dict[str, Any]:
+    """Say how two fits of the same law would have spent this run's compute."""
+    compute = training["tokens"] * preset.flops_per_token
+    laws = {"Hoffmann et al. 2022": HOFFMANN_2022, "Besiroglu et al. 2024": BESIROGLU_2024}
+    advice = {}
+    for name, law in laws.items():
+        best = optimal_allocation(compute, law)
+        advice[name] = {"parameters": round(best.n_params), "tokens": round(best.n_tokens)}
+    return {"compute_flops": compute, "compute_optimal": advice}
+
+
+def write_report(report: dict[str, Any], folder: Path) -> Path:
+    """Write `report.json`, `report.md` and `loss.png`.
+
+    Args:
+        report: Output of `assemble`.
+        folder: The run's folder, which holds `metrics.jsonl`.
+
+    Returns:
+        The path of `report.md`.
+    """
+    atomic_write(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    draw_loss(read_metrics(folder / "metrics.jsonl"), report, folder / "loss.png")
+    atomic_write(folder / "report.md", as_markdown(report))
+    return folder / "report.md"
+
+
+def draw_loss(lines: list[dict[str, Any]], report: dict[str, Any], path: Path) -> None:
+    """Draw the training and held-out loss against the tokens read.
+
+    Args:
+        lines: The run's metrics.
+        report: The run's report.
+        path: Where the picture goes.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    use_style()
+    figure, axes = plt.subplots(figsize=(7, 4))
+    millions = [line["tokens"] / 1e6 for line in lines]
+    axes.plot(millions, [line["loss"] for line in lines], lw=0.8, alpha=0.5, label="each batch")
+    held_out = [(line["tokens"] / 1e6, line["held_out_loss"]) for line in lines
+                if "held_out_loss" in line]  # fmt: skip
+    if held_out:
+        axes.plot(*zip(*held_out, strict=True), "o-", label="held-out batches")
+    axes.set(xlabel="tokens read (millions)", ylabel="loss (nats per token)")
+    axes.set_title(f"{report['model']['parameters'] / 1e6:.1f} M parameters, seed {report['seed']}")
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+    plt.close(figure)
+
+
+def as_markdown(report: dict[str, Any]) -> str:
+    """Write the report for people.
+
+    Args:
+        report: Output of `assemble`.
+
+    Returns:
+        Markdown.
+    """
+    parts = [
+        f"# Capstone run: {report['preset']}, seed {report['seed']}",
+        f"`{report['command']}` on {report['machine']}, {report['seconds'] / 60:.1f} minutes.",
+        "## Held-out text",
+        _evaluation_table(report["evaluation"]),
+        "## Training",
+        "![Loss against tokens](loss.png)",
+        _training_table(report),
+        "## Data",
+        _funnel_table(report["data"]),
+        "## What a scaling law would have done with this compute",
+        _budget_table(report),
+        "## Samples",
+        *map(_sample, report["samples"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _evaluation_table(evaluation: dict[str, Any]) -> str:
+    rows = [("this model", f"**{evaluation['model']['bits_per_byte']:.4f}**")]
+    others = evaluation["baselines"]
+    if others:
+        order = others["ngram_order"]
+        rows += [
+            ("`xz -9`, primed with the training text", f"{others['xz_bits_per_byte']:.4f}"),
+            (
+                f"interpolated Kneser-Ney {order}-grams of the same tokens",
+                f"{others['ngram_bits_per_byte']:.4f}",
+            ),
+        ]
+    return _table(("predictor", "bits per byte"), rows)
+
+
+def _training_table(report: dict[str, Any]) -> str:
+    training, model = report["training"], report["model"]
+    rows = [
+        ("parameters", f"{model['parameters']:,}"),
+        ("tokens read", f"{training['tokens']:,} in {training['steps']:,} steps"),
+        ("time in steps", f"{training['training_seconds'] / 60:.1f} min"),
+        ("speed", f"{training['tokens_per_second']:,.0f} tokens/s ({training['precision']})"),
+        (
+            "share of the measured matrix-product rate (MFU)",
+            f"{training['mfu']:.0%} of {training['peak_flops_per_second'] / 1e9:,.0f} GFLOP/s",
+        ),
+        ("largest resident memory", f"{training['peak_memory_bytes'] / 2**20:,.0f} MiB"),
+        (
+            "of it weights, gradients, optimizer",
+            f"at most {report['training_state_bytes'] / 2**20:,.0f} MiB (AdamW)",
+        ),
+    ]
+    return _table(("", ""), rows)
+
+
+def _funnel_table(data: dict[str, Any]) -> str:
+    rows = [
+        (step["name"], f"{step['documents']:,}", f"{step['bytes'] / 1e6:.2f}")
+        for step in data["clean"]["funnel"]
+    ]
+    tokens = data["tokens"]
+    said = (
+        f"The tokenizer has {data['tokenizer']['vocab_size']:,} tokens. It cuts the training part "
+        f"into {tokens['train']['tokens']:,} tokens ({tokens['train']['bytes_per_token']} bytes "
+        f"each) and the held-out part into {tokens['held_out']['tokens']:,} "
+        f"({tokens['held_out']['bytes_per_token']}). Of the held-out bytes "
+        f"{data['clean']['shared_with_train']:.1%} lie in paragraphs that also stand in the "
+        "training part."
+    )
+    return _table(("step", "documents", "MB"), rows) + "\n\n" + said
+
+
+def _budget_table(report: dict[str, Any]) -> str:
+    budget, training = report["budget"], report["training"]
+    rows = [("this run", f"{report['model']['parameters']:,}", f"{training['tokens']:,}")]
+    rows += [
+        (name, f"{best['parameters']:,}", f"{best['tokens']:,}")
+        for name, best in budget["compute_optimal"].items()
+    ]
+    said = (
+        f"The run took {budget['compute_flops']:.2e} FLOPs. The laws were fitted on web text seen "
+        "once, at a million times this compute: an orientation, not a forecast."
+    )
+    return _table(("allocation", "parameters", "tokens"), rows) + "\n\n" + said
+
+
+def _sample(sample: dict[str, Any]) -> str:
+    prompt = sample["prompt"] or "(a new document)"
+    text = (sample["prompt"] + sample["text"]).replace("```", "'''")
+    return f"Temperature {sample['temperature']}, after `{prompt!r}`:\n\n```text\n{text}\n```"
