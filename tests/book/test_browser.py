@@ -103,7 +103,8 @@ def served(html: Path) -> Iterator[str]:
 
 
 def visit(browser: Browser, root: str, width: int = WIDE) -> Visit:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme="light")
+    size = {"width": width, "height": 900}
+    context = browser.new_context(viewport=size, color_scheme="light")  # pyright: ignore[reportArgumentType]
     return Visit(context.new_page(), root)
 
 
@@ -172,7 +173,7 @@ def test_no_page_is_wider_than_its_screen(browser: Browser, html: Path) -> None:
     too_wide = []
     for path in sorted(html.rglob("*.html")):
         name = path.relative_to(html).as_posix()
-        if "_static" in name:
+        if "_static" in name or name == "index.html":  # the latter only leads to book/index
             continue
         seen.page.set_viewport_size({"width": WIDE, "height": 900})
         page = seen.open(name)

@@ -8,7 +8,17 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from surveybook import api, coverage_page, docstrings, plotly, resolve, sections, sources, teaching
+from surveybook import (
+    api,
+    coverage_page,
+    docstrings,
+    plotly,
+    quiet,
+    resolve,
+    sections,
+    sources,
+    teaching,
+)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -17,6 +27,16 @@ def setup(app: Sphinx) -> dict[str, Any]:
     Returns:
         Sphinx's metadata about the extension.
     """
-    for part in (api, coverage_page, docstrings, plotly, resolve, sections, sources, teaching):
+    for part in (
+        api,
+        coverage_page,
+        docstrings,
+        plotly,
+        quiet,
+        resolve,
+        sections,
+        sources,
+        teaching,
+    ):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

@@ -72,7 +72,7 @@ def page(package: str) -> str:
         lines += ["Planned: no module of this floor is written yet.", ""]
     for name in own:
         lines += heading(name.removeprefix(f"{package}."), "-")
-        lines += [f".. automodule:: {name}", "   :members:", "   :show-inheritance:", ""]
+        lines += [f".. automodule:: {name}", "   :members:", ""]
     return "\n".join(lines)
 
 

@@ -2,9 +2,11 @@
 
 import csv
 import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -98,6 +100,10 @@ def find(name: str) -> object:
         ValueError: When nothing has that name.
     """
     parts = name.split(".")
+    # A package may offer a function under the name of the module that holds it: that one is meant.
+    offered = getattr(sys.modules.get(".".join(parts[:-1])), parts[-1], None)
+    if offered is not None and not isinstance(offered, ModuleType):
+        return offered
     for cut in range(len(parts), 0, -1):
         try:
             found: object = importlib.import_module(".".join(parts[:cut]))

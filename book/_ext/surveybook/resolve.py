@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from sphinx.addnodes import desc_sig_literal_string, pending_xref
+from sphinx.addnodes import desc_annotation, desc_sig_literal_string, pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
@@ -91,18 +91,25 @@ def shorten(
 
 def double_quotes(app: Sphinx, domain: str, objtype: str, content: nodes.Element) -> None:
     """Shapes keep the double quotes of the source."""
-    for node in list(content.findall(desc_sig_literal_string)):
+    for node in list(content.parent.findall(desc_sig_literal_string)):
         text = node.astext()
         if text.startswith("'") and text.endswith("'"):
             node.clear()
             node += nodes.Text(f'"{text[1:-1]}"')
 
 
+def short_values(app: Sphinx, domain: str, objtype: str, content: nodes.Element) -> None:
+    """A constant's value is shown when it fits on a line; a table's is in the source."""
+    for node in list(content.parent.findall(desc_annotation)):
+        if node.astext().startswith(" = ") and len(node.astext()) > 72:
+            node.parent.remove(node)
+
+
 def short_types(app: Sphinx, doctree: nodes.document) -> None:
     """The same for the types of attributes, which autodoc writes as plain fields."""
     if app.env.docname.startswith(API_FOLDER):
         for text in list(doctree.findall(nodes.Text)):
-            if "jaxtyping." in text and isinstance(text.parent, nodes.paragraph):
+            if "jaxtyping." in text:
                 text.parent.replace(text, nodes.Text(PREFIXES.sub("", text)))
 
 
@@ -111,4 +118,5 @@ def setup(app: Sphinx) -> None:
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-signature", shorten)
     app.connect("object-description-transform", double_quotes)
+    app.connect("object-description-transform", short_values)
     app.connect("doctree-read", short_types)
