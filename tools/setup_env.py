@@ -125,6 +125,12 @@ def why_remake(venv, python_version):
     return None
 
 
+def version_to_keep(venv, default):
+    """Return an existing environment's version if it is supported: nobody asked for another."""
+    found = interpreter_version(venv / "bin" / "python")
+    return found if found in SUPPORTED else default
+
+
 def check_disk(profile, folder, already_gb=0.0):
     """Refuse to start an installation that the disk cannot hold."""
     free = shutil.disk_usage(str(folder)).free / 1e9
@@ -221,10 +227,13 @@ def set_up(profile, named_python=None):
     python, version = choose_python(named_python)
     if sys.version_info[:2] < SUPPORTED[0]:  # go on in an interpreter that can read pyproject.toml
         os.execvp(python, [python, str(Path(__file__).resolve()), profile])
-    reason = why_remake(VENV, version)
+    wanted_version = version if named_python else version_to_keep(VENV, version)
+    reason = why_remake(VENV, wanted_version)
     if reason:
         say(f"remaking {VENV.name}: {reason}")
         shutil.rmtree(str(VENV))
+    elif VENV.exists():
+        version = wanted_version
     wanted = {name: fingerprint(name, version) for name in PROFILES}
     enough = [profile] if profile == "all" else ["core", "all"]
     for name in enough:

@@ -76,7 +76,7 @@ TEST = [
     Stage("book", python("tools/book/build.py")),
     Stage(
         "gates and the book in a browser",
-        python("-m", "pytest", "-q", "-m", "not bench", "tests/gates", "tests/book"),
+        python("-m", "pytest", "-q", *PARALLEL, "-m", "not bench", "tests/gates", "tests/book"),
         {"OMP_NUM_THREADS": "1", "LLMLIB_RESULTS": str(RESULTS)}
         | {"LLMLIB_DURATIONS": str(DURATIONS)},
     ),

@@ -83,6 +83,14 @@ def test_an_environment_of_another_python_is_remade(tmp_path: Path) -> None:
     assert "made with Python 3.12" in str(setup_env.why_remake(venv, (3, 11)))
 
 
+def test_without_a_named_python_a_supported_environment_is_kept(tmp_path: Path) -> None:
+    venv = fake_venv(tmp_path / ".venv", version="3 12", made_at=tmp_path / ".venv")
+    assert setup_env.version_to_keep(venv, (3, 11)) == (3, 12)
+    old = fake_venv(tmp_path / "old", version="3 9", made_at=tmp_path / "old")
+    assert setup_env.version_to_keep(old, (3, 11)) == (3, 11)
+    assert setup_env.version_to_keep(tmp_path / "absent", (3, 11)) == (3, 11)
+
+
 def test_an_environment_that_moved_is_remade(tmp_path: Path) -> None:
     venv = fake_venv(tmp_path / ".venv", version="3 11", made_at=tmp_path / "before" / ".venv")
     assert "moved" in str(setup_env.why_remake(venv, (3, 11)))
