@@ -102,6 +102,17 @@ def test_a_rows_sample_depends_on_its_own_seed_alone(model: Transformer) -> None
     assert again[0] != again[1], "equal prompts get different samples"
 
 
+def test_a_row_keeps_its_numbers_when_others_finish() -> None:
+    model = make()
+    whole = generate(model, PROMPTS, max_new_tokens=NEW, seed=40)
+    stop = whole[0][1]
+    expected = [row[: row.index(stop)] if stop in row else row for row in whole]
+    assert len(expected[0]) <= 1
+    assert max(map(len, expected)) > 2
+    got = generate(model, PROMPTS, max_new_tokens=NEW, seed=40, stop_tokens=[stop])
+    assert got == expected
+
+
 def test_without_a_seed_the_global_generator_decides() -> None:
     model = make()
     torch.manual_seed(1)
