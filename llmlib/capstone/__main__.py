@@ -37,12 +37,16 @@ def run_command(
     steps: Annotated[int | None, typer.Option(min=1, help="train for so many steps")] = None,
     vocab_size: Annotated[int | None, typer.Option(min=1, help="tokens of the tokenizer")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda ... [default: the best]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or auto [default: the preset's]")
+    ] = None,
     record: Annotated[Path | None, typer.Option(help="append the result to this file")] = None,
     shrunk: Annotated[bool, typer.Option(help="the same recipe in seconds, to try it out")] = False,
 ) -> None:
     """Gather, clean, tokenize, train, evaluate, sample, report; continues where it stopped."""
     try:
-        chosen = _adjusted(preset(name), corpus, steps, vocab_size, shrunk=shrunk)
+        chosen = preset(name).shrunk() if shrunk else preset(name)
+        chosen = _adjusted(chosen, corpus, steps, vocab_size, precision)
         folder = out or Path("runs") / chosen.name
         command = shlex.join(["python", "-m", "llmlib.capstone", *sys.argv[1:]])
         report = run(chosen, folder, seed=seed, device=device, command=command)
@@ -62,15 +66,15 @@ def _adjusted(
     corpus: str | None,
     steps: int | None,
     vocab_size: int | None,
-    *,
-    shrunk: bool,
+    precision: str | None,
 ) -> Preset:
-    if shrunk:
-        chosen = chosen.shrunk()
+    """Change what the options name; a schedule keeps its shape when the steps change."""
     if corpus:
         chosen = replace(chosen, corpus=replace(chosen.corpus, name=corpus))
     if vocab_size:
         chosen = replace(chosen, model=chosen.model.replace(vocab_size=vocab_size))
+    if precision:
+        chosen = chosen.with_train(precision=precision)
     if steps:
         schedule = chosen.train.schedule
         decay = schedule.decay * steps // chosen.train.steps

@@ -125,7 +125,7 @@ class Preset:
             vocab_size=512, d_model=32, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=16, d_ff=64,
             max_seq_len=32,
         )  # fmt: skip
-        schedule = replace(self.train.schedule, warmup=2)
+        schedule = replace(self.train.schedule, warmup=2, decay=3)
         train = replace(
             self.train, steps=6, schedule=schedule, accumulate=2, compile=False, eval_every=3,
             checkpoint_every=2, log_every=1,
