@@ -51,7 +51,8 @@ CHECK = [
     *STATIC,
     Stage(
         "fast tests",
-        python("-m", "pytest", "-q", *PARALLEL, "-m", "not slow and not browser and not bench"),
+        python("-m", "pytest", "-q", *PARALLEL, "-m", "not slow and not browser and not bench")
+        + ["--ignore=tests/book"],  # they read a built book
         {"OMP_NUM_THREADS": "1"},
     ),
 ]

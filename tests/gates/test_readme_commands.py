@@ -42,6 +42,12 @@ def test_both_pages_show_commands() -> None:
     assert all(blocks(page(name)) for name in PAGES)
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_what_the_pages_link_to_exists(name: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page(name))
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
 def test_readme_and_makefile_name_the_same_targets() -> None:
     offered = set(make_targets(page("Makefile")))
     table = set(re.findall(r"^\| `make ([a-z]+)", page("README.md"), re.MULTILINE))
