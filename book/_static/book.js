@@ -2,7 +2,7 @@
 document.addEventListener("DOMContentLoaded", () => {
   const tiles = document.querySelector(".tiles");
   if (!tiles) return;
-  const rows = [...document.querySelectorAll("table.coverage tr.row")];
+  const rows = [...document.querySelectorAll("table.coverage tr.technique")];
   const choices = [["all", "All"], ["done", "Done"], ["built", "Built"], ["planned", "Planned"], ["beyond", "Beyond the survey"]];
   const bar = document.createElement("div");
   bar.className = "coverage-filter";
@@ -15,7 +15,7 @@ document.addEventListener("DOMContentLoaded", () => {
     button.setAttribute("aria-pressed", String(key === "all"));
     button.addEventListener("click", () => {
       for (const other of bar.children) other.setAttribute("aria-pressed", String(other === button));
-      for (const row of rows) row.hidden = key !== "all" && !row.classList.contains(`row-${key}`);
+      for (const row of rows) row.hidden = key !== "all" && !row.classList.contains(`technique-${key}`);
     });
     bar.append(button);
   }

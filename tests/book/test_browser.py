@@ -159,8 +159,11 @@ def test_the_theme_switches_between_light_and_dark(browser: Browser, html: Path)
 def test_the_coverage_page_filters_its_rows(browser: Browser, html: Path) -> None:
     seen = visit(browser, html.as_uri())
     page = seen.open("book/coverage.html")
-    rows = page.locator("table.coverage tr.row:visible")
+    rows = page.locator("table.coverage tr.technique:visible")
     everything = rows.count()
+    cells = [cell.bounding_box() for cell in rows.first.locator("td").all()]
+    assert all(cells)
+    assert len({round(box["y"]) for box in cells if box}) == 1, "a row's cells stand side by side"
     page.get_by_role("button", name="Beyond the survey").click()
     assert 0 < rows.count() < everything
     page.get_by_role("button", name="All").click()

@@ -45,7 +45,7 @@ class Coverage(_CoverageDirective):
         where = [nodes.paragraph("", "", badge(row.status)), *self._links(row)]
         target = nodes.row("", entry(*what), entry(nodes.paragraph("", "", survey)), entry(*where))
         target["ids"] = [nodes.make_id(row.id)]
-        target["classes"] = ["row", f"row-{row.status}"] + ["row-beyond"] * beyond
+        target["classes"] = ["technique", f"technique-{row.status}"] + ["technique-beyond"] * beyond
         return target
 
     def _links(self, row: Row) -> list[nodes.paragraph]:
