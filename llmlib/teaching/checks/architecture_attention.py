@@ -289,8 +289,8 @@ def _not_scaled(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 def _online_softmax_attention(
     queries: Tensor, keys: Tensor, values: Tensor, block: int = 4
 ) -> Tensor:
-    four = (x[None, None] for x in (queries, keys, values))  # the fused kernel wants four axes
-    return F.scaled_dot_product_attention(*four)[0, 0]
+    queries, keys, values = (x[None, None] for x in (queries, keys, values))
+    return F.scaled_dot_product_attention(queries, keys, values)[0, 0]
 
 
 online = Exercise(
