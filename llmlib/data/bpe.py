@@ -32,7 +32,8 @@ class ByteBPE:
 
     Raises:
         ValueError: If a special token repeats another or is a single piece of text (it could then
-            not be told from that word), or a merge names an id that does not exist before it.
+            not be told from that word), or a merge names an id that does not exist before it or
+            spells a token that does.
 
     Example:
         >>> bpe = ByteBPE.train(["low lower lowest"] * 2, vocab_size=259)
@@ -52,11 +53,10 @@ class ByteBPE:
         n_special = len(special_tokens)
         self._tokens = [token.encode() for token in special_tokens]
         self._tokens += [bytes([byte]) for byte in BYTE_ORDER]
-        ids = {token: i for i, token in enumerate(self._tokens) if i >= n_special}
+        known = set(self._tokens[n_special:])
         self._first_byte = n_special
-        rules: list[
-            tuple[str, str]
-        ] = []  # as in training, ids are characters; specials take no part
+        # As in training, ids are characters; special tokens take no part.
+        rules: list[tuple[str, str]] = []
         for rank, (first, second) in enumerate(self.merges):
             if not all(n_special <= i < len(self._tokens) for i in (first, second)):
                 raise ValueError(
@@ -64,11 +64,12 @@ class ByteBPE:
                     "yet made; the merges must come in the order in which they were learnt"
                 )
             joined = self._tokens[first] + self._tokens[second]
-            new = ids.setdefault(joined, len(self._tokens))
-            if new == len(self._tokens):
-                self._tokens.append(joined)
+            if joined in known:
+                raise ValueError(f"merge {rank} spells {joined!r}, which is a token already")
+            known.add(joined)
             pair = chr(first - n_special) + chr(second - n_special)
-            rules.append((pair, chr(new - n_special)))
+            rules.append((pair, chr(len(self._tokens) - n_special)))
+            self._tokens.append(joined)
         self._pieces = PieceEncoder(rules)
 
     @classmethod

@@ -23,8 +23,8 @@ class PieceEncoder(dict[str, bytes]):
     without running a line of Python: `map(encoder.__getitem__, pieces)`.
 
     Args:
-        rules: Pairs and what each becomes, strings of ids, first to be merged first. Of two rules
-            for one pair the later counts.
+        rules: Pairs and what each becomes, strings of ids, first to be merged first; one rule
+            a pair.
 
     Example:
         >>> encoder = PieceEncoder([("\u0041\u0042", "\u0100")])  # ids 65 and 66 make 256

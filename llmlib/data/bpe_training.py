@@ -64,8 +64,8 @@ def learn_merges(
     """Learn merges until there are `n_tokens` tokens or no pair is frequent enough.
 
     The pair with the highest count is merged first; among equals, the one whose first, then second
-    id is smallest. Two different merges can spell the same bytes (`aa`+`a` and `a`+`aa`): the
-    second adds a rule but no token.
+    id is smallest. No two merges spell the same bytes: within a token, merges happen as they would
+    if it stood alone.
 
     Args:
         pieces: Pieces of text and how often each occurs.
@@ -91,10 +91,8 @@ def learn_merges(
     counts, places = _count_pairs(words, weights)
     heap = [(-count, pair, places[pair]) for pair, count in counts.items()]
     heapq.heapify(heap)
-    tokens = [bytes([byte]) for byte in BYTE_ORDER]
-    ids = {token: index for index, token in enumerate(tokens)}
     merges = []
-    while len(tokens) < n_tokens and heap:
+    while 256 + len(merges) < n_tokens and heap:
         negative, pair, where = heapq.heappop(heap)
         count = counts[pair]
         if count < min_frequency:
@@ -102,13 +100,9 @@ def learn_merges(
         if count != -negative:
             heapq.heappush(heap, (-count, pair, where))
             continue
-        first, second = map(ord, pair)
-        merges.append((first, second))
-        joined = tokens[first] + tokens[second]
-        new = ids.setdefault(joined, len(tokens))
-        if new == len(tokens):
-            tokens.append(joined)
-        for made, seen_in in _apply_merge(pair, chr(new), where, words, weights, counts).items():
+        new = chr(256 + len(merges))
+        merges.append((ord(pair[0]), ord(pair[1])))
+        for made, seen_in in _apply_merge(pair, new, where, words, weights, counts).items():
             if counts[made] > 0:
                 heapq.heappush(heap, (-counts[made], made, seen_in))
     return merges

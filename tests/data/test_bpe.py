@@ -36,7 +36,8 @@ def textbook_merges(texts: Iterable[str], n_tokens: int) -> list[tuple[bytes, by
             break
         pair = min(counts, key=lambda p: (-counts[p], ids[p[0]], ids[p[1]]))
         merges.append(pair)
-        ids.setdefault(pair[0] + pair[1], len(ids))
+        assert pair[0] + pair[1] not in ids  # a token comes from one merge only
+        ids[pair[0] + pair[1]] = len(ids)
         for word in words:
             at = 0
             while at + 1 < len(word):
@@ -104,6 +105,15 @@ def test_special_tokens_count_only_where_allowed(prose_bpe: ByteBPE) -> None:
 def test_of_two_special_tokens_the_longer_is_meant() -> None:
     bpe = ByteBPE([], ["<|a|>", "<|a|><|b|>"])
     assert bpe.encode("<|a|><|b|>", {"<|a|>", "<|a|><|b|>"}) == [1]
+
+
+def test_merges_out_of_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="merge 0 joins ids 256 and 3, .* not yet made"):
+        ByteBPE([(256, 3), (1, 2)])
+    with pytest.raises(ValueError, match="merge 0 joins ids 0 and 3, of which one is special"):
+        ByteBPE([(0, 3)], ["<|end|>"])
+    with pytest.raises(ValueError, match="merge 3 spells b'!!!', which is a token already"):
+        ByteBPE([(0, 0), (256, 0), (1, 1), (0, 256)])
 
 
 @pytest.mark.parametrize("token", ["end", " end", "<>", "1", "", "\n"])

@@ -1,0 +1,136 @@
+"""Byte-level BPE against Hugging Face tokenizers on the docstring corpus, in the same run.
+
+`python tests/benchmarks/bench_bpe.py` prints the table and writes build/bench/bpe.json. Theirs
+trains with as many threads as it likes and encodes with one, as ours does. Repeats alternate
+between the two, and each starts from a fresh tokenizer, so neither profits from a warm cache.
+"""
+
+import itertools
+import json
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from llmlib.core.files import atomic_write
+from llmlib.data import ByteBPE, deduplicate, fixed_corpus
+from llmlib.data.corpora.fixed import FIXED_SHA256
+
+VOCAB_SIZE = 8192
+SPECIAL = ["<|endoftext|>"]
+REPEATS = 3
+TRAIN_MB = (1, 4, 100)  # the last means all, 6.8 MB
+ENCODE_MB = 2
+OUTPUT = Path(__file__).parents[2] / "build" / "bench" / "bpe.json"
+
+
+def train_theirs(texts: list[str]) -> Tokenizer:
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def train_ours(texts: list[str]) -> ByteBPE:
+    return ByteBPE.train(texts, VOCAB_SIZE, SPECIAL)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def compare(ours: Callable[[], object], theirs: Callable[[], object]) -> dict[str, float]:
+    """Time two pieces of work in turn; the median of each and their ratio."""
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(REPEATS)]
+    return {
+        "ours_s": statistics.median(pair[0] for pair in pairs),
+        "theirs_s": statistics.median(pair[1] for pair in pairs),
+        "time_ratio": statistics.median(pair[0] / pair[1] for pair in pairs),
+    }
+
+
+def first_megabytes(texts: list[str], limit: float) -> list[str]:
+    """The texts up to a size, in millions of bytes."""
+    sizes = itertools.accumulate(len(text.encode()) for text in texts)
+    return [text for text, size in zip(texts, sizes, strict=True) if size <= limit * 1e6]
+
+
+def megabytes(texts: list[str]) -> float:
+    return round(sum(len(text.encode()) for text in texts) / 1e6, 2)
+
+
+def measure_training(texts: list[str]) -> dict:
+    times = compare(lambda: train_ours(texts), lambda: train_theirs(texts))
+    return {"work": "train", "mb": megabytes(texts), **times}
+
+
+def measure_encoding(texts: list[str], bpe: ByteBPE, reference: Tokenizer, batch: bool) -> dict:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # Each repeat takes a fresh pair of tokenizers, made before the clock starts.
+    ours = iter([ByteBPE(bpe.merges, SPECIAL) for _ in range(REPEATS)])
+    serialized = reference.to_str()
+    theirs = iter([Tokenizer.from_str(serialized) for _ in range(REPEATS)])
+
+    def encode(tokenizer: ByteBPE | Tokenizer) -> None:
+        if batch:
+            tokenizer.encode_batch(texts)
+        else:
+            for text in texts:
+                tokenizer.encode(text)
+
+    times = compare(lambda: encode(next(ours)), lambda: encode(next(theirs)))
+    return {"work": "encode_batch" if batch else "encode", "mb": megabytes(texts), **times}
+
+
+def measure() -> list[dict]:
+    documents, _ = deduplicate(fixed_corpus())
+    texts = [document.text for document in documents]
+    random.Random(0).shuffle(texts)
+    rows = [measure_training(first_megabytes(texts, limit)) for limit in TRAIN_MB]
+    bpe, reference = train_ours(texts), train_theirs(texts)
+    sample = first_megabytes(texts, ENCODE_MB)
+    equal = all(bpe.encode(text) == reference.encode(text).ids for text in sample)
+    assert equal, "the two tokenizers give different ids: the timings compare nothing"
+    rows += [measure_encoding(sample, bpe, reference, batch) for batch in (False, True)]
+    return rows
+
+
+def main() -> None:
+    rows = measure()
+    table = Table(title=f"Byte-level BPE, vocabulary {VOCAB_SIZE}: medians of {REPEATS}")
+    for head in ("work", "MB", "ours s", "tokenizers s", "our time / theirs", "our MB/s"):
+        table.add_column(head, justify="right")
+    for row in rows:
+        numbers = (row["mb"], row["ours_s"], row["theirs_s"], row["time_ratio"])
+        speed = f"{row['mb'] / row['ours_s']:.1f}"
+        table.add_row(row["work"], *(f"{number:.2f}" for number in numbers), speed)
+    Console(width=100).print(table)
+    report = {
+        "vocab_size": VOCAB_SIZE,
+        "repeats": REPEATS,
+        "corpus_sha256": FIXED_SHA256,
+        "cores": os.cpu_count(),
+        "tokenizers": version("tokenizers"),
+        "rows": rows,
+    }
+    atomic_write(OUTPUT, json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
