@@ -120,6 +120,20 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=into_residual if is_output else std)
 
     @property
+    def stacked_rows(self) -> dict[str, tuple[int, ...]]:
+        """Parameters that are several matrices on top of each other, with the rows of each.
+
+        Keyed by the end of the parameter's name. Optimizers that treat a matrix as a whole need
+        to know where one ends.
+        """
+        config = self.config
+        shared = config.n_kv_heads * config.head_dim
+        rows = {"attention.qkv.weight": (config.n_heads * config.head_dim, shared, shared)}
+        if config.is_gated:
+            rows["feedforward.up.weight"] = (config.d_ff, config.d_ff)
+        return rows
+
+    @property
     def output_weight(self) -> Float[Tensor, "V D"]:
         """The matrix that turns the last hidden state into logits."""
         return self.embedding.weight if self.head is None else self.head.weight

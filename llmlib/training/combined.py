@@ -159,7 +159,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> AnyOptimizer:
     """Build the optimizer that a configuration names.
 
     Args:
-        model: The model.
+        model: The model; where it has `stacked_rows`, Muon updates the matrices it names apart.
         config: The settings.
 
     Returns:
@@ -180,4 +180,11 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> AnyOptimizer:
         raise ValueError("Muon needs whole matrices: use parallel='ddp', or optimizer='adamw'")
     device = next(model.parameters()).device
     dtype = resolve_precision(config.precision, device)
-    return muon_with_adamw(model, muon_lr=config.muon_lr, muon_dtype=dtype, **common)
+    return muon_with_adamw(
+        model,
+        muon_lr=config.muon_lr,
+        muon_dtype=dtype,
+        # Queries, keys and values share one parameter, and so do gate and values.
+        stacked_rows=getattr(model, "stacked_rows", None),
+        **common,
+    )

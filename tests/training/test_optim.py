@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from llmlib.architecture import Transformer
+from llmlib.architecture import ModelConfig, Transformer
 from llmlib.training import (
     CombinedOptimizer,
     Muon,
+    TrainConfig,
     adamw,
+    build_optimizer,
     muon_with_adamw,
     orthogonalize,
     param_groups,
@@ -177,3 +179,25 @@ def test_update_scale_makes_entries_alike() -> None:
     for shape in ((31, 61), (61, 31)):
         update = update_scale(shape, "rms") * orthogonalize(torch.randn(shape))
         assert update.pow(2).mean().sqrt().item() == pytest.approx(0.2, rel=0.2)
+
+
+def test_muon_updates_the_decoders_stacked_matrices_apart():
+    config = ModelConfig(
+        vocab_size=11, d_model=12, n_layers=1, n_heads=3, n_kv_heads=1, max_seq_len=5, d_ff=14
+    )
+    model = Transformer(config)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    settings = TrainConfig(steps=1, optimizer="muon", muon_lr=0.1, weight_decay=0.0)
+    optimizer = build_optimizer(model, settings)
+    model(torch.tensor([[1, 2, 3, 4]])).square().sum().backward()
+    optimizer.step()
+    stacked = {n: r for n in before for end, r in model.stacked_rows.items() if n.endswith(end)}
+    assert len(stacked) == 2
+    for name, rows in stacked.items():
+        parameter = model.get_parameter(name)
+        assert parameter.grad is not None
+        update = before[name] - parameter.detach()
+        for piece, gradient in zip(update.split(rows), parameter.grad.split(rows), strict=True):
+            length = 0.1 * update_scale(tuple(piece.shape), "spectral")
+            # The first momentum is the gradient itself, up to a factor that does not matter.
+            torch.testing.assert_close(piece, length * orthogonalize(gradient), atol=1e-4, rtol=0)
