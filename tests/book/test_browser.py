@@ -105,6 +105,7 @@ def served(html: Path) -> Iterator[str]:
 def visit(browser: Browser, root: str, width: int = WIDE) -> Visit:
     size = {"width": width, "height": 900}
     context = browser.new_context(viewport=size, color_scheme="light")  # pyright: ignore[reportArgumentType]
+    context.set_default_timeout(120_000)  # ms; a machine that also trains a model is slow
     return Visit(context.new_page(), root)
 
 
@@ -131,7 +132,7 @@ def test_formulas_are_drawn(browser: Browser, html: Path) -> None:
 def test_search_finds_a_word(browser: Browser, html: Path, served: str, where: str) -> None:
     seen = visit(browser, html.as_uri() if where == "disk" else served)
     page = seen.open("search.html?q=perplexity")
-    page.wait_for_selector("#search-results ul.search li a", timeout=20_000)
+    page.wait_for_selector("#search-results ul.search li a")
     titles = page.locator("#search-results ul.search li a").all_inner_texts()
     assert any("Glossary" in title for title in titles), titles
     assert seen.outside() == []
