@@ -67,49 +67,53 @@ def pretrain(
         InterruptedRunError: When Ctrl-C stopped it; a checkpoint was written.
     """
     began = time.perf_counter()
-    model = build_model(preset, seed, device)
     peak = _peak(preset, device)
-    shared = {"seq_len": preset.seq_len, "seed": seed}
-    ranks = {"rank": rank(), "world_size": world_size()}
-    batches = TokenLoader(
-        prepared.train, batch_size=preset.micro_batch * world_size(), **shared, **ranks
-    )
-    watched = TokenLoader(
-        prepared.held_out,
-        batch_size=min(preset.micro_batch, prepared.held_out.n_tokens // preset.seq_len - 1)
-        * world_size(),
-        **shared,
-        **ranks,
-    )
-    n_watched = min(HELD_OUT_BATCHES, watched.batches_per_epoch)
-    config = replace(
-        preset.train,
-        seed=seed,
-        accumulate=accumulation(
-            preset.batch_tokens,
-            micro_batch=preset.micro_batch,
-            seq_len=preset.seq_len,
-            world_size=world_size(),
-        ),
-    )
-    trainer = Trainer(
-        model,
-        batches,
-        config,
-        folder,
-        model_config=preset.model.to_dict(),
-        held_out=[next(watched) for _ in range(n_watched)],
-        flops_per_token=preset.flops_per_token,
-        peak_flops=peak,
-        show_progress=show_progress,
-    )
+    trainer = _trainer(preset, prepared, folder, seed, device, peak)
+    trainer.show_progress &= show_progress
     with MemoryMeter(interval_s=0.05) as memory:
         result = trainer.run()
     if not result.finished:
         raise InterruptedRunError(
-            f"stopped after step {result.step} of {config.steps}: the same command continues"
+            f"stopped after step {result.step} of {preset.train.steps}: the same command continues"
         )
     return _summary(preset, result, folder, peak, memory.peak_bytes, began, device)
+
+
+def _trainer(
+    preset: Preset, prepared: Prepared, folder: Path, seed: int, device: torch.device, peak: float
+) -> Trainer:
+    together = preset.micro_batch * world_size()
+    # As many held-out windows at once as there are, in equal shares.
+    windows = (prepared.held_out.n_tokens - 1) // preset.seq_len - 1
+    watched = min(together, windows // world_size() * world_size())
+    batches, held_out = (
+        TokenLoader(
+            source,
+            batch_size=size,
+            seq_len=preset.seq_len,
+            seed=seed,
+            rank=rank(),
+            world_size=world_size(),
+        )
+        for source, size in ((prepared.train, together), (prepared.held_out, watched))
+    )
+    accumulate = accumulation(
+        preset.batch_tokens,
+        micro_batch=preset.micro_batch,
+        seq_len=preset.seq_len,
+        world_size=world_size(),
+    )
+    n_watched = min(HELD_OUT_BATCHES, held_out.batches_per_epoch)
+    return Trainer(
+        build_model(preset, seed, device),
+        batches,
+        replace(preset.train, seed=seed, accumulate=accumulate),
+        folder,
+        model_config=preset.model.to_dict(),
+        held_out=[next(held_out) for _ in range(n_watched)],
+        flops_per_token=preset.flops_per_token,
+        peak_flops=peak,
+    )
 
 
 def _summary(
