@@ -93,12 +93,17 @@ def test_killed_run_continues_with_the_same_losses(finished, tmp_path):
     assert reports[0]["samples"] == reports[1]["samples"]
 
 
+def _heed_ctrl_c() -> None:
+    """Undo the ignoring of the signal that a process started in the background inherits."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.slow
 def test_interrupted_run_says_how_to_continue(tmp_path):
     folder = tmp_path / "interrupted"
     process = subprocess.Popen(
         command(*TINY, "--out", str(folder)), env=ENVIRONMENT, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, text=True,
+        stdout=subprocess.DEVNULL, text=True, preexec_fn=_heed_ctrl_c,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list(folder.glob("checkpoints/step_*")) and time.monotonic() < deadline:

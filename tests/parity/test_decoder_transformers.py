@@ -63,8 +63,8 @@ def llama() -> tuple[Transformer, LlamaForCausalLM]:
         LlamaConfig(
             vocab_size=101, hidden_size=60, num_hidden_layers=3, num_attention_heads=6,
             num_key_value_heads=3, head_dim=14, intermediate_size=67, rms_norm_eps=1e-5,
-            max_position_embeddings=41, rope_parameters={"rope_type": "default", "rope_theta": 5003.0}, tie_word_embeddings=False,
-            initializer_range=0.2,
+            rope_parameters={"rope_type": "default", "rope_theta": 5003.0},
+            max_position_embeddings=41, tie_word_embeddings=False, initializer_range=0.2,
         )
     ).eval()  # fmt: skip
     ours = Transformer(
