@@ -93,7 +93,7 @@ def presets_command() -> None:
             f"{chosen.n_parameters / 1e6:.1f} M",
             f"{chosen.tokens / 1e6:,.1f} M",
             chosen.corpus.name,
-            chosen.time,
+            chosen.describe_time(),
             chosen.note,
         )
     Console().print(table)

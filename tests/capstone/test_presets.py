@@ -16,11 +16,15 @@ def test_laptop_has_two_to_five_million_parameters():
 @pytest.mark.parametrize(("name", "millions"), [("gpu-124m", 124), ("gpu-350m", 350)])
 def test_gpu_presets_have_their_size_and_twenty_tokens_a_parameter(name, millions):
     chosen = PRESETS[name]
-    assert chosen.n_parameters / 1e6 == pytest.approx(millions, rel=0.12)
+    assert chosen.n_parameters / 1e6 == pytest.approx(millions, rel=0.02)
     assert 17 < chosen.tokens / chosen.n_parameters < 23
     assert chosen.batch_size % (8 * chosen.micro_batch) == 0, "eight devices share a batch"
     assert chosen.corpus.name.startswith("hub:")
-    assert chosen.corpus.max_bytes > 3 * chosen.tokens
+    assert chosen.corpus.max_bytes > 4 * chosen.tokens
+    hours = 6 * chosen.n_parameters * chosen.tokens / 989e12 / 0.4 / 3600
+    assert hours < chosen.hours(989e12, 0.4) < 1.5 * hours, "attention comes on top of 6 N D"
+    assert "H100 hours" in chosen.describe_time()
+    assert "USD" in chosen.describe_time()
 
 
 @pytest.mark.parametrize("name", PRESETS)
