@@ -8,7 +8,6 @@ from llmlib.architecture.counts import parameters, training_flops
 from llmlib.scaling import run_cost
 from llmlib.training import Schedule, TrainConfig
 
-
 H100_FLOPS = 989e12  # dense bfloat16, NVIDIA H100 SXM data sheet
 ASSUMED_MFU = 0.4
 ASSUMED_PRICE = 3.0  # USD for an hour of one H100; rented ones cost 2 to 4
