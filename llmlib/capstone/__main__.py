@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from llmlib.capstone.prepare import prepare
 from llmlib.capstone.presets import PRESETS, Preset, preset
 from llmlib.capstone.pretrain import InterruptedRunError
 from llmlib.capstone.run import append_result, run
+from llmlib.capstone.stages import Stages
 
 STOPPED = 130  # what a shell reports after Ctrl-C
 
@@ -23,42 +27,76 @@ app = typer.Typer(
 )
 
 
+Name = Annotated[str, typer.Option("--preset", help="see `presets`")]
+CorpusName = Annotated[
+    str | None,
+    typer.Option(
+        "--corpus", help="fixed, environment, hub:NAME[:CONFIG], or a file or folder of text"
+    ),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="the run's folder [default: runs/PRESET]")]
+VocabSize = Annotated[
+    int | None, typer.Option("--vocab-size", min=1, help="tokens of the tokenizer")
+]
+Shrunk = Annotated[bool, typer.Option("--shrunk", help="the same recipe in seconds, to try it out")]
+
+
 @app.command("run")
 def run_command(
-    name: Annotated[str, typer.Option("--preset", help="see `presets`")] = "laptop",
-    corpus: Annotated[
-        str | None,
-        typer.Option(help="fixed, environment, hub:NAME[:CONFIG], or a file or folder of text"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="the run's folder [default: runs/PRESET]")
-    ] = None,
+    name: Name = "laptop",
+    corpus: CorpusName = None,
+    out: Out = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="train for so many steps")] = None,
-    vocab_size: Annotated[int | None, typer.Option(min=1, help="tokens of the tokenizer")] = None,
+    vocab_size: VocabSize = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda ... [default: the best]")] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or auto [default: the preset's]")
     ] = None,
     record: Annotated[Path | None, typer.Option(help="append the result to this file")] = None,
-    shrunk: Annotated[bool, typer.Option(help="the same recipe in seconds, to try it out")] = False,
+    shrunk: Shrunk = False,
 ) -> None:
     """Gather, clean, tokenize, train, evaluate, sample, report; continues where it stopped."""
-    try:
+    with _mistakes_in_one_sentence():
         chosen = preset(name).shrunk() if shrunk else preset(name)
         chosen = _adjusted(chosen, corpus, steps, vocab_size, precision)
-        folder = out or Path("runs") / chosen.name
         command = shlex.join(["python", "-m", "llmlib.capstone", *sys.argv[1:]])
-        report = run(chosen, folder, seed=seed, device=device, command=command)
+        report = run(chosen, _folder(out, chosen), seed=seed, device=device, command=command)
         if record and report:
             append_result(report, record)
+
+
+@app.command("prepare")
+def prepare_command(
+    name: Name = "laptop",
+    corpus: CorpusName = None,
+    out: Out = None,
+    vocab_size: VocabSize = None,
+    shrunk: Shrunk = False,
+) -> None:
+    """Gather, clean and tokenize only: `run` then starts at once, and no GPU waits for text."""
+    with _mistakes_in_one_sentence():
+        chosen = preset(name).shrunk() if shrunk else preset(name)
+        chosen = _adjusted(chosen, corpus, None, vocab_size, None)
+        folder = _folder(out, chosen) / "data"
+        prepare(chosen, folder, Stages(folder))
+
+
+@contextmanager
+def _mistakes_in_one_sentence() -> Iterator[None]:
+    """Say what the caller can mend in one sentence; anything else is a defect, with its trace."""
+    try:
+        yield
     except InterruptedRunError as stop:
         typer.echo(str(stop), err=True)
         raise typer.Exit(STOPPED) from stop
     except (ValueError, OSError, FloatingPointError) as error:
-        # What the caller can mend is one sentence; anything else is a defect and keeps its trace.
         typer.echo(f"capstone: {error}", err=True)
         raise typer.Exit(2) from error
+
+
+def _folder(out: Path | None, chosen: Preset) -> Path:
+    return out or Path("runs") / chosen.name
 
 
 def _adjusted(

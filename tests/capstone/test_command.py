@@ -125,6 +125,18 @@ def test_second_start_repeats_nothing(copy):
     assert before == ((copy / "checkpoints").stat().st_mtime_ns, losses(copy))
 
 
+@pytest.mark.slow
+def test_prepared_data_are_taken_up(tmp_path):
+    small = ["--preset", "tiny", "--shrunk", "--out", str(tmp_path / "run")]
+    prepare = [*command()[:-1], "prepare", *small]
+    done = subprocess.run(prepare, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "tokens ..." in done.stdout
+    again = run(*small)
+    assert again.returncode == 0, again.stderr
+    assert "tokens: done before" in again.stdout
+
+
 def refused(*arguments: str, **options) -> str:
     """Return the one sentence with which the command refuses."""
     done = run(*arguments, **options)
