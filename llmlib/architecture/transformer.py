@@ -128,7 +128,8 @@ class Transformer(nn.Module):
         """
         config = self.config
         shared = config.n_kv_heads * config.head_dim
-        rows = {"attention.qkv.weight": (config.n_heads * config.head_dim, shared, shared)}
+        qkv = (config.n_heads * config.head_dim, shared, shared)
+        rows: dict[str, tuple[int, ...]] = {"attention.qkv.weight": qkv}
         if config.is_gated:
             rows["feedforward.up.weight"] = (config.d_ff, config.d_ff)
         return rows
