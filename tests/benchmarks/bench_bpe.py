@@ -25,9 +25,9 @@ from llmlib.data.corpora.fixed import FIXED_SHA256
 
 VOCAB_SIZE = 8192
 SPECIAL = ["<|endoftext|>"]
-REPEATS = 3
+REPEATS = 5
 TRAIN_MB = (1, 4, 100)  # the last means all, 6.8 MB
-ENCODE_MB = 2
+ENCODE_MB = 100  # all of it
 OUTPUT = Path(__file__).parents[2] / "build" / "bench" / "bpe.json"
 
 

@@ -67,3 +67,15 @@ def test_baselines_come_out_again(tmp_path: Path):
         assert run["xz_bits_per_byte"] == pytest.approx(found["xz_bits_per_byte"], abs=1e-3)
     held_out = prepared.held_out.read(0, prepared.held_out.n_tokens)
     assert np.count_nonzero(held_out == prepared.end_of_text) == len(prepared.held_out.starts)
+
+
+def test_the_chapter_page_says_what_was_measured():
+    page = resource("survey/README.md").parents[2] / "chapters" / "09_capstone" / "index.md"
+    text = page.read_text(encoding="utf-8")
+    in_order = sorted(runs(), key=lambda run: run["seed"])
+    said = ", ".join(f"{run['model_bits_per_byte']:.3f}" for run in in_order)
+    assert f"| this model, seeds 0, 1 and 2 | {said} |" in text
+    for key in ("xz_bits_per_byte", "ngram_bits_per_byte"):
+        assert f"| {in_order[0][key]:.3f} |" in text
+    minutes = [run["training_seconds"] / 60 for run in in_order]
+    assert f"{min(minutes):.0f} to {max(minutes):.0f} minutes" in text
