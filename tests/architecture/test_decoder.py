@@ -14,6 +14,7 @@ from llmlib.architecture import (
     rope_angles,
 )
 from llmlib.architecture.config import Norm, _require_choice
+from llmlib.architecture.transformer import _mask
 
 PRIMES = {"vocab_size": 101, "d_model": 52, "n_layers": 3, "max_seq_len": 37, "d_ff": 67}
 
@@ -79,6 +80,14 @@ def test_left_padding_changes_nothing(model):
     cache = model.new_cache(2, 19, left_padding=padding)
     parts = [model(part, cache=cache) for part in batch.split((11, 5, 1, 2), dim=1)]
     torch.testing.assert_close(torch.cat(parts, 1)[0, 8:], together[0, 8:], atol=1e-4, rtol=1e-4)
+
+
+def test_every_padding_token_has_a_key():
+    # Without one a softmax has no answer; which kernels forgive that depends on torch's version.
+    mask = _mask(5, 0, torch.tensor([3, 0]), torch.device("cpu"))
+    assert mask is not None
+    assert mask.any(dim=-1).all()
+    assert mask[0, 0].int().tolist()[2:] == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
 
 
 def test_truncated_cache_forgets(model):

@@ -30,6 +30,15 @@ def test_overlap_is_counted_over_all_earlier_documents():
     assert len(drop_overlapping(corpus(first, second, patched), 0.25)[0]) == 3
 
 
+def test_dropped_documents_count_as_seen():
+    first = "a b c d e f g h i j k"
+    copy = "a b c d e f g h i j x y"  # three of its five sequences were seen, two are new
+    tail = "d e f g h i j x y"  # both of its sequences stood in the copy
+    kept, dropped = drop_overlapping(corpus(first, copy, tail), 0.5)
+    assert [d.text for d in kept] == [first]
+    assert [d.document.text for d in dropped] == [copy, tail]
+
+
 def test_short_texts_are_one_sequence():
     kept, dropped = drop_overlapping(corpus("Return x.", "Return y.", "Return  x."), 0.9)
     assert len(kept) == 2
