@@ -1,6 +1,5 @@
 """What the trained model is worth: bits per byte of held-out text, beside two baselines."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -147,15 +146,3 @@ def samples(
                 }
             )
     return records
-
-
-def perplexity(nats_per_token: float) -> float:
-    """Return the number of equally likely tokens that would be as hard to guess.
-
-    Args:
-        nats_per_token: Mean negative log-likelihood.
-
-    Returns:
-        Its exponential.
-    """
-    return math.exp(nats_per_token)

@@ -104,7 +104,8 @@ class Preset:
             >>> round(PRESETS["gpu-124m"].hours(989e12, 0.4), 1)  # an H100 at 40%
             1.5
         """
-        return self.tokens * self.flops_per_token / (flops_per_second * utilization) / 3600
+        flops = self.tokens * self.flops_per_token
+        return run_cost(flops, peak=flops_per_second, utilization=utilization).device_hours
 
     def describe_time(self) -> str:
         """Say how long the run takes and what it costs, measured or, for GPUs, estimated.
@@ -114,14 +115,9 @@ class Preset:
         """
         if self.time:
             return self.time
-        cost = run_cost(
-            self.tokens * self.flops_per_token,
-            peak=H100_FLOPS,
-            utilization=ASSUMED_MFU,
-            price_per_device_hour=ASSUMED_PRICE,
-        )
         hours = self.hours(H100_FLOPS, ASSUMED_MFU)
-        return f"estimate: {hours:.1f} H100 hours at {ASSUMED_MFU:.0%} MFU, {cost.price:.0f} USD"
+        price = hours * ASSUMED_PRICE
+        return f"estimate: {hours:.1f} H100 hours at {ASSUMED_MFU:.0%} MFU, {price:.0f} USD"
 
     def with_train(self, **changes: Any) -> "Preset":
         """Return a copy with some training settings changed.
@@ -149,8 +145,8 @@ class Preset:
         )  # fmt: skip
         schedule = replace(self.train.schedule, warmup=2, decay=3)
         train = replace(
-            self.train, steps=6, schedule=schedule, accumulate=2, compile=False, eval_every=3,
-            checkpoint_every=2, log_every=1,
+            self.train, steps=6, schedule=schedule, compile=False, eval_every=3, checkpoint_every=2,
+            log_every=1,
         )  # fmt: skip
         corpus = replace(self.corpus, name="fixed", max_bytes=300_000, tokenizer_bytes=300_000)
         return replace(

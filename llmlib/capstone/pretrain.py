@@ -46,7 +46,6 @@ def pretrain(
     *,
     seed: int,
     device: torch.device,
-    show_progress: bool = True,
 ) -> dict[str, Any]:
     """Train to the last step, from the newest checkpoint if there is one.
 
@@ -58,7 +57,6 @@ def pretrain(
         folder: Where checkpoints and metrics go.
         seed: Decides weights, order of the data and dropout.
         device: This process's device.
-        show_progress: Whether to draw the progress bar.
 
     Returns:
         What the report says of the training: steps, tokens, seconds, speed, memory.
@@ -69,7 +67,6 @@ def pretrain(
     began = time.perf_counter()
     peak = _peak(preset, device)
     trainer = _trainer(preset, prepared, folder, seed, device, peak)
-    trainer.show_progress &= show_progress
     with MemoryMeter(interval_s=0.05) as memory:
         result = trainer.run()
     if not result.finished:
