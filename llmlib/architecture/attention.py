@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmlib.architecture.blocked import causal_attention
-from llmlib.architecture.cache import KVCache
+from llmlib.architecture.cache import AttentionCache
 from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.context import Context
 from llmlib.architecture.fused import rotate
 from llmlib.architecture.norms import RMSNorm
 
@@ -107,68 +108,110 @@ def scaled_dot_product_attention(
 
 
 class Attention(nn.Module):
-    """Multi-head, grouped-query or multi-query causal self-attention.
+    """Multi-head, grouped-query or multi-query self-attention.
 
     The three projections are one matrix product. Key/value head g serves the query heads
     `g H/G ... (g + 1) H/G - 1`.
 
     Args:
         config: The model's configuration.
+        layer: Index of the block, from 0: with `full_every` some layers are full, others sparse.
 
     References:
         Vaswani et al. (2017), section 3.2.2 (multi-head); Shazeer (2019), Fast Transformer
         Decoding (multi-query); Ainslie et al. (2023), GQA (grouped-query).
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.is_local = config.is_local(layer)
         self.n_rotated = config.n_heads + config.n_kv_heads  # queries and keys, not values
         heads = self.n_rotated + config.n_kv_heads
-        self.qkv = nn.Linear(config.d_model, heads * config.head_dim, bias=config.bias)
+        self.qkv = nn.Linear(config.d_model, heads * config.head_dim, bias=bool(config.qkv_bias))
         self.out = nn.Linear(config.n_heads * config.head_dim, config.d_model, bias=config.bias)
+        # The kernels divide by the root of the head's width by themselves.
+        self.rescale = config.score_scale * math.sqrt(config.head_dim)
         if config.qk_norm:
             self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
+        if config.position == "relative":
+            from llmlib.architecture.positions import RelativeScores  # LAZY
+
+            self.relative = RelativeScores(config.d_model, config.n_heads, config.head_dim)
+
+    @property
+    def stacked_rows(self) -> dict[str, tuple[int, ...]]:
+        """Parameters that are several matrices on top of each other, with the rows of each."""
+        shared = self.config.n_kv_heads * self.config.head_dim
+        return {"qkv.weight": (self.config.n_heads * self.config.head_dim, shared, shared)}
 
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        *,
-        angles: tuple[Float[Tensor, "#B T half"], Float[Tensor, "#B T half"]] | None = None,
-        mask: Bool[Tensor, "#B 1 T S"] | None = None,
-        cache: KVCache | None = None,
+        context: Context,
+        cache: AttentionCache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "B T D"]:
         """Mix information between the tokens of each row.
 
         Args:
             x: Residual stream (normalized, in a pre-norm model).
-            angles: Cosine and sine for RoPE, or None for the other position schemes.
-            mask: True where attention is allowed. None means causal; a single new token sees
-                all that the cache holds.
+            context: Positions and masks.
             cache: Keys and values of earlier tokens; extended in place.
             layer: Index of this layer in the cache.
 
         Returns:
             What is added to the residual stream.
         """
-        queries, keys, values = self.project(x, angles)
+        is_late = cache is not None and not cache.rotated
+        queries, keys, values = self.project(x, None if is_late else context.angles)
         if cache is not None:
             keys, values = cache.extend(layer, keys, values)
-        dropout = self.config.dropout if self.training else 0.0
-        if mask is None and keys.shape[2] == queries.shape[2]:
-            mixed = causal_attention(queries, keys, values, dropout)  # [B, H, T, K]
-        else:
-            mixed = F.scaled_dot_product_attention(
-                queries,
-                keys,
-                values,
-                attn_mask=mask,
-                dropout_p=dropout,
-                enable_gqa=self.config.group_size > 1,
-            )
+        if is_late and context.angles is not None and context.key_angles is not None:
+            queries = rotate(queries.transpose(1, 2), *context.angles).transpose(1, 2)
+            keys = rotate(keys.transpose(1, 2), *context.key_angles).transpose(1, 2)
+        mixed = self.mix(queries, keys, values, context)  # [B, H, T, K]
         return self.out(mixed.transpose(1, 2).flatten(2))  # [B, T, D]
+
+    def mix(
+        self,
+        queries: Float[Tensor, "B H T K"],
+        keys: Float[Tensor, "B G S K"],
+        values: Float[Tensor, "B G S K"],
+        context: Context,
+    ) -> Float[Tensor, "B H T K"]:
+        """Return each query's weighted mean of the values.
+
+        Args:
+            queries: A head a matrix, positions applied.
+            keys: All keys that may be seen, positions applied.
+            values: Their values.
+            context: Positions and masks.
+
+        Returns:
+            One vector a head and query.
+        """
+        mask = context.local if self.is_local else context.mask
+        if self.config.position == "relative":
+            queries, scores = self.relative(queries, context.queries, context.keys)
+            scores = scores * self.config.score_scale
+            mask = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+        if self.rescale != 1:
+            queries = queries * self.rescale
+        dropout = self.config.dropout if self.training else 0.0
+        if mask is None and context.is_causal and keys.shape[2] == queries.shape[2]:
+            return causal_attention(queries, keys, values, dropout)
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask.to(queries.dtype)
+        return F.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=mask,
+            dropout_p=dropout,
+            enable_gqa=self.config.group_size > 1,
+        )
 
     def project(
         self,

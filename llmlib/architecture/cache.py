@@ -1,6 +1,7 @@
-"""The key/value cache: what a decoder keeps of the tokens it has read."""
+"""What a decoder keeps of the tokens it has read: keys and values, or a state."""
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -8,9 +9,78 @@ from torch import Tensor
 
 from llmlib.architecture.config import ModelConfig
 
+State = dict[str, Tensor]
+
+
+class AttentionCache(ABC):
+    """What attention asks of a cache; the decoder runs on any of them unchanged.
+
+    Attributes:
+        length: Number of tokens held, the same for every row, padding included.
+        left_padding: Number of padding tokens at the start of each row, or None.
+        rotated: Whether the keys come in with RoPE applied. A cache that gives its tokens new
+            positions holds them unrotated, and attention rotates what it reads.
+    """
+
+    length: int
+    left_padding: Int[Tensor, " B"] | None
+    rotated: bool = True
+
+    @abstractmethod
+    def extend(
+        self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T Kv"]
+    ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S Kv"]]:
+        """Write a layer's new keys and values behind the ones held.
+
+        Args:
+            layer: Index of the layer, from 0.
+            keys: The new keys.
+            values: The new values.
+
+        Returns:
+            All keys and all values of the layer that the new tokens may see, old ones first.
+        """
+
+    @abstractmethod
+    def select(self, rows: Int[Tensor, " rows"]) -> "AttentionCache":
+        """Return a cache that holds the named rows, in that order; rows may repeat.
+
+        Args:
+            rows: Row indices, as beam search or the removal of finished sequences gives them.
+
+        Returns:
+            The new cache.
+        """
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes set aside."""
+
+    def advance(self, n_tokens: int) -> None:
+        """Count tokens as held, after every layer has written them.
+
+        Args:
+            n_tokens: How many.
+        """
+        self.length += n_tokens
+
+    def key_positions(self, n_new: int, device: torch.device) -> Int[Tensor, "#B S"]:
+        """Return the position of every token that `extend` will return.
+
+        Args:
+            n_new: Number of new tokens, T.
+            device: Where to put them.
+
+        Returns:
+            Positions, the new tokens' last; negative in padding.
+        """
+        positions = torch.arange(self.length + n_new, device=device).unsqueeze(0)
+        return positions if self.left_padding is None else positions - self.left_padding[:, None]
+
 
 @dataclass
-class KVCache:
+class KVCache(AttentionCache):
     """Keys and values of every layer for the tokens read so far, in memory set aside once.
 
     Attributes:
@@ -24,7 +94,7 @@ class KVCache:
     """
 
     keys: list[Float[Tensor, "B G S K"]]
-    values: list[Float[Tensor, "B G S K"]]
+    values: list[Float[Tensor, "B G S Kv"]]
     length: int = 0
     left_padding: Int[Tensor, " B"] | None = None
 
@@ -50,7 +120,7 @@ class KVCache:
             dtype: Type of the model's activations.
 
         Returns:
-            The cache, of `2 L B G S K` numbers.
+            The cache, of `2 L B G S K` numbers; latent attention keeps fewer.
 
         Raises:
             ValueError: When a size is not above zero, or `left_padding` has another batch size.
@@ -64,12 +134,13 @@ class KVCache:
             raise ValueError(f"batch_size={batch_size} and max_len={max_len} must be above zero")
         if left_padding is not None and left_padding.shape[0] != batch_size:
             raise ValueError(f"left_padding has {left_padding.shape[0]} rows, not {batch_size}")
-        shape = (batch_size, config.n_kv_heads, max_len, config.head_dim)
 
-        def room() -> list[Tensor]:
+        def room(heads: int, width: int) -> list[Tensor]:
+            shape = (batch_size, heads, max_len, width)
             return [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
 
-        return cls(room(), room(), left_padding=left_padding)
+        keys, values = config.cache_shapes
+        return cls(room(*keys), room(*values), left_padding=left_padding)
 
     @property
     def max_len(self) -> int:
@@ -82,8 +153,8 @@ class KVCache:
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def extend(
-        self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T K"]
-    ) -> tuple[Float[Tensor, "B G S2 K"], Float[Tensor, "B G S2 K"]]:
+        self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T Kv"]
+    ) -> tuple[Float[Tensor, "B G S2 K"], Float[Tensor, "B G S2 Kv"]]:
         """Write a layer's new keys and values behind the ones held.
 
         `length` moves only once all layers have been written: see `advance`.
@@ -108,14 +179,6 @@ class KVCache:
         self.keys[layer][:, :, self.length : end] = keys
         self.values[layer][:, :, self.length : end] = values
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
-
-    def advance(self, n_tokens: int) -> None:
-        """Count tokens as held, after every layer has written them.
-
-        Args:
-            n_tokens: How many.
-        """
-        self.length += n_tokens
 
     def truncate(self, length: int) -> None:
         """Forget the tokens from `length` on, as speculative decoding does with rejected ones.
@@ -146,3 +209,100 @@ class KVCache:
             self.length,
             padding,
         )
+
+
+@dataclass
+class StateCache:
+    """The states of a model without attention: as large after a million tokens as after one.
+
+    Attributes:
+        states: What each layer keeps, by name, batch first; None before the first token.
+        length: Number of tokens read.
+        left_padding: Always None: a state would remember padding.
+    """
+
+    states: list[State | None]
+    length: int = 0
+    left_padding: None = field(default=None, init=False)
+
+    @classmethod
+    def allocate(cls, n_layers: int) -> "StateCache":
+        """Begin without a state.
+
+        Args:
+            n_layers: Number of layers.
+
+        Returns:
+            The cache.
+        """
+        return cls([None] * n_layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        states = [state for state in self.states if state is not None]
+        return sum(tensor.nbytes for state in states for tensor in state.values())
+
+    def get(self, layer: int) -> State | None:
+        """Return a layer's state.
+
+        Args:
+            layer: Index of the layer, from 0.
+
+        Returns:
+            The state by name, or None before the first token.
+        """
+        return self.states[layer]
+
+    def put(self, layer: int, state: State) -> None:
+        """Replace what a layer keeps under the given names; other names stay.
+
+        Args:
+            layer: Index of the layer, from 0.
+            state: Batch-first tensors by name.
+        """
+        self.states[layer] = {**(self.states[layer] or {}), **state}
+
+    def advance(self, n_tokens: int) -> None:
+        """Count tokens as read, after every layer has read them.
+
+        Args:
+            n_tokens: How many.
+        """
+        self.length += n_tokens
+
+    def truncate(self, length: int) -> None:
+        """Go back to an earlier length, which a state allows only to the beginning.
+
+        Args:
+            length: 0, or the present length.
+
+        Raises:
+            ValueError: For any other length.
+        """
+        if length == 0:
+            self.states = [None] * len(self.states)
+        elif length != self.length:
+            raise ValueError(
+                f"cannot truncate to {length} tokens: a state forgets how it came about; "
+                "keep a copy from select() before reading what may be rejected"
+            )
+        self.length = length
+
+    def select(self, rows: Int[Tensor, " rows"]) -> "StateCache":
+        """Return a copy that holds the named rows, in that order; rows may repeat.
+
+        Args:
+            rows: Row indices.
+
+        Returns:
+            The new cache.
+        """
+
+        def chosen(state: State | None) -> State | None:
+            return None if state is None else {name: x[rows] for name, x in state.items()}
+
+        return StateCache([chosen(state) for state in self.states], self.length)
+
+
+Cache = AttentionCache | StateCache

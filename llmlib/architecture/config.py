@@ -1,14 +1,23 @@
 """The one configuration from which every decoder of the book is built."""
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
-Norm = Literal["rms", "layer"]
-NormPlacement = Literal["pre", "post"]
-Activation = Literal["swiglu", "geglu", "gelu", "relu"]
-Position = Literal["rope", "learned", "none"]
-
-GATED: frozenset[str] = frozenset({"swiglu", "geglu"})
+from llmlib.architecture.choices import (
+    GATED,
+    Activation,
+    AttentionPattern,
+    Balance,
+    ChannelMixer,
+    MaskKind,
+    Mixer,
+    Norm,
+    NormPlacement,
+    Position,
+    RopeScaling,
+    check,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +38,56 @@ class ModelConfig:
         d_ff: Width of the feed-forward layer, F. Default: `4 D`, or for the gated activations
             `8 D / 3` rounded up to a multiple of 32, which has as many parameters.
         max_seq_len: Longest sequence the model is built for, in tokens.
+        mixer: What mixes the tokens: `attention`, `latent` (attention on compressed keys and
+            values), or the layers without attention `s4`, `h3`, `mamba`, `rwkv`, `retnet`, `hyena`.
+        channel_mixer: What transforms each token: `feedforward`, `rwkv` or `none`. Default: the
+            mixer's own: `rwkv` for RWKV, `none` for Mamba, else `feedforward`.
         norm: `rms` (RMSNorm) or `layer` (LayerNorm).
-        norm_placement: `pre` (before each sublayer) or `post` (after the residual sum).
+        norm_placement: `pre` (before each sublayer), `post` (after the residual sum), `sandwich`
+            (before and after each sublayer) or `deepnorm` (post-norm with DeepNorm's scaled
+            residual and initialization).
         norm_eps: Added to the variance or mean square before the root.
-        activation: Feed-forward non-linearity; `swiglu` and `geglu` are gated.
-        position: `rope` (rotary), `learned` (absolute) or `none`.
+        norm_bias: Give LayerNorm a bias. Default: as `bias`.
+        embedding_norm: Normalize the embeddings, as BLOOM and RWKV do.
+        parallel: Attention and feed-forward layer side by side from one norm, as in PaLM.
+        activation: Feed-forward non-linearity; `swiglu`, `geglu` and `geglu_tanh` are gated;
+            `gelu_tanh` is GPT-2's approximation.
+        bias: Give every linear layer a bias.
+        qkv_bias: Give the projections to queries, keys and values a bias, as Qwen2 alone does.
+            Default: as `bias`.
+        position: `rope`, `learned`, `sinusoidal`, `t5` (bucketed bias), `relative`
+            (Transformer-XL's, Gopher's), `alibi` or `none`. Default: `rope`, and `none` for the
+            mixers whose recurrence knows the order by itself.
         rope_theta: Base of RoPE's wavelengths.
+        rope_scaling: How RoPE is stretched beyond `rope_original_len`: `none`, `linear`
+            (interpolation), `ntk`, `dynamic`, `yarn`, `rerope` (position truncation) or `basis`
+            (basis truncation).
+        rope_factor: By how much the length is stretched.
+        rope_original_len: Length the weights were trained for. Default: `max_seq_len`.
+        rope_window: Largest relative position that `rerope` keeps, in tokens.
+        relative_buckets: Number of T5's buckets.
+        relative_max_distance: Distance from which T5's last bucket starts, in tokens.
+        attention: Which keys a query sees: `full`, `window`, `strided` or `fixed`.
+        window: Keys of a sliding window, the query's own token included.
+        stride: Block length of the strided and fixed patterns.
+        n_sinks: First tokens that every query of a window sees.
+        full_every: Make every n-th layer full although the others are sparse; 0: none.
+        attention_scale: Factor of the scores; 0: `1 / sqrt(head_dim)`. See `score_scale`.
         qk_norm: Normalize each query and key head before the rotation.
-        bias: Give every linear layer (and LayerNorm) a bias.
+        latent_dim: Width of the compressed keys and values of `latent` attention.
+        query_latent_dim: Width of its compressed queries; 0: not compressed.
+        rope_head_dim: Width of its rotated part of queries and keys.
+        mask: `causal`, `prefix` (the prefix sees itself whole) or `bidirectional`.
+        n_experts: Experts of each feed-forward layer, E; 0: one dense layer.
+        experts_per_token: Experts that each token is sent to.
+        n_shared_experts: Experts that every token visits besides.
+        expert_capacity: Room of an expert as a multiple of its fair share; 0: unlimited.
+        normalize_gates: Let the chosen experts' weights sum to one.
+        balance: Load-balancing loss: `switch`, `gshard` or `none`.
+        balance_weight: Its factor in the training loss.
+        state_dim: Numbers of state a channel of `s4`, `h3` and `mamba`, N.
+        conv_kernel: Taps of the short convolutions of `mamba`, `h3` and `hyena`.
+        expand: Inner width of `mamba` as a multiple of `d_model`.
         tie_embeddings: Use the embedding matrix as the output matrix.
         dropout: Probability of zeroing in embeddings, attention weights and sublayer outputs.
         init_std: Standard deviation of the initial weights; the projections into the residual
@@ -62,55 +113,130 @@ class ModelConfig:
     n_kv_heads: int = 0
     head_dim: int = 0
     d_ff: int = 0
+    mixer: Mixer = "attention"
+    channel_mixer: ChannelMixer = ""
     norm: Norm = "rms"
     norm_placement: NormPlacement = "pre"
     norm_eps: float = 1e-5
+    norm_bias: bool | None = None
+    embedding_norm: bool = False
+    parallel: bool = False
     activation: Activation = "swiglu"
-    position: Position = "rope"
-    rope_theta: float = 10_000.0
-    qk_norm: bool = False
     bias: bool = False
+    qkv_bias: bool | None = None
+    position: Position = ""
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling = "none"
+    rope_factor: float = 1.0
+    rope_original_len: int = 0
+    rope_window: int = 0
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+    attention: AttentionPattern = "full"
+    window: int = 0
+    stride: int = 0
+    n_sinks: int = 0
+    full_every: int = 0
+    attention_scale: float = 0.0
+    qk_norm: bool = False
+    latent_dim: int = 0
+    query_latent_dim: int = 0
+    rope_head_dim: int = 0
+    mask: MaskKind = "causal"
+    n_experts: int = 0
+    experts_per_token: int = 2
+    n_shared_experts: int = 0
+    expert_capacity: float = 0.0
+    normalize_gates: bool = True
+    balance: Balance = "switch"
+    balance_weight: float = 0.01
+    state_dim: int = 16
+    conv_kernel: int = 4
+    expand: int = 2
     tie_embeddings: bool = True
     dropout: float = 0.0
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
-        fill = object.__setattr__  # the class is frozen; defaults that depend on others go in here
-        _require_positive(self, "vocab_size", "d_model", "n_layers", "n_heads", "max_seq_len")
+        self._fill()
+        check(self)
+
+    def _fill(self) -> None:
+        """Derive the fields that were left open; the class is frozen, hence `__setattr__`."""
+
+        def fill(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
         if not self.n_kv_heads:
-            fill(self, "n_kv_heads", self.n_heads)
+            fill("n_kv_heads", self.n_heads)
         if not self.head_dim:
-            if self.d_model % self.n_heads:
+            if self.n_heads > 0 and self.d_model % self.n_heads:
                 raise ValueError(
                     f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}: "
                     "change one of them or set head_dim"
                 )
-            fill(self, "head_dim", self.d_model // self.n_heads)
+            fill("head_dim", self.d_model // max(1, self.n_heads))
         if not self.d_ff:
-            fill(self, "d_ff", _default_d_ff(self.d_model, gated=self.is_gated))
-        _require_positive(self, "n_kv_heads", "head_dim", "d_ff", "norm_eps", "rope_theta")
-        _require_positive(self, "init_std")
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                f"n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}: "
-                "every key/value head serves the same number of query heads"
-            )
-        if self.position == "rope" and self.head_dim % 2:
-            raise ValueError(
-                f"head_dim={self.head_dim} is odd: RoPE rotates pairs, make it even "
-                "or choose another position scheme"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} must be at least 0 and below 1")
-        _require_choice("norm", self.norm, Norm)
-        _require_choice("norm_placement", self.norm_placement, NormPlacement)
-        _require_choice("activation", self.activation, Activation)
-        _require_choice("position", self.position, Position)
+            fill("d_ff", _default_d_ff(self.d_model, gated=self.is_gated))
+        if not self.rope_original_len:
+            fill("rope_original_len", self.max_seq_len)
+        if not self.position:
+            rotates = self.mixer in ("attention", "latent", "retnet")
+            fill("position", "rope" if rotates else "none")
+        if not self.channel_mixer:
+            own: dict[str, ChannelMixer] = {"rwkv": "rwkv", "mamba": "none"}
+            fill("channel_mixer", own.get(self.mixer, "feedforward"))
+        if self.norm_bias is None:
+            fill("norm_bias", self.bias)
+        if self.qkv_bias is None:
+            fill("qkv_bias", self.bias)
 
     @property
     def is_gated(self) -> bool:
         """Whether the feed-forward layer multiplies its activation by a second projection."""
         return self.activation in GATED
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether tokens are mixed by attention, with a cache of keys and values."""
+        return self.mixer in ("attention", "latent")
+
+    @property
+    def score_scale(self) -> float:
+        """The factor of the attention scores, `1 / sqrt(head_dim)` unless it is set."""
+        width = self.head_dim + (self.rope_head_dim if self.mixer == "latent" else 0)
+        return self.attention_scale or 1 / math.sqrt(width)
+
+    @property
+    def has_final_norm(self) -> bool:
+        """Whether a norm follows the last block; a post-norm block already ends with one."""
+        return self.norm_placement in ("pre", "sandwich")
+
+    @property
+    def residual_scale(self) -> float:
+        """DeepNorm's alpha, the factor of the residual stream before each norm; otherwise 1."""
+        return (2 * self.n_layers) ** 0.25 if self.norm_placement == "deepnorm" else 1.0
+
+    @property
+    def cache_shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Heads and width of what a layer's cache keeps of a token as keys and as values."""
+        if self.mixer == "latent":
+            return (1, self.rope_head_dim), (1, self.latent_dim)
+        shape = (self.n_kv_heads, self.head_dim)
+        return shape, shape
+
+    def is_local(self, layer: int) -> bool:
+        """Whether a layer's attention follows the sparse pattern.
+
+        Args:
+            layer: Index of the layer, from 0.
+
+        Returns:
+            False in the layers that `full_every` keeps full.
+        """
+        if self.attention == "full":
+            return False
+        return not (self.full_every and (layer + 1) % self.full_every == 0)
 
     @property
     def group_size(self) -> int:
@@ -162,14 +288,3 @@ class ModelConfig:
 def _default_d_ff(d_model: int, *, gated: bool) -> int:
     """Give gated and plain layers the same parameters: 3 x 8/3 D^2 = 2 x 4 D^2."""
     return -(-8 * d_model // 3 // 32) * 32 if gated else 4 * d_model
-
-
-def _require_positive(config: ModelConfig, *names: str) -> None:
-    for name in names:
-        if not getattr(config, name) > 0:
-            raise ValueError(f"{name}={getattr(config, name)} must be above zero")
-
-
-def _require_choice(name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{name}={value!r} is unknown: choose one of {get_args(choices)}")

@@ -45,8 +45,8 @@ def make_norm(config: ModelConfig) -> nn.Module:
         config: The model's configuration.
 
     Returns:
-        `RMSNorm`, or PyTorch's `LayerNorm`, which has a bias where the linear layers have one.
+        `RMSNorm`, or PyTorch's `LayerNorm`, with a bias where `norm_bias` says so.
     """
     if config.norm == "rms":
         return RMSNorm(config.d_model, config.norm_eps)
-    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=bool(config.norm_bias))

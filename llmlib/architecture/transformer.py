@@ -1,73 +1,21 @@
 """The decoder: token ids in, a distribution over the next token out."""
 
-import math
+from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmlib.architecture.attention import Attention, causal_mask
-from llmlib.architecture.cache import KVCache
+from llmlib.architecture.block import Block
+from llmlib.architecture.cache import AttentionCache, Cache, KVCache, StateCache
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.feedforward import FeedForward
+from llmlib.architecture.context import Context, allowed_pairs, document_positions
 from llmlib.architecture.norms import make_norm
-from llmlib.architecture.rope import rope_angles, rope_frequencies
+from llmlib.architecture.rope import rope_angles
+from llmlib.architecture.rope_scaling import rope_table
 
-
-class Block(nn.Module):
-    r"""One layer: attention between the tokens, then a feed-forward layer on each.
-
-    Pre-norm: $x \leftarrow x + \mathrm{sub}(\mathrm{norm}(x))$.
-    Post-norm: $x \leftarrow \mathrm{norm}(x + \mathrm{sub}(x))$.
-
-    Args:
-        config: The model's configuration.
-        layer: Index of the block, from 0.
-
-    References:
-        Vaswani et al. (2017), figure 1 (post-norm); Xiong et al. (2020), On Layer Normalization
-        in the Transformer Architecture (pre-norm).
-    """
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.is_pre_norm = config.norm_placement == "pre"
-        self.attention_norm = make_norm(config)
-        self.attention = Attention(config)
-        self.feedforward_norm = make_norm(config)
-        self.feedforward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        *,
-        angles: tuple[Float[Tensor, "#B T half"], Float[Tensor, "#B T half"]] | None = None,
-        mask: Bool[Tensor, "#B 1 T S"] | None = None,
-        cache: KVCache | None = None,
-    ) -> Float[Tensor, "B T D"]:
-        """Apply the block.
-
-        Args:
-            x: Residual stream.
-            angles: Cosine and sine for RoPE, or None.
-            mask: True where attention is allowed; see `Attention.forward`.
-            cache: Keys and values of earlier tokens; extended in place.
-
-        Returns:
-            The residual stream after the block.
-        """
-        if self.is_pre_norm:
-            attended = self.attention(
-                self.attention_norm(x), angles=angles, mask=mask, cache=cache, layer=self.layer
-            )
-            x = x + self.dropout(attended)
-            return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
-        attended = self.attention(x, angles=angles, mask=mask, cache=cache, layer=self.layer)
-        x = self.attention_norm(x + self.dropout(attended))
-        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+Angles = tuple[Tensor, Tensor]
 
 
 class Transformer(nn.Module):
@@ -87,20 +35,39 @@ class Transformer(nn.Module):
     """
 
     frequencies: Tensor
+    slopes: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        if config.position == "learned":
-            self.position_embedding = nn.Embedding(config.max_seq_len, config.d_model)
-        if config.position == "rope":
-            frequencies = rope_frequencies(config.head_dim, config.rope_theta)
-            self.register_buffer("frequencies", frequencies, persistent=False)
+        if config.embedding_norm:
+            self.embedding_norm = make_norm(config)
+        match config.position:
+            case "learned":
+                self.position_embedding = nn.Embedding(config.max_seq_len, config.d_model)
+            case "t5":
+                from llmlib.architecture.positions import T5Bias  # LAZY
+
+                self.position_bias = T5Bias(
+                    config.n_heads,
+                    config.relative_buckets,
+                    config.relative_max_distance,
+                    bidirectional=config.mask == "bidirectional",
+                )
+            case "alibi":
+                from llmlib.architecture.positions import alibi_slopes  # LAZY
+
+                self.register_buffer("slopes", alibi_slopes(config.n_heads), persistent=False)
+            case "rope":
+                frequencies, self.rope_scale = rope_table(config, config.max_seq_len)
+                self.register_buffer("frequencies", frequencies, persistent=False)
+            case _:
+                pass
         self.dropout = nn.Dropout(config.dropout)
+        self.layer_kinds = {config.is_local(layer) for layer in range(config.n_layers)}
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
-        # A post-norm block already ends with a norm.
-        self.norm = make_norm(config) if config.norm_placement == "pre" else nn.Identity()
+        self.norm = make_norm(config) if config.has_final_norm else nn.Identity()
         self.head = (
             None
             if config.tie_embeddings
@@ -109,30 +76,29 @@ class Transformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new weights: normal, smaller where they feed the residual stream, biases zero."""
-        std = self.config.init_std
-        into_residual = std / math.sqrt(2 * self.config.n_layers)
+        """Draw new weights, the embeddings and the output matrix normal; see `Block`'s."""
         for name, parameter in self.named_parameters():
+            if name.startswith("blocks."):
+                continue
             if parameter.dim() == 1:
                 nn.init.constant_(parameter, 1.0 if name.endswith("norm.weight") else 0.0)
             else:
-                is_output = name.endswith((".attention.out.weight", ".feedforward.out.weight"))
-                nn.init.normal_(parameter, std=into_residual if is_output else std)
+                nn.init.normal_(parameter, std=self.config.init_std)
+        for block in self.blocks:
+            block.reset_parameters()
 
     @property
     def stacked_rows(self) -> dict[str, tuple[int, ...]]:
         """Parameters that are several matrices on top of each other, with the rows of each.
 
-        Keyed by the end of the parameter's name. Optimizers that treat a matrix as a whole need
-        to know where one ends.
+        Optimizers that treat a matrix as a whole need to know where one ends.
         """
-        config = self.config
-        shared = config.n_kv_heads * config.head_dim
-        qkv = (config.n_heads * config.head_dim, shared, shared)
-        rows: dict[str, tuple[int, ...]] = {"attention.qkv.weight": qkv}
-        if config.is_gated:
-            rows["feedforward.up.weight"] = (config.d_ff, config.d_ff)
-        return rows
+        return {
+            f"{prefix}.{name}": rows
+            for prefix, module in self.named_modules()
+            if module is not self
+            for name, rows in getattr(module, "stacked_rows", {}).items()
+        }
 
     @property
     def output_weight(self) -> Float[Tensor, "V D"]:
@@ -143,8 +109,10 @@ class Transformer(nn.Module):
         self,
         tokens: Int[Tensor, "B T"],
         *,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         left_padding: Int[Tensor, " B"] | None = None,
+        prefix_lengths: Int[Tensor, " B"] | None = None,
+        documents: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Return the logits of the token that follows each prefix.
 
@@ -153,21 +121,35 @@ class Transformer(nn.Module):
             cache: What the model has read before; extended in place by these tokens.
             left_padding: Number of padding tokens at the start of each row, so that prompts of
                 unequal length end together. With a cache, give it to `new_cache` instead.
+            prefix_lengths: With `mask="prefix"`: how many tokens at the start of each row see
+                each other whole; they must be read in one call.
+            documents: Number of the text that each token belongs to, where a row holds several:
+                they do not see each other, and each one's positions begin at 0.
 
         Returns:
             Unnormalized log-probabilities.
 
         Raises:
-            ValueError: When the sequence is longer than `max_seq_len`, or padding is given twice.
+            ValueError: When the sequence is longer than `max_seq_len`, when padding is given
+                twice, or when an argument does not fit the configuration.
         """
-        return self.unembed(self.hidden(tokens, cache=cache, left_padding=left_padding))
+        hidden = self.hidden(
+            tokens,
+            cache=cache,
+            left_padding=left_padding,
+            prefix_lengths=prefix_lengths,
+            documents=documents,
+        )
+        return self.unembed(hidden)
 
     def hidden(
         self,
         tokens: Int[Tensor, "B T"],
         *,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         left_padding: Int[Tensor, " B"] | None = None,
+        prefix_lengths: Int[Tensor, " B"] | None = None,
+        documents: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Return the last hidden states, normalized: the logits before the output matrix.
 
@@ -175,6 +157,8 @@ class Transformer(nn.Module):
             tokens: Token ids.
             cache: See `forward`.
             left_padding: See `forward`.
+            prefix_lengths: See `forward`.
+            documents: See `forward`.
 
         Returns:
             One vector a token.
@@ -182,22 +166,22 @@ class Transformer(nn.Module):
         Raises:
             ValueError: See `forward`.
         """
+        self._require_fitting(cache, left_padding, prefix_lengths, documents)
         if cache is not None:
-            if left_padding is not None:
-                raise ValueError("give left_padding to new_cache: the cache keeps it")
             left_padding = cache.left_padding
-        start = 0 if cache is None else cache.length
-        positions = self._positions(tokens, start, left_padding)
+        context = self._context(tokens, cache, left_padding, prefix_lengths, documents)
         x = self.embedding(tokens)  # [B, T, D]
         if self.config.position == "learned":
-            x = x + self.position_embedding(positions)
-        angles = (
-            rope_angles(positions, self.frequencies) if self.config.position == "rope" else None
-        )
-        mask = _mask(tokens.shape[1], start, left_padding, tokens.device)
+            x = x + self.position_embedding(context.queries)
+        elif self.config.position == "sinusoidal":
+            from llmlib.architecture.positions import sinusoidal_positions  # LAZY
+
+            x = x + sinusoidal_positions(context.queries, self.config.d_model).to(x.dtype)
+        if self.config.embedding_norm:
+            x = self.embedding_norm(x)
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, angles=angles, mask=mask, cache=cache)
+            x = block(x, context, cache)
         if cache is not None:
             cache.advance(tokens.shape[1])
         return self.norm(x)
@@ -213,6 +197,20 @@ class Transformer(nn.Module):
         """
         return F.linear(hidden, self.output_weight)
 
+    def balance_loss(self) -> Float[Tensor, ""] | None:
+        """Return the experts' load-balancing loss of the last training pass, weighted.
+
+        Returns:
+            `balance_weight` times the mean over the layers, or None without experts or outside
+            training.
+        """
+        losses = [
+            module.balance_loss
+            for module in self.modules()
+            if getattr(module, "balance_loss", None) is not None and module is not self
+        ]
+        return self.config.balance_weight * torch.stack(losses).mean() if losses else None
+
     def new_cache(
         self,
         batch_size: int,
@@ -220,8 +218,8 @@ class Transformer(nn.Module):
         *,
         left_padding: Int[Tensor, " B"] | None = None,
         dtype: torch.dtype | None = None,
-    ) -> KVCache:
-        """Return an empty key/value cache that fits this model.
+    ) -> KVCache | StateCache:
+        """Return an empty cache that fits this model: keys and values, or states.
 
         Args:
             batch_size: Number of rows, B.
@@ -231,9 +229,15 @@ class Transformer(nn.Module):
 
         Returns:
             The cache.
+
+        Raises:
+            ValueError: When a model without attention is given padding.
         """
+        if not self.config.is_attention:
+            self._require_fitting(None, left_padding, None, None)
+            return StateCache.allocate(self.config.n_layers)
         weight = self.embedding.weight
-        return KVCache.allocate(
+        cache = KVCache.allocate(
             self.config,
             batch_size,
             max_len,
@@ -241,35 +245,123 @@ class Transformer(nn.Module):
             device=weight.device,
             dtype=dtype or weight.dtype,
         )
+        # These rotate an old key by another angle once the text has grown.
+        cache.rotated = self.config.rope_scaling not in ("dynamic", "rerope")
+        return cache
 
-    def _positions(
-        self, tokens: Tensor, start: int, left_padding: Tensor | None
-    ) -> Int[Tensor, "#B T"]:
-        end = start + tokens.shape[1]
-        if end > self.config.max_seq_len:
+    def _require_fitting(
+        self,
+        cache: Cache | None,
+        left_padding: Tensor | None,
+        prefix_lengths: Tensor | None,
+        documents: Tensor | None,
+    ) -> None:
+        if cache is not None and left_padding is not None:
+            raise ValueError("give left_padding to new_cache: the cache keeps it")
+        if prefix_lengths is not None and self.config.mask != "prefix":
+            raise ValueError("prefix_lengths needs mask='prefix': replace the configuration's mask")
+        if documents is not None and (cache, left_padding, prefix_lengths) != (None, None, None):
+            raise ValueError("documents go without cache, padding and prefix: pack whole texts")
+        if cache is not None and self.config.mask == "bidirectional":
+            raise ValueError("a bidirectional model has no cache: a new token changes the old ones")
+        if self.config.is_attention:
+            return
+        if left_padding is not None or documents is not None:
             raise ValueError(
-                f"{end} tokens are more than max_seq_len={self.config.max_seq_len}: shorten the "
+                f"mixer={self.config.mixer!r} carries a state over every token: give it rows of "
+                "equal length with one text each, without left_padding or documents"
+            )
+
+    def _context(
+        self,
+        tokens: Tensor,
+        cache: Cache | None,
+        left_padding: Tensor | None,
+        prefix_lengths: Tensor | None,
+        documents: Tensor | None,
+    ) -> Context:
+        n_new, device = tokens.shape[1], tokens.device
+        if documents is not None:
+            keys = document_positions(documents)
+        elif isinstance(cache, AttentionCache):
+            keys = cache.key_positions(n_new, device)
+        else:
+            start = 0 if cache is None else cache.length
+            keys = torch.arange(start + n_new, device=device).unsqueeze(0)
+            if left_padding is not None:
+                keys = keys - left_padding.unsqueeze(1)
+        n_keys = keys.shape[1]
+        if n_keys > self.config.max_seq_len:
+            raise ValueError(
+                f"{n_keys} tokens are more than max_seq_len={self.config.max_seq_len}: shorten the "
                 "text or build the model with a larger max_seq_len"
             )
-        positions = torch.arange(start, end, device=tokens.device).unsqueeze(0)
+        queries = keys[:, n_keys - n_new :]
         if left_padding is not None:
-            positions = (positions - left_padding.unsqueeze(1)).clamp_min(0)
-        return positions
+            queries = queries.clamp_min(0)
+        context = Context(queries, keys, is_causal=self.config.mask != "bidirectional")
+        return replace(
+            context,
+            **self._rotations(context, cache),
+            mask=self._mask(context, left_padding, prefix_lengths, documents, is_local=False),
+            local=self._mask(context, left_padding, prefix_lengths, documents, is_local=True),
+        )
 
+    def _rotations(self, context: Context, cache: Cache | None) -> dict[str, Angles | None]:
+        if self.config.position != "rope":
+            return {}
+        frequencies, scale = self.frequencies, self.rope_scale
+        if self.config.rope_scaling == "dynamic":
+            frequencies, scale = rope_table(self.config, context.keys.shape[1])
+            frequencies = frequencies.to(self.frequencies.device)
 
-def _mask(
-    n_tokens: int, start: int, left_padding: Tensor | None, device: torch.device
-) -> Bool[Tensor, "#B 1 T S"] | None:
-    """Return the attention mask, or None where the fused kernel needs none.
+        def angles(positions: Tensor) -> Angles:
+            cos, sin = rope_angles(positions, frequencies)
+            return (cos * scale, sin * scale) if scale != 1 else (cos, sin)
 
-    Padding tokens attend to themselves alone: a row without any key has no softmax.
-    """
-    n_keys = start + n_tokens
-    if left_padding is None:
-        if start == 0 or n_tokens == 1:
+        is_late = isinstance(cache, AttentionCache) and not cache.rotated
+        return {
+            "angles": angles(context.queries),
+            "key_angles": angles(context.keys.clamp_min(0)) if is_late else None,
+        }
+
+    def _mask(
+        self,
+        context: Context,
+        left_padding: Tensor | None,
+        prefix_lengths: Tensor | None,
+        documents: Tensor | None,
+        *,
+        is_local: bool,
+    ) -> Tensor | None:
+        """Return the mask of the full or the sparse layers, None where the kernel needs none."""
+        config = self.config
+        if not config.is_attention or is_local not in self.layer_kinds:
             return None
-        return causal_mask(n_tokens, n_keys, device)[None, None]
-    keys = torch.arange(n_keys, device=device)
-    queries = keys[start:, None]
-    allowed = (keys <= queries) & (keys >= left_padding[:, None, None])  # [B, T, S]
-    return (allowed | (keys == queries)).unsqueeze(1)
+        n_new, n_keys = context.queries.shape[1], context.keys.shape[1]
+        sees_all = n_new == 1 or config.mask == "bidirectional"
+        is_plain = (
+            not is_local
+            and (left_padding, prefix_lengths, documents) == (None, None, None)
+            and (sees_all or n_new == n_keys)
+        )
+        if is_plain and config.position not in ("t5", "alibi"):
+            return None
+        allowed = allowed_pairs(
+            context.queries,
+            context.keys,
+            config,
+            is_padded=left_padding is not None,
+            is_local=is_local,
+            prefix_lengths=prefix_lengths,
+            documents=documents,
+        ).unsqueeze(1)  # [#B, 1, T, S]
+        if config.position == "t5":
+            bias = self.position_bias(context.queries, context.keys)
+        elif config.position == "alibi":
+            from llmlib.architecture.positions import alibi_bias  # LAZY
+
+            bias = alibi_bias(self.slopes, context.queries, context.keys)
+        else:
+            return allowed
+        return bias.masked_fill(~allowed, -torch.inf)

@@ -19,7 +19,8 @@ def next_token_loss(
 ) -> Float[Tensor, ""]:
     r"""Return the mean negative log-likelihood of the targets.
 
-    $L = -\tfrac1n \sum_{b,t} \log p(y_{b,t} \mid x_{b,\le t})$ over the n targets that count.
+    $L = -\tfrac1n \sum_{b,t} \log p(y_{b,t} \mid x_{b,\le t})$ over the n targets that count. While
+    a model with experts trains, its load-balancing loss is added.
 
     Args:
         model: A decoder.
@@ -32,7 +33,9 @@ def next_token_loss(
     References:
         Zhao et al. (2023), A Survey of Large Language Models, section 4.2.3, equation 4.
     """
-    return linear_cross_entropy(model.hidden(inputs), model.output_weight, targets)
+    loss = linear_cross_entropy(model.hidden(inputs), model.output_weight, targets)
+    balance = model.balance_loss() if model.training and model.config.n_experts else None
+    return loss if balance is None else loss + balance
 
 
 def linear_cross_entropy(

@@ -15,7 +15,8 @@ def parameter_roles(model: nn.Module, embeddings: Collection[str] = ()) -> dict[
 
     Vectors are norms' scales and all biases. Embeddings are the tables of `nn.Embedding`, and the
     matrices outside the model's stack of layers, such as the output matrix. The stack is
-    recognised by the number in its parameters' names, as in `blocks.3.up.weight`.
+    recognised by the number in its parameters' names, as in `blocks.3.up.weight`. Kernels of
+    convolutions, and what a module names in `elementwise`, act number by number like vectors.
 
     Args:
         model: The model.
@@ -32,10 +33,15 @@ def parameter_roles(model: nn.Module, embeddings: Collection[str] = ()) -> dict[
         {'0.weight': 'embedding', '1.weight': 'matrix', '1.bias': 'vector'}
     """
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    elementwise = {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        for name in getattr(module, "elementwise", ())
+    }
     roles: dict[str, Role] = {}
     for name, parameter in model.named_parameters():
         in_stack = any(part.isdigit() for part in name.split("."))
-        if parameter.ndim < 2:
+        if parameter.ndim != 2 or name in elementwise:
             roles[name] = "vector"
         elif id(parameter) in tables or name in embeddings or not in_stack:
             roles[name] = "embedding"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llmlib.architecture import KVCache, Transformer
+from llmlib.architecture import Transformer
+from llmlib.architecture.cache import Cache
 from llmlib.utilization.sampling import Sampling, choose
 
 OnToken = Callable[[int, int], None]
@@ -18,7 +19,7 @@ class _Decoder:
 
     model: Transformer
     left_padding: Tensor | None
-    cache: KVCache | None
+    cache: Cache | None
     read: Tensor  # [B, T], kept only for the way without a cache
 
     def next_logits(self, tokens: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from llmlib.architecture import (
     causal_mask,
     rope_angles,
 )
-from llmlib.architecture.config import Norm, _require_choice
-from llmlib.architecture.transformer import _mask
+from llmlib.architecture.choices import Norm, require_choice
+from llmlib.architecture.context import allowed_pairs
 
 PRIMES = {"vocab_size": 101, "d_model": 52, "n_layers": 3, "max_seq_len": 37, "d_ff": 67}
 
@@ -84,10 +84,10 @@ def test_left_padding_changes_nothing(model):
 
 def test_every_padding_token_has_a_key():
     # Without one a softmax has no answer; which kernels forgive that depends on torch's version.
-    mask = _mask(5, 0, torch.tensor([3, 0]), torch.device("cpu"))
-    assert mask is not None
+    keys = torch.arange(5) - torch.tensor([[3], [0]])
+    mask = allowed_pairs(keys.clamp_min(0), keys, config(), is_padded=True)
     assert mask.any(dim=-1).all()
-    assert mask[0, 0].int().tolist()[2:] == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
+    assert mask[0].int().tolist()[2:] == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
 
 
 def test_truncated_cache_forgets(model):
@@ -164,7 +164,7 @@ def test_impossible_configurations_are_refused(changes, message):
 def test_an_unknown_choice_is_refused():
     # Outside the tests nothing checks the Literal types, so the configuration does.
     with pytest.raises(ValueError, match="norm='batch' is unknown: choose one of"):
-        _require_choice("norm", "batch", Norm)
+        require_choice("norm", "batch", Norm)
 
 
 def test_configuration_round_trips():

@@ -20,11 +20,11 @@ def llama_state(model: LlamaForCausalLM, n_layers: int) -> State:
         source, target = f"model.layers.{i}.", f"blocks.{i}."
         qkv = [theirs[f"{source}self_attn.{n}_proj.weight"] for n in "qkv"]
         gate_up = [theirs[f"{source}mlp.{n}_proj.weight"] for n in ("gate", "up")]
-        ours[target + "attention.qkv.weight"] = torch.cat(qkv)
-        ours[target + "attention.out.weight"] = theirs[source + "self_attn.o_proj.weight"]
+        ours[target + "mixer.qkv.weight"] = torch.cat(qkv)
+        ours[target + "mixer.out.weight"] = theirs[source + "self_attn.o_proj.weight"]
         ours[target + "feedforward.up.weight"] = torch.cat(gate_up)
         ours[target + "feedforward.out.weight"] = theirs[source + "mlp.down_proj.weight"]
-        ours[target + "attention_norm.weight"] = theirs[source + "input_layernorm.weight"]
+        ours[target + "mixer_norm.weight"] = theirs[source + "input_layernorm.weight"]
         ours[target + "feedforward_norm.weight"] = theirs[
             source + "post_attention_layernorm.weight"
         ]
@@ -40,9 +40,9 @@ def gpt2_state(model: GPT2LMHeadModel, n_layers: int) -> State:
         "norm.bias": theirs["transformer.ln_f.bias"],
     }
     names = {
-        "attention_norm": "ln_1",
-        "attention.qkv": "attn.c_attn",
-        "attention.out": "attn.c_proj",
+        "mixer_norm": "ln_1",
+        "mixer.qkv": "attn.c_attn",
+        "mixer.out": "attn.c_proj",
         "feedforward_norm": "ln_2",
         "feedforward.up": "mlp.c_fc",
         "feedforward.out": "mlp.c_proj",

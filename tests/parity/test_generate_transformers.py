@@ -40,11 +40,11 @@ def copied_pair() -> tuple[Transformer, LlamaForCausalLM]:
         "head.weight": state["lm_head.weight"],
     }
     names = {
-        "attention.qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-        "attention.out": ["self_attn.o_proj"],
+        "mixer.qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        "mixer.out": ["self_attn.o_proj"],
         "feedforward.up": ["mlp.gate_proj", "mlp.up_proj"],
         "feedforward.out": ["mlp.down_proj"],
-        "attention_norm": ["input_layernorm"],
+        "mixer_norm": ["input_layernorm"],
         "feedforward_norm": ["post_attention_layernorm"],
     }
     for layer in range(LAYERS):

@@ -1,0 +1,201 @@
+"""One layer of the decoder: something mixes the tokens, then something transforms each."""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from llmlib.architecture.attention import Attention
+from llmlib.architecture.cache import Cache
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.context import Context
+from llmlib.architecture.feedforward import FeedForward
+from llmlib.architecture.norms import make_norm
+
+
+class Block(nn.Module):
+    r"""One layer: a mixer between the tokens, then a channel mixer on each.
+
+    With $f$ the sublayer and $\mathrm{n}$ its norm:
+
+    - pre: $x \leftarrow x + f(\mathrm{n}(x))$
+    - post: $x \leftarrow \mathrm{n}(x + f(x))$
+    - sandwich: $x \leftarrow x + \mathrm{n}'(f(\mathrm{n}(x)))$
+    - deepnorm: $x \leftarrow \mathrm{n}(\alpha x + f(x))$ with $\alpha = (2L)^{1/4}$, L layers
+    - parallel: $x \leftarrow x + f_1(\mathrm{n}(x)) + f_2(\mathrm{n}(x))$
+
+    Args:
+        config: The model's configuration.
+        layer: Index of the block, from 0.
+
+    References:
+        Vaswani et al. (2017), figure 1 (post); Xiong et al. (2020), On Layer Normalization in the
+        Transformer Architecture (pre); Ding et al. (2021), CogView, section 2.4 (sandwich); Wang
+        et al. (2022), DeepNet, section 3 (deepnorm); Chowdhery et al. (2022), PaLM, section 2
+        (parallel).
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layer = layer
+        self.mixer_norm = make_norm(config)
+        self.mixer = make_mixer(config, layer)
+        self.has_channel_mixer = config.channel_mixer != "none"
+        if self.has_channel_mixer:
+            self.feedforward = make_channel_mixer(config, layer)
+            if not config.parallel:
+                self.feedforward_norm = make_norm(config)
+        if config.norm_placement == "sandwich":
+            self.mixer_out_norm = make_norm(config)
+            if self.has_channel_mixer:
+                self.feedforward_out_norm = make_norm(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], context: Context, cache: Cache | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Apply the block.
+
+        Args:
+            x: Residual stream.
+            context: Positions and masks.
+            cache: What the layer keeps of earlier tokens; extended in place.
+
+        Returns:
+            The residual stream after the block.
+        """
+        placement = self.config.norm_placement
+        if self.config.parallel:
+            normed = self.mixer_norm(x)
+            both = self._mix(normed, context, cache) + self._transform(normed, cache)
+            return x + self.dropout(both)
+        if placement in ("pre", "sandwich"):
+            mixed = self._mix(self.mixer_norm(x), context, cache)
+            if placement == "sandwich":
+                mixed = self.mixer_out_norm(mixed)
+            x = x + self.dropout(mixed)
+            if not self.has_channel_mixer:
+                return x
+            transformed = self._transform(self.feedforward_norm(x), cache)
+            if placement == "sandwich":
+                transformed = self.feedforward_out_norm(transformed)
+            return x + self.dropout(transformed)
+        alpha = self.config.residual_scale
+        x = self.mixer_norm(alpha * x + self.dropout(self._mix(x, context, cache)))
+        if not self.has_channel_mixer:
+            return x
+        return self.feedforward_norm(alpha * x + self.dropout(self._transform(x, cache)))
+
+    def _mix(self, x: Tensor, context: Context, cache: Cache | None) -> Tensor:
+        return self.mixer(x, context, cache, self.layer)
+
+    def _transform(self, x: Tensor, cache: Cache | None) -> Tensor:
+        if self.config.channel_mixer == "rwkv":  # it looks one token back
+            return self.feedforward(x, cache=cache, layer=self.layer)
+        return self.feedforward(x)
+
+    def reset_parameters(self) -> None:
+        r"""Draw new weights: normal, smaller where they feed the residual stream, biases zero.
+
+        The mixers without attention draw their own. DeepNorm's are Xavier's, times
+        $\beta = (8L)^{-1/4}$ for values, outputs and the feed-forward layer.
+        """
+        config = self.config
+        into_residual = config.init_std / math.sqrt(2 * config.n_layers)
+        owner = None if config.is_attention else self.mixer
+        own = set() if owner is None else {id(p) for p in owner.parameters()}
+        if config.channel_mixer == "rwkv":
+            own |= {id(p) for p in self.feedforward.parameters()}
+        for name, parameter in self.named_parameters():
+            if id(parameter) in own:
+                continue
+            if parameter.dim() == 1:
+                nn.init.constant_(parameter, 1.0 if name.endswith("norm.weight") else 0.0)
+            else:
+                is_output = name.endswith(("mixer.out.weight", "feedforward.out.weight"))
+                nn.init.normal_(parameter, std=into_residual if is_output else config.init_std)
+        for module in (owner, getattr(self, "feedforward", None)):
+            if own and hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        if config.norm_placement == "deepnorm":
+            self._reset_deepnorm()
+
+    def _reset_deepnorm(self) -> None:
+        beta = (8 * self.config.n_layers) ** -0.25
+        if isinstance(self.mixer, Attention):
+            values = self.config.n_kv_heads * self.config.head_dim
+            queries, keys, value = self.mixer.qkv.weight.split(
+                (self.config.n_heads * self.config.head_dim, values, values)
+            )
+            for weight, gain in ((queries, 1.0), (keys, 1.0), (value, beta)):
+                nn.init.xavier_normal_(weight.data, gain=gain)
+            nn.init.xavier_normal_(self.mixer.out.weight, gain=beta)
+        if isinstance(self.feedforward, FeedForward):
+            for rows in self.feedforward.up.weight.split(self.feedforward.up_rows):
+                nn.init.xavier_normal_(rows.data, gain=beta)
+            nn.init.xavier_normal_(self.feedforward.out.weight, gain=beta)
+
+
+def make_mixer(config: ModelConfig, layer: int) -> nn.Module:
+    """Return the module that mixes the tokens of a layer.
+
+    Args:
+        config: The model's configuration.
+        layer: Index of the block, from 0.
+
+    Returns:
+        A module called as `mixer(x, context, cache, layer)`.
+    """
+    match config.mixer:
+        case "attention":
+            return Attention(config, layer)
+        case "latent":
+            from llmlib.architecture.latent import LatentAttention  # LAZY
+
+            return LatentAttention(config)
+        case "s4":
+            from llmlib.architecture.recurrent.s4 import S4  # LAZY
+
+            return S4(config)
+        case "h3":
+            from llmlib.architecture.recurrent.s4 import H3  # LAZY
+
+            return H3(config)
+        case "mamba":
+            from llmlib.architecture.recurrent.mamba import Mamba  # LAZY
+
+            return Mamba(config)
+        case "rwkv":
+            from llmlib.architecture.recurrent.rwkv import TimeMix  # LAZY
+
+            return TimeMix(config, layer)
+        case "retnet":
+            from llmlib.architecture.recurrent.retnet import Retention  # LAZY
+
+            return Retention(config)
+        case "hyena":
+            from llmlib.architecture.recurrent.hyena import Hyena  # LAZY
+
+            return Hyena(config)
+
+
+def make_channel_mixer(config: ModelConfig, layer: int) -> nn.Module:
+    """Return the module that transforms each token of a layer.
+
+    Args:
+        config: The model's configuration.
+        layer: Index of the block, from 0.
+
+    Returns:
+        A feed-forward layer, a mixture of them, or RWKV's.
+    """
+    if config.channel_mixer == "rwkv":
+        from llmlib.architecture.recurrent.rwkv import ChannelMix  # LAZY
+
+        return ChannelMix(config, layer)
+    if config.n_experts:
+        from llmlib.architecture.experts import MixtureOfExperts  # LAZY
+
+        return MixtureOfExperts(config)
+    return FeedForward(config)
