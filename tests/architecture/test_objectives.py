@@ -113,7 +113,9 @@ def test_a_prefix_that_leaves_nothing_is_refused(length):
 
 def test_a_split_text_in_one_sequence_is_prefix_language_modeling():
     tokens = texts(3, 13)
-    joined = as_one_sequence(split_prefix(tokens, SPECIAL, 5), SPECIAL)
+    split = split_prefix(tokens, SPECIAL, 5)
+    assert split.decoder_inputs[:, 0].tolist() == [SPECIAL.pad] * 3
+    joined = as_one_sequence(split, SPECIAL)
     direct = prefix_language_modeling(tokens, prefix_lengths=torch.tensor([5, 5, 5]))
     assert torch.equal(joined.inputs, direct.inputs)
     assert torch.equal(joined.targets, direct.targets)
