@@ -1,0 +1,88 @@
+"""A conversation written out as the one text that a chat model was tuned on.
+
+The template is a small program in the Jinja language that comes with the weights. It runs in a
+sandbox: a file from the network may format text, not reach the machine.
+"""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2.ext import LoopControlExtension
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+Message = Mapping[str, Any]
+
+
+class ChatTemplate:
+    """A chat template, compiled once.
+
+    Args:
+        source: The template as it stands in the model's files.
+        **variables: Names that the template may use besides the messages, such as `bos_token`.
+
+    Raises:
+        ValueError: If the template is not valid Jinja.
+
+    Example:
+        >>> source = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+        >>> template = ChatTemplate(source)
+        >>> template.render([{"role": "user", "content": "Hi"}])
+        '[user] Hi'
+    """
+
+    def __init__(self, source: str, **variables: str) -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
+        self.source = source
+        self.variables = variables
+        try:
+            self._template = environment.from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise ValueError(f"the chat template cannot be read: {error}") from error
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        **variables: Any,
+    ) -> str:
+        """Write a conversation out.
+
+        Args:
+            messages: Turns, each with a `role` (`system`, `user`, `assistant`) and its `content`.
+            add_generation_prompt: End with the beginning of the assistant's next turn.
+            **variables: More names for the template, such as `tools`.
+
+        Returns:
+            The text, in which the special tokens are spelt out.
+
+        Raises:
+            ValueError: If the template refuses the messages, or fails.
+        """
+        names = {"tools": None, "documents": None, **self.variables, **variables}
+        try:
+            return self._template.render(
+                messages=list(messages), add_generation_prompt=add_generation_prompt, **names
+            )
+        except (jinja2.TemplateError, TypeError, AttributeError, KeyError) as error:
+            raise ValueError(f"the chat template does not take these messages: {error}") from error
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    # Jinja's own filter escapes < and > for web pages.
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _now(form: str) -> str:
+    return datetime.datetime.now().strftime(form)
