@@ -1,0 +1,251 @@
+r"""Hyena: convolutions as long as the text, between multiplications by projections of it.
+
+The order-n operator takes a value $v$ and gates $x^1 \dots x^n$ from the input and alternates:
+
+$$z^1 = v, \qquad z^{i+1} = x^i \odot (h^i * z^i), \qquad y = z^{n+1} .$$
+
+The filters $h^i$ are not stored tap by tap: a small network maps the position of a tap to its
+value, so the number of parameters does not depend on the length.
+
+There is no small state here. A filter is a free function of the distance, not a sum of powers, so
+the next output needs every earlier $z^i$: what is kept while decoding grows with the text, as a
+key/value cache does.
+
+References:
+    Poli et al. (2023), Hyena Hierarchy: Towards Larger Convolutional Language Models.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from llmlib.architecture.cache import Cache, State
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.context import Context
+from llmlib.architecture.recurrent.convolution import causal_convolution, short_convolution, wide
+from llmlib.architecture.recurrent.shared import reset_linear, state_cache
+
+WIDTH, BANDS, SINE = 64, 8, 10.0
+TARGET, FAST, SLOW = 0.01, 0.3, 1.5
+
+
+def tap_features(n_taps: int, max_len: int, n_bands: int = BANDS) -> Float[Tensor, "taps features"]:
+    r"""Return what the filter network sees of each tap: its place on the scale of the longest text.
+
+    $\bigl(t/L,\ \cos 2\pi f t/L,\ \sin 2\pi f t/L\bigr)$ for $f = 1 \dots$ bands
+
+    Args:
+        n_taps: Number of taps.
+        max_len: Length L that stands for 1.
+        n_bands: Number of frequencies.
+
+    Returns:
+        A row a tap, of width `1 + 2 bands`.
+
+    Example:
+        >>> tap_features(5, 4, 1)[4].round(decimals=3).abs().tolist()  # once round
+        [1.0, 1.0, 0.0]
+
+    References:
+        Poli et al. (2023), appendix D.3.
+    """
+    time = torch.arange(n_taps).unsqueeze(-1) / max_len  # [taps, 1]
+    angles = 2 * math.pi * torch.arange(1, n_bands + 1) * time
+    return torch.cat((time, angles.cos(), angles.sin()), dim=-1)
+
+
+def decay_window(n_taps: int, max_len: int, n_channels: int) -> Float[Tensor, "D taps"]:
+    r"""Return how far each channel's filter reaches: $e^{-\alpha_d t/L}$.
+
+    The rates $\alpha_d$ run evenly from slow to fast: the first channel falls to 1% after 1.5 times
+    the longest text, the last after 0.3 of it.
+
+    Args:
+        n_taps: Number of taps.
+        max_len: Length L of the longest text.
+        n_channels: Number of channels, D.
+
+    Returns:
+        A row a channel.
+
+    Example:
+        >>> decay_window(4, 4, 2)[:, 0].tolist()
+        [1.0, 1.0]
+
+    References:
+        Poli et al. (2023), section 3.3 and appendix D.3.
+    """
+    rates = torch.linspace(-math.log(TARGET) / SLOW, -math.log(TARGET) / FAST, n_channels)
+    return (-rates.unsqueeze(-1) * torch.arange(n_taps) / max_len).exp()
+
+
+class ImplicitFilters(nn.Module):
+    r"""Filters given by a network of a tap's position: $h_t = w_t \odot \mathrm{FFN}(f_t)$.
+
+    $w$ is the decay window, $f$ the features. The network's activations are sines, because a small
+    network of ReLUs or tanhs cannot draw the fast wiggles that a filter needs. The last layer
+    starts so small that every filter has about unit energy.
+
+    Args:
+        n_filters: Convolutions in a row, each with a filter a channel.
+        n_channels: Number of channels, D.
+        max_len: Length of the longest text.
+
+    References:
+        Poli et al. (2023), section 3.3; Sitzmann et al. (2020), Implicit Neural Representations
+        with Periodic Activation Functions.
+    """
+
+    features: Tensor
+    window: Tensor
+
+    def __init__(self, n_filters: int, n_channels: int, max_len: int) -> None:
+        super().__init__()
+        self.n_filters, self.n_channels, self.max_len = n_filters, n_channels, max_len
+        features = tap_features(max_len, max_len)
+        window = decay_window(max_len, max_len, n_channels)
+        self.register_buffer("features", features, persistent=False)
+        self.register_buffer("window", window, persistent=False)
+        self.first = nn.Linear(features.shape[1], WIDTH)
+        self.second = nn.Linear(WIDTH, WIDTH)
+        self.last = nn.Linear(WIDTH, n_filters * n_channels, bias=False)
+        self.skip = nn.Parameter(torch.empty(n_filters * n_channels))
+        self._kept: tuple[object, Tensor] | None = None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
+        for linear in (self.first, self.second):
+            bound = 1 / math.sqrt(linear.in_features)
+            nn.init.uniform_(linear.weight, -bound, bound)
+            nn.init.uniform_(linear.bias, -bound, bound)
+        nn.init.normal_(self.last.weight)
+        energy = wide(self.window).square().sum(dim=-1)  # [D], of a filter of ones
+        gain = (energy * WIDTH / 2).rsqrt().repeat(self.n_filters)  # a sine's mean square is 1/2
+        with torch.no_grad():
+            self.last.weight.mul_(gain.to(self.last.weight).unsqueeze(-1))
+        nn.init.normal_(self.skip)
+
+    def forward(self, n_taps: int) -> Float[Tensor, "order D taps"]:
+        """Return the first taps of every filter; without gradients they are computed once.
+
+        Args:
+            n_taps: Number of taps, at most `max_len`.
+
+        Returns:
+            A filter for each convolution and channel, the direct path added to tap 0.
+
+        Raises:
+            ValueError: When more taps are asked for than `max_len`.
+        """
+        if n_taps > self.max_len:
+            raise ValueError(
+                f"{n_taps} tokens are more than max_seq_len={self.max_len}, the length on which "
+                "the filters are defined: build the model with a larger max_seq_len"
+            )
+        if torch.is_grad_enabled():
+            return self._taps(n_taps)
+        key = [(p.data_ptr(), p.dtype, p._version) for p in self.parameters()]
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, self._taps(self.max_len))
+        return self._kept[1][:, :, :n_taps]
+
+    def _taps(self, n_taps: int) -> Tensor:
+        with torch.autocast(self.window.device.type, enabled=False):
+            hidden = torch.sin(SINE * self.first(self.features[:n_taps]))
+            hidden = torch.sin(SINE * self.second(hidden))
+            shaped = self.last(hidden).mT.view(self.n_filters, self.n_channels, n_taps)
+            filters = shaped * self.window[:, :n_taps]
+            direct = torch.zeros_like(filters)
+            direct[:, :, 0] = self.skip.view(self.n_filters, self.n_channels)
+            return filters + direct
+
+
+class Hyena(nn.Module):
+    """The Hyena operator of any order, on projections smoothed by a short convolution.
+
+    Order 1 is gated convolution, order 2 does what H3 does with free filters in place of state
+    spaces.
+
+    Args:
+        config: The model's configuration; `conv_kernel` taps for the short convolutions, filters up
+            to `max_seq_len`.
+        order: Number of long convolutions, n.
+
+    References:
+        Poli et al. (2023), definition 3.1, algorithms 1 to 3.
+    """
+
+    def __init__(self, config: ModelConfig, order: int = 2) -> None:
+        super().__init__()
+        if order < 1:
+            raise ValueError(f"order={order}: the operator has one long convolution or more")
+        self.config, self.order = config, order
+        self.streams = nn.Linear(config.d_model, (order + 1) * config.d_model, bias=config.bias)
+        self.short = nn.Parameter(torch.empty((order + 1) * config.d_model * config.conv_kernel))
+        self.filters = ImplicitFilters(order, config.d_model, config.max_seq_len)
+        self.out = nn.Linear(config.d_model, config.d_model, bias=config.bias)
+        self.reset_parameters()
+
+    @property
+    def stacked_rows(self) -> dict[str, tuple[int, ...]]:
+        """Parameters that are several matrices on top of each other, with the rows of each."""
+        return {"streams.weight": (self.config.d_model,) * (self.order + 1)}
+
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
+        self.filters.reset_parameters()
+        bound = self.config.conv_kernel**-0.5
+        nn.init.uniform_(self.short, -bound, bound)
+        reset_linear(self.config, self.streams)
+        reset_linear(self.config, self.out, into_residual=True)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        context: Context | None = None,
+        cache: Cache | None = None,
+        layer: int = 0,
+    ) -> Float[Tensor, "B T D"]:
+        """Mix information between the tokens of each row.
+
+        Args:
+            x: Residual stream (normalized, in a pre-norm model).
+            context: Not needed: the filters know distances.
+            cache: All earlier inputs of the long convolutions; grows by these tokens.
+            layer: Index of this layer in the cache.
+
+        Returns:
+            What is added to the residual stream.
+        """
+        states = state_cache(cache)
+        state = None if states is None else states.get(layer)
+        short = self.short.view(-1, self.config.conv_kernel).to(x.dtype)
+        streams = self.streams(x).mT  # [B, (n + 1) D, T]
+        streams, past = short_convolution(streams, short, None if state is None else state["past"])
+        value, *gates = streams.chunk(self.order + 1, dim=1)
+        value, inputs = self._alternate(value, gates, state, keeps_inputs=states is not None)
+        if states is not None:
+            states.put(layer, {"past": past, "inputs": inputs})
+        return self.out(value.mT)
+
+    def _alternate(
+        self, value: Tensor, gates: list[Tensor], state: State | None, *, keeps_inputs: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Convolve and gate in turns; return the result and all inputs of the convolutions."""
+        n_new = value.shape[-1]
+        n_past = 0 if state is None else state["inputs"].shape[-1]
+        filters = self.filters(n_past + n_new)
+        inputs = []
+        for i, gate in enumerate(gates):
+            seen = value if state is None else torch.cat((state["inputs"][:, i], value), dim=-1)
+            if keeps_inputs:
+                inputs.append(seen)
+            if n_new == 1:  # the sum itself: one output of the convolution
+                mixed = torch.linalg.vecdot(filters[i].flip(-1).to(seen), seen).unsqueeze(-1)
+            else:
+                mixed = causal_convolution(seen, filters[i])[..., n_past:]
+            value = gate * mixed
+        return value, torch.stack(inputs, dim=1) if inputs else value
