@@ -131,7 +131,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.d_model, heads * config.head_dim, bias=bool(config.qkv_bias))
         self.out = nn.Linear(config.n_heads * config.head_dim, config.d_model, bias=config.bias)
         # The kernels divide by the root of the head's width by themselves.
-        self.rescale = config.score_scale * math.sqrt(config.head_dim)
+        scale = config.attention_scale
+        self.rescale = scale * math.sqrt(config.head_dim) if scale else 1.0
         if config.qk_norm:
             self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)

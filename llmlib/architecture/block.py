@@ -159,7 +159,7 @@ def make_mixer(config: ModelConfig, layer: int) -> nn.Module:
 
             return S4(config)
         case "h3":
-            from llmlib.architecture.recurrent.s4 import H3  # LAZY
+            from llmlib.architecture.recurrent.h3 import H3  # LAZY
 
             return H3(config)
         case "mamba":

@@ -1,7 +1,11 @@
 """Parameters, floating-point operations and memory of a configuration, without building it."""
 
+import math
 from dataclasses import dataclass
 
+import torch
+
+from llmlib.architecture.block import make_channel_mixer, make_mixer
 from llmlib.architecture.config import ModelConfig
 
 
@@ -11,10 +15,11 @@ class ParameterCounts:
 
     Attributes:
         embedding: Token embeddings, and learned positions.
-        attention: All layers' projections.
-        feedforward: All layers' feed-forward matrices.
+        attention: All layers' mixers of tokens: attention's projections, or what takes their place.
+        feedforward: All layers' feed-forward matrices, those of all experts included.
         norms: All normalization weights and biases.
         head: The output matrix; 0 when tied to the embeddings.
+        inactive: Parameters of experts that a token does not visit.
     """
 
     embedding: int
@@ -22,11 +27,17 @@ class ParameterCounts:
     feedforward: int
     norms: int
     head: int
+    inactive: int = 0
 
     @property
     def total(self) -> int:
         """All parameters."""
         return self.embedding + self.attention + self.feedforward + self.norms + self.head
+
+    @property
+    def active(self) -> int:
+        """The parameters that work on one token: all, without the experts it does not visit."""
+        return self.total - self.inactive
 
     @property
     def non_embedding(self) -> int:
@@ -49,37 +60,76 @@ def parameters(config: ModelConfig) -> ParameterCounts:
         >>> counts.embedding, counts.total
         (176, 8448)
     """
-    d_model, d_ff, layers = config.d_model, config.d_ff, config.n_layers
-    qkv_width = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
-    mixed_width = config.n_heads * config.head_dim
-    up_width = (2 if config.is_gated else 1) * d_ff
-    attention = d_model * qkv_width + mixed_width * d_model
-    feedforward = d_model * up_width + d_ff * d_model
-    if config.bias:
-        attention += qkv_width + d_model
-        feedforward += up_width + d_model
-    norm = d_model * (2 if config.norm == "layer" and config.bias else 1)
-    n_norms = 2 * layers + (1 if config.norm_placement == "pre" else 0)
+    d_model, layers = config.d_model, config.n_layers
+    norm = d_model * (2 if config.norm == "layer" and config.norm_bias else 1)
+    per_layer = {"pre": 2, "post": 2, "deepnorm": 2, "sandwich": 4}[config.norm_placement]
+    if config.parallel or config.channel_mixer == "none":
+        per_layer //= 2
+    n_norms = per_layer * layers + config.has_final_norm + config.embedding_norm
+    # The norms of query and key heads are part of the built mixer.
     qk_norms = 2 * config.head_dim * layers if config.qk_norm else 0
-    positions = config.max_seq_len if config.position == "learned" else 0
+    expert = _feedforward_parameters(config)
+    tables = config.max_seq_len * d_model if config.position == "learned" else 0
+    if config.position == "t5":
+        tables = config.relative_buckets * config.n_heads
     return ParameterCounts(
-        embedding=(config.vocab_size + positions) * d_model,
-        attention=layers * attention,
-        feedforward=layers * feedforward,
+        embedding=config.vocab_size * d_model + tables,
+        attention=layers * _mixer_parameters(config),
+        feedforward=layers * _channel_mixer_parameters(config),
         norms=n_norms * norm + qk_norms,
         head=0 if config.tie_embeddings else config.vocab_size * d_model,
+        inactive=layers * max(0, config.n_experts - config.experts_per_token) * expert,
     )
+
+
+def _mixer_parameters(config: ModelConfig) -> int:
+    """Count attention by its formula, and the other mixers by building one without memory."""
+    if config.mixer != "attention":
+        with torch.device("meta"):
+            return sum(p.numel() for p in make_mixer(config, 0).parameters())
+    qkv_width = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
+    mixed_width = config.n_heads * config.head_dim
+    count = config.d_model * qkv_width + mixed_width * config.d_model
+    count += qkv_width if config.qkv_bias else 0
+    count += config.d_model if config.bias else 0
+    if config.position == "relative":  # one more projection, and a bias a head for what and where
+        count += config.d_model * mixed_width + 2 * mixed_width
+    return count
+
+
+def _feedforward_parameters(config: ModelConfig, n_wide: int = 1) -> int:
+    """Count one feed-forward layer of `n_wide` times the width F."""
+    d_ff = n_wide * config.d_ff
+    up_width = (2 if config.is_gated else 1) * d_ff
+    biases = up_width + config.d_model if config.bias else 0
+    return config.d_model * up_width + d_ff * config.d_model + biases
+
+
+def _channel_mixer_parameters(config: ModelConfig) -> int:
+    if config.channel_mixer == "none":
+        return 0
+    if config.channel_mixer == "rwkv":
+        with torch.device("meta"):
+            return sum(p.numel() for p in make_channel_mixer(config, 0).parameters())
+    if not config.n_experts:
+        return _feedforward_parameters(config)
+    experts = config.n_experts * _feedforward_parameters(config.replace(bias=False))
+    shared = config.n_shared_experts
+    shared_count = _feedforward_parameters(config, shared) if shared else 0
+    return experts + shared_count + config.n_experts * config.d_model
 
 
 def forward_flops(
     config: ModelConfig, batch_size: int, seq_len: int, *, causal: bool = False
 ) -> int:
-    r"""Count the floating-point operations of the matrix products of a forward pass.
+    r"""Count the floating-point operations of a forward pass.
 
     A product of `m x k` and `k x n` matrices counts `2 m k n`; additions, norms, activations and
     softmax, a few percent of the work, are not counted, as in torch's counter.
-    Per token: $2 N_\mathrm{matmul} + 4 L H K S$, with S keys a query, or $(S + 1) / 2$ on average
-    when `causal` counts only the keys that a query may see.
+    Per token: $2 N_\mathrm{matmul}$ for the parameters that work on it, and for attention
+    $4 L H K S$ with S keys a query, or $(S + 1) / 2$ on average when `causal` counts only the keys
+    that a query may see. The mixers without attention count their recurrence or convolution
+    instead: see `mixing_flops`.
 
     Args:
         config: The model's configuration.
@@ -95,11 +145,56 @@ def forward_flops(
         Kaplan et al. (2020), Scaling Laws for Neural Language Models, section 2.1 and table 1;
         Hoffmann et al. (2022), appendix F.
     """
-    counts = parameters(config.replace(bias=False))
-    matrices = counts.attention + counts.feedforward + config.vocab_size * config.d_model
+    plain = config.replace(bias=False, qkv_bias=False, qk_norm=False)
+    counts = parameters(plain)
+    matrices = counts.attention + counts.feedforward - counts.inactive
+    if config.position == "relative":
+        matrices -= config.n_layers * 2 * config.n_heads * config.head_dim  # its two biases
+    matrices += config.vocab_size * config.d_model
+    mixing = config.n_layers * mixing_flops(config, seq_len, causal=causal)
+    return batch_size * (2 * matrices * seq_len + mixing)
+
+
+def mixing_flops(config: ModelConfig, seq_len: int, *, causal: bool = False) -> int:
+    r"""Count the operations by which one layer carries information between a row's tokens.
+
+    - attention: $4 H K T^2$ for scores and mix; Transformer-XL positions half as much again;
+      latent attention $2 H T^2 (2 K + R)$ with R the rotated width
+    - S4, H3, Hyena: three FFTs of length 2T a channel, $5 n \log_2 n$ operations each; H3 and
+      Hyena have two convolutions
+    - Mamba: $9$ operations a state, channel and token; RWKV about 16 a channel and token
+    - RetNet: as attention in its parallel form
+
+    Args:
+        config: The model's configuration.
+        seq_len: Tokens, T.
+        causal: Count only the pairs that a causal mask allows.
+
+    Returns:
+        Operations for one row.
+
+    References:
+        Gu and Dao (2023), Mamba, section 3.3.2; Poli et al. (2023), Hyena, section 3.4; Cooley
+        and Tukey (1965) for the FFT.
+    """
     pairs = seq_len * (seq_len + 1) // 2 if causal else seq_len * seq_len
-    scores_and_mix = 4 * config.n_layers * config.n_heads * config.head_dim * pairs
-    return batch_size * (2 * matrices * seq_len + scores_and_mix)
+    heads, width = config.n_heads, config.head_dim
+    fft = 3 * 5 * 2 * seq_len * math.ceil(math.log2(2 * seq_len)) * config.d_model
+    match config.mixer:
+        case "attention":
+            return (6 if config.position == "relative" else 4) * heads * width * pairs
+        case "latent":
+            return 2 * heads * (2 * width + config.rope_head_dim) * pairs
+        case "retnet":
+            return 4 * heads * width * pairs
+        case "s4":
+            return fft
+        case "h3" | "hyena":
+            return 2 * fft
+        case "mamba":
+            return 9 * config.expand * config.d_model * config.state_dim * seq_len
+        case "rwkv":
+            return 16 * config.d_model * seq_len
 
 
 def training_flops(
@@ -179,7 +274,7 @@ def activation_bytes(
 def kv_cache_bytes(
     config: ModelConfig, batch_size: int, seq_len: int, *, bytes_per_number: int = 4
 ) -> int:
-    """Return the size of a key/value cache: `2 L B G S K` numbers.
+    """Return the size of a key/value cache: `2 L B G S K` numbers; latent attention's is narrower.
 
     Args:
         config: The model's configuration.
@@ -198,5 +293,5 @@ def kv_cache_bytes(
     References:
         Pope et al. (2022), Efficiently Scaling Transformer Inference, section 2.1.
     """
-    numbers = 2 * config.n_layers * config.n_kv_heads * config.head_dim
-    return numbers * batch_size * seq_len * bytes_per_number
+    a_token = sum(heads * width for heads, width in config.cache_shapes)
+    return config.n_layers * a_token * batch_size * seq_len * bytes_per_number

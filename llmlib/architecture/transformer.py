@@ -169,7 +169,13 @@ class Transformer(nn.Module):
         self._require_fitting(cache, left_padding, prefix_lengths, documents)
         if cache is not None:
             left_padding = cache.left_padding
-        context = self._context(tokens, cache, left_padding, prefix_lengths, documents)
+        context = self.context(
+            tokens,
+            cache=cache,
+            left_padding=left_padding,
+            prefix_lengths=prefix_lengths,
+            documents=documents,
+        )
         x = self.embedding(tokens)  # [B, T, D]
         if self.config.position == "learned":
             x = x + self.position_embedding(context.queries)
@@ -272,14 +278,30 @@ class Transformer(nn.Module):
                 "equal length with one text each, without left_padding or documents"
             )
 
-    def _context(
+    def context(
         self,
-        tokens: Tensor,
-        cache: Cache | None,
-        left_padding: Tensor | None,
-        prefix_lengths: Tensor | None,
-        documents: Tensor | None,
+        tokens: Int[Tensor, "B T"],
+        *,
+        cache: Cache | None = None,
+        left_padding: Int[Tensor, " B"] | None = None,
+        prefix_lengths: Int[Tensor, " B"] | None = None,
+        documents: Int[Tensor, "B T"] | None = None,
     ) -> Context:
+        """Return the positions and masks of a forward pass, to run the blocks one by one.
+
+        Args:
+            tokens: Token ids.
+            cache: See `forward`.
+            left_padding: See `forward`; with a cache, the cache's own.
+            prefix_lengths: See `forward`.
+            documents: See `forward`.
+
+        Returns:
+            What every block of the pass is given.
+
+        Raises:
+            ValueError: When the sequence is longer than `max_seq_len`.
+        """
         n_new, device = tokens.shape[1], tokens.device
         if documents is not None:
             keys = document_positions(documents)

@@ -9,27 +9,101 @@ from llmlib.architecture import ModelConfig, Transformer, counts
 CONFIGS = [
     ModelConfig(vocab_size=101, d_model=52, n_layers=3, n_heads=2, max_seq_len=37, d_ff=67),
     ModelConfig(
-        vocab_size=103, d_model=42, n_layers=2, n_heads=6, head_dim=10, n_kv_heads=3, d_ff=71,
-        max_seq_len=29, norm="layer", bias=True, position="learned", tie_embeddings=False,
-        activation="gelu", qk_norm=True,
+        vocab_size=103,
+        d_model=42,
+        n_layers=2,
+        n_heads=6,
+        head_dim=10,
+        n_kv_heads=3,
+        d_ff=71,
+        max_seq_len=29,
+        norm="layer",
+        bias=True,
+        position="learned",
+        tie_embeddings=False,
+        activation="gelu",
+        qk_norm=True,
     ),
     ModelConfig(
-        vocab_size=107, d_model=44, n_layers=5, n_heads=4, n_kv_heads=1, max_seq_len=31,
-        norm="layer", norm_placement="post", activation="geglu", position="none",
+        vocab_size=107,
+        d_model=44,
+        n_layers=5,
+        n_heads=4,
+        n_kv_heads=1,
+        max_seq_len=31,
+        norm="layer",
+        norm_placement="post",
+        activation="geglu",
+        position="none",
+    ),
+    ModelConfig(
+        vocab_size=109,
+        d_model=46,
+        n_layers=3,
+        n_heads=2,
+        max_seq_len=41,
+        d_ff=73,
+        norm="layer",
+        norm_bias=True,
+        norm_placement="sandwich",
+        activation="relu",
+        position="t5",
+        qkv_bias=True,
+        embedding_norm=True,
+        mask="prefix",
+    ),
+    ModelConfig(
+        vocab_size=113,
+        d_model=58,
+        n_layers=3,
+        n_heads=2,
+        n_kv_heads=1,
+        max_seq_len=43,
+        d_ff=79,
+        parallel=True,
+        activation="swish",
+        position="alibi",
+        attention="window",
+        window=7,
+    ),
+    ModelConfig(
+        vocab_size=127,
+        d_model=62,
+        n_layers=3,
+        n_heads=2,
+        max_seq_len=47,
+        d_ff=83,
+        norm_placement="deepnorm",
+        position="relative",
+        bias=True,
+    ),
+]
+BEYOND = [
+    ModelConfig(
+        vocab_size=131, d_model=34, n_layers=2, n_heads=2, head_dim=14, max_seq_len=53, d_ff=89, n_experts=5,
+        experts_per_token=2, n_shared_experts=3,
+    ),
+    ModelConfig(
+        vocab_size=137, d_model=38, n_layers=2, n_heads=2, max_seq_len=59, mixer="latent",
+        latent_dim=13, rope_head_dim=6,
+    ),
+    *(
+        ModelConfig(vocab_size=139, d_model=44, n_layers=2, n_heads=2, max_seq_len=61, mixer=mixer)
+        for mixer in ("s4", "h3", "mamba", "rwkv", "retnet", "hyena")
     ),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", CONFIGS + BEYOND)
 def test_parameters_equal_the_model(config):
     model = Transformer(config)
     assert counts.parameters(config).total == sum(p.numel() for p in model.parameters())
     matrices = counts.parameters(config)
     inside = sum(p.numel() for p in model.blocks.parameters())
-    final = (
-        0 if config.norm_placement == "post" else sum(p.numel() for p in model.norm.parameters())
-    )
-    assert matrices.non_embedding == inside + final
+    inside += sum(p.numel() for p in model.norm.parameters())
+    if config.embedding_norm:
+        inside += sum(p.numel() for p in model.embedding_norm.parameters())
+    assert matrices.non_embedding == inside
 
 
 @pytest.mark.parametrize("config", CONFIGS)
