@@ -1,0 +1,276 @@
+"""Ways to tell a model the order of its tokens, other than rotation (`rope.py`).
+
+Positions are added to the embeddings (sinusoidal, learned) or enter the attention scores as a
+function of the distance (T5's buckets, ALiBi's straight lines, Transformer-XL's projection).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_WAVELENGTH_BASE = 10_000.0
+
+
+def sinusoidal_positions(
+    positions: Int[Tensor, "*batch T"], d_model: int
+) -> Float[Tensor, "*batch T D"]:
+    r"""Return a vector of sines and cosines for each position, to be added to the embeddings.
+
+    $P_{t,2i} = \sin(t\,\omega_i), \; P_{t,2i+1} = \cos(t\,\omega_i)$ with
+    $\omega_i = 10000^{-2i/D}$
+
+    Args:
+        positions: Index of each token in its text; a distance between tokens may be negative.
+        d_model: Width of the vectors, D; even.
+
+    Returns:
+        One vector a position, each of length $\sqrt{D/2}$.
+
+    Raises:
+        ValueError: When `d_model` is odd.
+
+    Example:
+        >>> sinusoidal_positions(torch.tensor([0, 1]), 4)
+        tensor([[0.0000, 1.0000, 0.0000, 1.0000],
+                [0.8415, 0.5403, 0.0100, 0.9999]])
+
+    References:
+        Vaswani et al. (2017), Attention Is All You Need, section 3.5.
+    """
+    if d_model % 2:
+        raise ValueError(f"d_model={d_model} is odd: sine and cosine come in pairs, make it even")
+    exponents = torch.arange(0, d_model, 2, dtype=torch.float64, device=positions.device) / d_model
+    frequencies = torch.pow(_WAVELENGTH_BASE, -exponents).float()
+    angles = positions.unsqueeze(-1).float() * frequencies  # [*batch, T, D / 2]
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # [*batch, T, D]
+
+
+def relative_buckets(
+    offsets: Int[Tensor, "..."], n_buckets: int, max_distance: int, *, bidirectional: bool = False
+) -> Int[Tensor, "..."]:
+    r"""Return the bucket of each offset: near distances alone, far ones together.
+
+    With $E$ the number of exact buckets, half of those of one direction, and $d$ the distance:
+    $b(d) = d$ for $d < E$, else
+    $\min(2E - 1,\; E + \lfloor E \ln(d/E) / \ln(d_\text{max}/E) \rfloor)$.
+
+    Args:
+        offsets: Position of the key minus position of the query, in tokens.
+        n_buckets: Number of buckets, at least 2; bidirectional: at least 4.
+        max_distance: Distance from which on all keys share the last bucket, in tokens.
+        bidirectional: Give keys after the query buckets of their own, the upper half. Otherwise
+            such keys, which a causal mask hides, fall into bucket 0.
+
+    Returns:
+        Bucket numbers from 0 to `n_buckets - 1`.
+
+    Raises:
+        ValueError: When there are too few buckets or `max_distance` lies among the exact ones.
+
+    Example:
+        >>> relative_buckets(torch.tensor([0, -1, -3, -4, -8, -16, -99]), 8, 16)
+        tensor([0, 1, 3, 4, 6, 7, 7])
+
+    References:
+        Raffel et al. (2020), T5, section 2.1; the formula stands in its code alone.
+    """
+    one_way = n_buckets // 2 if bidirectional else n_buckets
+    exact = one_way // 2
+    if exact < 1:
+        least = 4 if bidirectional else 2
+        raise ValueError(f"n_buckets={n_buckets} leaves no exact bucket: use at least {least}")
+    if max_distance <= exact:
+        raise ValueError(f"max_distance={max_distance} must be above {exact}, the exact buckets")
+    distances = offsets.abs() if bidirectional else (-offsets).clamp_min(0)
+    # Float32 and this order of operations: where the logarithm meets a whole number, another
+    # order would round to the neighbouring bucket and pre-trained weights would be misread.
+    share = torch.log(distances.clamp_min(1).float() / exact) / math.log(max_distance / exact)
+    far = exact + (share * (one_way - exact)).long()
+    buckets = torch.where(distances < exact, distances, far.clamp_max(one_way - 1))
+    return buckets + one_way * (offsets > 0) if bidirectional else buckets
+
+
+class T5Bias(nn.Module):
+    r"""A learned number for each head and bucket of distances, added to the attention score.
+
+    $A_{h,t,s} = q_{h,t} \cdot k_{h,s} + b_{h,\,\mathrm{bucket}(s - t)}$
+
+    T5 shares one table between its layers, and so does the decoder.
+
+    Args:
+        n_heads: Number of query heads, H.
+        n_buckets: Number of buckets.
+        max_distance: Distance from which on all keys share the last bucket, in tokens.
+        bidirectional: Tell keys after the query from keys before it.
+
+    Example:
+        >>> bias = T5Bias(n_heads=2, n_buckets=8, max_distance=16)
+        >>> bias(torch.tensor([[2]]), torch.tensor([[0, 1, 2]])).shape
+        torch.Size([1, 2, 1, 3])
+
+    References:
+        Raffel et al. (2020), T5, section 2.1.
+    """
+
+    def __init__(
+        self, n_heads: int, n_buckets: int, max_distance: int, *, bidirectional: bool = False
+    ) -> None:
+        super().__init__()
+        self.max_distance = max_distance
+        self.bidirectional = bidirectional
+        self.weight = nn.Parameter(torch.zeros(n_buckets, n_heads))
+
+    # A table like an embedding: Muon has nothing to orthogonalize here.
+    elementwise = ("weight",)
+
+    def forward(
+        self, queries: Int[Tensor, "#B T"], keys: Int[Tensor, "#B S"]
+    ) -> Float[Tensor, "#B H T S"]:
+        """Return the biases of all pairs.
+
+        Args:
+            queries: Positions of the queries.
+            keys: Positions of the keys.
+
+        Returns:
+            What is added to the scores, no mask included.
+        """
+        buckets = relative_buckets(
+            keys.unsqueeze(-2) - queries.unsqueeze(-1),  # [#B, T, S]
+            self.weight.shape[0],
+            self.max_distance,
+            bidirectional=self.bidirectional,
+        )
+        return F.embedding(buckets, self.weight).permute(0, 3, 1, 2)  # [#B, H, T, S]
+
+
+def alibi_slopes(n_heads: int) -> Float[Tensor, " H"]:
+    r"""Return how steeply each head's scores fall with the distance.
+
+    $m_h = 2^{-8h/H}$ for $h = 1 \dots H$ when $H$ is a power of two. Otherwise the slopes of the
+    next lower power of two, then every other one of its double until there are enough.
+
+    Args:
+        n_heads: Number of query heads, H.
+
+    Returns:
+        Positive slopes per token of distance.
+
+    Raises:
+        ValueError: When there is no head.
+
+    Example:
+        >>> alibi_slopes(4)
+        tensor([0.2500, 0.0625, 0.0156, 0.0039])
+        >>> alibi_slopes(3)
+        tensor([0.0625, 0.0039, 0.2500])
+
+    References:
+        Press et al. (2022), Train Short, Test Long, section 3; the rule for other numbers of
+        heads stands in its code.
+    """
+    if n_heads < 1:
+        raise ValueError(f"n_heads={n_heads}: ALiBi needs at least one head")
+    power = 2 ** (n_heads.bit_length() - 1)  # largest power of two that is not above H
+    exponents = [8 * h / power for h in range(1, power + 1)]
+    exponents += [8 * h / (2 * power) for h in range(1, 2 * power, 2)]
+    return torch.tensor([2.0**-exponent for exponent in exponents[:n_heads]])
+
+
+def alibi_bias(
+    slopes: Float[Tensor, " H"], queries: Int[Tensor, "#B T"], keys: Int[Tensor, "#B S"]
+) -> Float[Tensor, "#B H T S"]:
+    r"""Return ALiBi's penalty of each pair, a straight line in the distance.
+
+    $B_{h,t,s} = -m_h\,|t - s|$
+
+    Args:
+        slopes: One a head, as `alibi_slopes` gives them.
+        queries: Positions of the queries.
+        keys: Positions of the keys.
+
+    Returns:
+        What is added to the scores: 0 at the query's own place; no mask included.
+
+    Example:
+        >>> alibi_bias(torch.tensor([0.5]), torch.tensor([[2]]), torch.tensor([[0, 1, 2]])).tolist()
+        [[[[-1.0, -0.5, -0.0]]]]
+
+    References:
+        Press et al. (2022), Train Short, Test Long, section 3 (there without the absolute value:
+        its attention is causal).
+    """
+    distances = (queries.unsqueeze(-1) - keys.unsqueeze(-2)).abs()  # [#B, T, S]
+    return -slopes[:, None, None] * distances.unsqueeze(1)  # [#B, H, T, S]
+
+
+class RelativeScores(nn.Module):
+    r"""Transformer-XL's attention scores: content and distance, each with a learned bias.
+
+    $A_{t,s} = (q_t + u) \cdot k_s + (q_t + v) \cdot W_R\,P_{t-s}$
+
+    with $P$ the sinusoids, here of a distance. The second term is computed once for each distance
+    that occurs, T + S - 1 of them rather than T x S. Here u and v are a layer's own, where
+    Transformer-XL shares them.
+
+    Args:
+        d_model: Width of the sinusoids, D; even.
+        n_heads: Number of query heads, H.
+        head_dim: Width of a head, K.
+
+    Example:
+        >>> scores = RelativeScores(d_model=8, n_heads=2, head_dim=3)
+        >>> positions = torch.arange(5).unsqueeze(0)
+        >>> queries, bias = scores(torch.randn(1, 2, 5, 3), positions, positions)
+        >>> queries.shape, bias.shape
+        (torch.Size([1, 2, 5, 3]), torch.Size([1, 2, 5, 5]))
+
+    References:
+        Dai et al. (2019), Transformer-XL, section 3.3 (there $W_{k,R}$ and $R_{i-j}$) and appendix
+        B; Rae et al. (2021), Gopher, section 3.1, uses it.
+    """
+
+    # Vectors, one a head: Muon has nothing to orthogonalize here.
+    elementwise = ("content_bias", "position_bias")
+
+    def __init__(self, d_model: int, n_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.project = nn.Linear(d_model, n_heads * head_dim, bias=False)
+        self.content_bias = nn.Parameter(torch.zeros(n_heads, head_dim))  # u
+        self.position_bias = nn.Parameter(torch.zeros(n_heads, head_dim))  # v
+
+    def forward(
+        self,
+        queries: Float[Tensor, "B H T K"],
+        query_positions: Int[Tensor, "#B T"],
+        key_positions: Int[Tensor, "#B S"],
+    ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T S"]]:
+        """Return what attention needs to form the scores.
+
+        Args:
+            queries: One row a query.
+            query_positions: Positions of the queries.
+            key_positions: Positions of the keys.
+
+        Returns:
+            The queries with u added, whose products with the keys are the first term; and the
+            second term, not scaled.
+        """
+        pairs = query_positions.unsqueeze(-1) - key_positions.unsqueeze(-2)  # [#B, T, S]
+        lowest, highest = (int(end) for end in pairs.aminmax())
+        if highest - lowest < pairs.numel():
+            distances = torch.arange(lowest, highest + 1, device=pairs.device)  # [R]
+            columns = pairs - lowest
+        else:  # few pairs, far apart: one new token after a rolling window, for example
+            distances, columns = pairs.unique(return_inverse=True)
+        sinusoids = sinusoidal_positions(distances, self.d_model).to(self.project.weight.dtype)
+        keys = self.project(sinusoids).unflatten(-1, self.position_bias.shape)  # [R, H, K]
+        by_distance = torch.einsum(
+            "bhtk,rhk->bhtr", queries + self.position_bias[:, None, :], keys
+        )  # [B, H, T, R]
+        columns = columns.unsqueeze(1).expand(*queries.shape[:3], -1)  # [B, H, T, S]
+        return queries + self.content_bias[:, None, :], by_distance.gather(-1, columns)
