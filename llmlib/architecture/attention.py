@@ -13,6 +13,7 @@ from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.fused import rotate
 from llmlib.architecture.norms import RMSNorm
+from llmlib.architecture.positions import RelativeScores
 
 
 def causal_mask(
@@ -137,8 +138,6 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
         if config.position == "relative":
-            from llmlib.architecture.positions import RelativeScores  # LAZY
-
             self.relative = RelativeScores(config.d_model, config.n_heads, config.head_dim)
 
     @property

@@ -12,6 +12,12 @@ from llmlib.architecture.cache import AttentionCache, Cache, KVCache, StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context, allowed_pairs, document_positions
 from llmlib.architecture.norms import make_norm
+from llmlib.architecture.positions import (
+    T5Bias,
+    alibi_bias,
+    alibi_slopes,
+    sinusoidal_positions,
+)
 from llmlib.architecture.rope import rope_angles
 from llmlib.architecture.rope_scaling import rope_table
 
@@ -47,8 +53,6 @@ class Transformer(nn.Module):
             case "learned":
                 self.position_embedding = nn.Embedding(config.max_seq_len, config.d_model)
             case "t5":
-                from llmlib.architecture.positions import T5Bias  # LAZY
-
                 self.position_bias = T5Bias(
                     config.n_heads,
                     config.relative_buckets,
@@ -56,8 +60,6 @@ class Transformer(nn.Module):
                     bidirectional=config.mask == "bidirectional",
                 )
             case "alibi":
-                from llmlib.architecture.positions import alibi_slopes  # LAZY
-
                 self.register_buffer("slopes", alibi_slopes(config.n_heads), persistent=False)
             case "rope":
                 frequencies, self.rope_scale = rope_table(config, config.max_seq_len)
@@ -180,8 +182,6 @@ class Transformer(nn.Module):
         if self.config.position == "learned":
             x = x + self.position_embedding(context.queries)
         elif self.config.position == "sinusoidal":
-            from llmlib.architecture.positions import sinusoidal_positions  # LAZY
-
             x = x + sinusoidal_positions(context.queries, self.config.d_model).to(x.dtype)
         if self.config.embedding_norm:
             x = self.embedding_norm(x)
@@ -367,7 +367,7 @@ class Transformer(nn.Module):
             and (left_padding, prefix_lengths, documents) == (None, None, None)
             and (sees_all or n_new == n_keys)
         )
-        if is_plain and config.position not in ("t5", "alibi"):
+        if is_plain and config.position not in ("t5", "alibi", "relative"):
             return None
         allowed = allowed_pairs(
             context.queries,
@@ -381,8 +381,6 @@ class Transformer(nn.Module):
         if config.position == "t5":
             bias = self.position_bias(context.queries, context.keys)
         elif config.position == "alibi":
-            from llmlib.architecture.positions import alibi_bias  # LAZY
-
             bias = alibi_bias(self.slopes, context.queries, context.keys)
         else:
             return allowed

@@ -30,25 +30,60 @@ VARIANTS = [
     config(norm="layer", norm_placement="post", activation="gelu", position="learned", bias=True),
     config(activation="geglu", position="none", tie_embeddings=False),
     config(activation="relu", qk_norm=True),
+    config(position="t5", relative_buckets=6, relative_max_distance=11, qkv_bias=True),
+    config(position="alibi", n_heads=13, head_dim=4, norm_placement="sandwich"),
+    config(position="relative", activation="swish", norm_placement="deepnorm"),
+    config(position="sinusoidal", activation="relu_squared", parallel=True, embedding_norm=True),
+    config(attention="window", window=5, n_sinks=2, activation="geglu_tanh", full_every=2),
+    config(attention="strided", stride=3, position="learned", activation="gelu_tanh"),
+    config(attention="fixed", stride=5, n_heads=4, n_kv_heads=2, head_dim=6),
+    config(mixer="latent", latent_dim=11, rope_head_dim=6),
+    config(mixer="latent", latent_dim=11, query_latent_dim=13, rope_head_dim=6, mask="prefix"),
+    config(n_experts=5, experts_per_token=2, n_shared_experts=1, d_ff=17),
 ]
+STATEFUL = [
+    config(mixer=mixer, norm=norm, conv_kernel=3, state_dim=6)
+    for mixer, norm in (
+        ("s4", "layer"), ("h3", "layer"), ("mamba", "rms"), ("rwkv", "layer"), ("retnet", "rms"),
+        ("hyena", "layer"),
+    )
+]  # fmt: skip
 
 
-@pytest.fixture(params=VARIANTS, ids=lambda c: f"{c.norm}-{c.activation}-{c.position}")
-def model(request) -> Transformer:
+def label(config: ModelConfig) -> str:
+    pattern = "" if config.attention == "full" else config.attention
+    experts = "experts" if config.n_experts else ""
+    parts = (config.mixer, pattern, config.position, config.norm_placement, config.activation)
+    return "-".join(part for part in (*parts, experts) if part)
+
+
+def build(config: ModelConfig) -> Transformer:
     torch.manual_seed(1)
-    model = Transformer(request.param).eval()
-    with torch.no_grad():  # larger weights than at the start, so that mistakes show
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(5)
+    model = Transformer(config).eval()
+    if config.is_attention:
+        with torch.no_grad():  # larger weights than at the start, so that mistakes show
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.mul_(5)
     return model
+
+
+@pytest.fixture(params=VARIANTS, ids=label)
+def model(request) -> Transformer:
+    return build(request.param)
+
+
+@pytest.fixture(params=VARIANTS + STATEFUL, ids=label)
+def any_model(request) -> Transformer:
+    return build(request.param)
 
 
 def tokens(rows: int, length: int) -> torch.Tensor:
     return torch.randint(PRIMES["vocab_size"], (rows, length))
 
 
-def test_logits_do_not_depend_on_later_tokens(model):
+def test_logits_do_not_depend_on_later_tokens(any_model):
+    model = any_model
     first = tokens(3, 23)
     second = first.clone()
     second[:, 11:] = (second[:, 11:] + 1) % PRIMES["vocab_size"]
@@ -58,7 +93,8 @@ def test_logits_do_not_depend_on_later_tokens(model):
 
 
 @pytest.mark.parametrize("pieces", [(23,), (1,) * 23, (7, 1, 11, 4)])
-def test_cache_equals_no_cache(model, pieces):
+def test_cache_equals_no_cache(any_model, pieces):
+    model = any_model
     ids = tokens(3, 23)
     cache = model.new_cache(3, 23)
     logits = torch.cat([model(part, cache=cache) for part in ids.split(pieces, dim=1)], dim=1)
@@ -110,6 +146,102 @@ def test_selected_rows_go_on_by_themselves(model):
     torch.testing.assert_close(logits, whole[:, 13:], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("config", STATEFUL, ids=label)
+def test_selected_states_go_on_by_themselves(config):
+    model, ids, more = build(config), tokens(3, 13), tokens(2, 5)
+    cache = model.new_cache(3, 23)
+    model(ids, cache=cache)
+    rows = torch.tensor([2, 0])
+    logits = model(more, cache=cache.select(rows))
+    whole = model(torch.cat((ids[rows], more), dim=1))
+    torch.testing.assert_close(logits, whole[:, 13:], atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="cannot truncate to 7 tokens"):
+        cache.truncate(7)
+    cache.truncate(0)
+    torch.testing.assert_close(model(ids, cache=cache), model(ids), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="equal length"):
+        model(ids, left_padding=torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match="equal length"):
+        model(ids, documents=torch.zeros_like(ids))
+
+
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.sets(st.integers(1, 22), max_size=4), variant=st.integers(0, len(VARIANTS) - 1))
+def test_packed_documents_do_not_see_each_other(cuts, variant):
+    model, ids = build(VARIANTS[variant]), tokens(1, 23)
+    sizes = torch.diff(torch.tensor([0, *sorted(cuts), 23])).tolist()
+    documents = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))[None]
+    packed = model(ids, documents=documents)
+    alone = torch.cat([model(part) for part in ids.split(sizes, dim=1)], dim=1)
+    torch.testing.assert_close(packed, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_prefix_sees_itself_whole_and_nothing_behind_it():
+    model = build(config(mask="prefix"))
+    ids = tokens(2, 17)
+    changed = ids.clone()
+    changed[:, 6] += 1 - 2 * (changed[:, 6] == 100).long()
+    lengths = torch.tensor([7, 3])
+    before = model(ids, prefix_lengths=lengths)
+    after = model(changed, prefix_lengths=lengths)
+    moved = (before - after).abs().amax(-1) > 1e-4
+    assert moved[0].all(), "token 6 is part of the first row's prefix: all its tokens see it"
+    assert moved[1].tolist() == [False] * 6 + [True] * 11
+    # Without a prefix it is the causal decoder that it may be converted from, weights and all.
+    causal = Transformer(config()).eval()
+    causal.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model(ids), causal(ids))
+    cache = model.new_cache(2, 23)
+    parts = [model(ids[:, :9], cache=cache, prefix_lengths=lengths), model(ids[:, 9:], cache=cache)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("position", ["rope", "t5", "relative", "alibi"])
+def test_a_bidirectional_model_sees_both_ways(position):
+    model = build(config(mask="bidirectional", position=position, relative_max_distance=17))
+    ids = tokens(1, 13)
+    changed = ids.clone()
+    changed[:, 6] = (changed[:, 6] + 1) % 101
+    assert ((model(ids) - model(changed)).abs().amax(-1) > 1e-4).all()
+    padded = torch.cat((torch.zeros(1, 4, dtype=torch.long), ids), dim=1)
+    shifted = model(padded, left_padding=torch.tensor([4]))[:, 4:]
+    torch.testing.assert_close(shifted, model(ids), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="no cache"):
+        model(ids, cache=model.new_cache(1, 13))
+
+
+def test_arguments_that_do_not_fit_are_refused():
+    model = build(config())
+    with pytest.raises(ValueError, match="needs mask='prefix'"):
+        model(tokens(1, 3), prefix_lengths=torch.tensor([2]))
+    with pytest.raises(ValueError, match="pack whole texts"):
+        ids = tokens(1, 3)
+        model(ids, documents=torch.zeros_like(ids), left_padding=torch.tensor([1]))
+
+
+@pytest.mark.parametrize("placement", ["pre", "sandwich", "post", "deepnorm"])
+def test_deepnorm_alone_scales_the_residual(placement):
+    built = build(config(norm_placement=placement, n_layers=8))
+    alpha, beta = 16**0.25, 64**-0.25
+    assert built.config.residual_scale == (alpha if placement == "deepnorm" else 1.0)
+    if placement != "deepnorm":
+        return
+    fresh = Transformer(config(norm_placement=placement, n_layers=8, d_model=256, d_ff=512))
+    block = fresh.blocks[0]
+    queries, _, values = block.mixer.qkv.weight.split((256, 256, 256))
+    xavier = (2 / (256 + 256)) ** 0.5
+    assert queries.std().item() == pytest.approx(xavier, rel=0.05)
+    assert values.std().item() == pytest.approx(beta * xavier, rel=0.05)
+    assert block.feedforward.out.weight.std().item() == pytest.approx(
+        beta * (2 / (256 + 512)) ** 0.5, rel=0.05
+    )
+    x = torch.randn(2, 5, 256)
+    context = fresh.context(tokens(2, 5))
+    inner = block.mixer_norm(alpha * x + block.mixer(x, context))
+    expected = block.feedforward_norm(alpha * inner + block.feedforward(inner))
+    torch.testing.assert_close(block(x, context), expected)
+
+
 @settings(max_examples=20, deadline=None)
 @given(shift=st.integers(0, 20), length=st.integers(2, 13))
 def test_rope_scores_depend_on_offsets_only(shift, length):
@@ -154,6 +286,22 @@ def test_too_long_a_text_is_refused():
         ({"n_layers": 0}, "n_layers=0 must be above zero"),
         ({"dropout": 1.0}, "below 1"),
         ({"norm_eps": -1.0}, "norm_eps"),
+        ({"attention": "window"}, "needs window"),
+        ({"attention": "fixed"}, "needs stride"),
+        ({"attention": "window", "window": 3, "mask": "prefix"}, "is causal"),
+        ({"mixer": "latent", "rope_head_dim": 4}, "needs latent_dim"),
+        ({"mixer": "latent", "latent_dim": 7, "rope_head_dim": 3}, "even and above zero"),
+        ({"mixer": "latent", "latent_dim": 7, "position": "alibi"}, "does not take"),
+        ({"mixer": "mamba"}, "acts on attention scores"),
+        ({"mixer": "hyena", "position": "none", "mask": "prefix"}, "left to right"),
+        ({"rope_scaling": "yarn", "position": "none"}, "needs position='rope'"),
+        ({"rope_scaling": "rerope"}, "needs rope_window"),
+        ({"rope_factor": 0.5}, "stretches"),
+        ({"position": "t5", "relative_max_distance": 16}, "must be above 16"),
+        ({"parallel": True, "norm_placement": "post"}, "share one norm"),
+        ({"n_experts": 2, "experts_per_token": 3}, "between 1 and"),
+        ({"n_experts": 2, "channel_mixer": "none"}, "replace the feed-forward"),
+        ({"window": -1}, "must not be negative"),
     ],
 )
 def test_impossible_configurations_are_refused(changes, message):
