@@ -20,6 +20,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from llmlib.architecture.cache import Cache, State
 from llmlib.architecture.config import ModelConfig
@@ -28,6 +29,7 @@ from llmlib.architecture.recurrent.convolution import causal_convolution, short_
 from llmlib.architecture.recurrent.shared import reset_linear, state_cache
 
 WIDTH, BANDS, SINE = 64, 8, 10.0
+ROOM = 64  # tokens for which memory is set aside at a time while decoding
 TARGET, FAST, SLOW = 0.01, 0.3, 1.5
 
 
@@ -214,7 +216,7 @@ class Hyena(nn.Module):
         Args:
             x: Residual stream (normalized, in a pre-norm model).
             context: Not needed: the filters know distances.
-            cache: All earlier inputs of the long convolutions; grows by these tokens.
+            cache: All earlier inputs of the long convolutions; extended in place.
             layer: Index of this layer in the cache.
 
         Returns:
@@ -226,26 +228,41 @@ class Hyena(nn.Module):
         streams = self.streams(x).mT  # [B, (n + 1) D, T]
         streams, past = short_convolution(streams, short, None if state is None else state["past"])
         value, *gates = streams.chunk(self.order + 1, dim=1)
-        value, inputs = self._alternate(value, gates, state, keeps_inputs=states is not None)
+        value, inputs = self._alternate(value, gates, state)
         if states is not None:
-            states.put(layer, {"past": past, "inputs": inputs})
+            states.put(layer, {"past": past, **inputs})
         return self.out(value.mT)
 
     def _alternate(
-        self, value: Tensor, gates: list[Tensor], state: State | None, *, keeps_inputs: bool
-    ) -> tuple[Tensor, Tensor]:
+        self, value: Tensor, gates: list[Tensor], state: State | None
+    ) -> tuple[Tensor, State]:
         """Convolve and gate in turns; return the result and all inputs of the convolutions."""
-        n_new = value.shape[-1]
-        n_past = 0 if state is None else state["inputs"].shape[-1]
-        filters = self.filters(n_past + n_new)
-        inputs = []
+        batch_size, _, n_new = value.shape
+        n_past = 0 if state is None else int(state["length"][0])
+        length = n_past + n_new
+        filters = self.filters(length)
+        kept: State = {"length": torch.full((batch_size,), length, device=value.device)}
         for i, gate in enumerate(gates):
-            seen = value if state is None else torch.cat((state["inputs"][:, i], value), dim=-1)
-            if keeps_inputs:
-                inputs.append(seen)
-            if n_new == 1:  # the sum itself: one output of the convolution
-                mixed = torch.linalg.vecdot(filters[i].flip(-1).to(seen), seen).unsqueeze(-1)
+            held = None if state is None else state[f"inputs{i}"]
+            kept[f"inputs{i}"] = held = _append(held, n_past, value)
+            seen = held[:, :, :length]
+            if n_new == 1:  # one output of the convolution: the sum itself
+                taps = filters[i].flip(-1).to(seen)
+                mixed = torch.einsum("bdt,dt->bd", seen, taps).unsqueeze(-1)
             else:
                 mixed = causal_convolution(seen, filters[i])[..., n_past:]
             value = gate * mixed
-        return value, torch.stack(inputs, dim=1) if inputs else value
+        return value, kept
+
+
+def _append(
+    held: Float[Tensor, "B D room"] | None, n_held: int, new: Float[Tensor, "B D T"]
+) -> Float[Tensor, "B D room2"]:
+    """Write new inputs behind the held ones, in place where there is room."""
+    if held is None:
+        return new
+    missing = n_held + new.shape[-1] - held.shape[-1]
+    if missing > 0:  # in blocks: a new tensor for each token would copy the whole text each time
+        held = F.pad(held, (0, -(-missing // ROOM) * ROOM))
+    held[:, :, n_held : n_held + new.shape[-1]] = new
+    return held

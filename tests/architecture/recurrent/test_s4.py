@@ -131,9 +131,13 @@ def test_poles_are_those_that_hippo_starts_s4_from():
 
 
 def test_a_state_always_fades():
-    log_factors, _ = system()
+    ssm = DiagonalSSM(D, N)
+    log_factors, _ = ssm.discrete()
     assert (log_factors.real < 0).all()
-    assert initial_poles(N).real.tolist() == [-0.5] * (N // 2)
+    poles = log_factors / ssm.log_step.exp().unsqueeze(-1)  # back to continuous time
+    started = initial_poles(N).to(poles.dtype).expand_as(poles)
+    torch.testing.assert_close(poles, started, atol=1e-3, rtol=1e-4)
+    assert 0.001 <= ssm.log_step.exp().min() < ssm.log_step.exp().max() <= 0.1
 
 
 @settings(max_examples=25, deadline=None)
@@ -193,6 +197,19 @@ def test_decoding_with_a_state_equals_training(layer, pieces):
     assert cache.get(0) is None
     sizes = {name: tensor.shape for name, tensor in (cache.get(1) or {}).items()}
     assert sizes["ssm"] == (2, D, N // 2)
+
+
+def test_h3_equals_its_formula():
+    torch.manual_seed(5)
+    layer = H3(CONFIG).double()
+    x = torch.randn(2, T, D, dtype=torch.float64)
+    q, k, v = ((x @ weight.mT).mT for weight in layer.qkv.weight.split(D))
+    shifted = torch.zeros_like(k)
+    for s, tap in enumerate(layer.shift.view(D, -1).unbind(-1)):
+        shifted[:, :, s:] += tap[:, None] * k[:, :, : T - s]
+    memory, _ = ssm_recurrence(shifted * v, *layer.ssm.discrete())
+    memory = memory + layer.ssm.skip[:, None] * shifted * v
+    exactly_equal(layer(x), (q * memory).mT @ layer.out.weight.mT)
 
 
 def test_layers_are_causal(layer):
