@@ -178,6 +178,23 @@ class Transformer(nn.Module):
             prefix_lengths=prefix_lengths,
             documents=documents,
         )
+        x = self.embed(tokens, context)
+        for block in self.blocks:
+            x = block(x, context, cache)
+        if cache is not None:
+            cache.advance(tokens.shape[1])
+        return self.norm(x)
+
+    def embed(self, tokens: Int[Tensor, "B T"], context: Context) -> Float[Tensor, "B T D"]:
+        """Return what the first block reads: embeddings, with absolute positions where there are.
+
+        Args:
+            tokens: Token ids.
+            context: Their positions.
+
+        Returns:
+            The residual stream at its beginning.
+        """
         x = self.embedding(tokens)  # [B, T, D]
         if self.config.position == "learned":
             x = x + self.position_embedding(context.queries)
@@ -185,12 +202,7 @@ class Transformer(nn.Module):
             x = x + sinusoidal_positions(context.queries, self.config.d_model).to(x.dtype)
         if self.config.embedding_norm:
             x = self.embedding_norm(x)
-        x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x, context, cache)
-        if cache is not None:
-            cache.advance(tokens.shape[1])
-        return self.norm(x)
+        return self.dropout(x)
 
     def unembed(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Turn hidden states into logits.

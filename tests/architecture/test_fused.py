@@ -36,6 +36,12 @@ def test_rms_norm_equals_torch():
     )
 
 
+def test_rms_norm_keeps_double_precision():
+    x, w = torch.randn(3, 7, dtype=torch.float64), torch.randn(7, dtype=torch.float64)
+    expected = F.rms_norm(x, (7,), w, 1e-5)
+    torch.testing.assert_close(rms_norm(x, w, 1e-5), expected, atol=1e-13, rtol=1e-13)
+
+
 def test_swiglu_equals_its_formula():
     assert_same(
         swiglu,
