@@ -138,6 +138,19 @@ def test_the_layer_equals_its_formula(layer):
     torch.testing.assert_close(layer(x, context(0, T)), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_a_query_carries_one_over_the_roots_of_k_and_of_its_decays(layer):
+    x = torch.randn(B, T, 22, dtype=torch.float64)
+    positions = torch.arange(7, 7 + T)[None]
+    queries, _, _, _ = layer.project(x, positions)
+    raw = (x @ layer.qkvg.weight[: H * K].mT).unflatten(-1, (H, K)).transpose(1, 2)
+    factor = queries.norm(dim=-1) / raw.norm(dim=-1)  # a rotation keeps the length
+    for head in range(H):
+        gamma = 1 - 2.0 ** (-5 - head)
+        sums = [sum(gamma**age for age in range(7 + t + 1)) for t in range(T)]
+        expected = (torch.tensor(sums, dtype=torch.float64) * K).rsqrt().expand(B, T)
+        torch.testing.assert_close(factor[:, head], expected, atol=1e-5, rtol=1e-5)
+
+
 def test_the_layer_is_causal_and_sees_offsets_only(layer):
     x = torch.randn(B, T, 22, dtype=torch.float64)
     changed = x.clone()
