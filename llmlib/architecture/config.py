@@ -181,11 +181,9 @@ class ModelConfig:
         if not self.rope_original_len:
             fill("rope_original_len", self.max_seq_len)
         if not self.position:
-            rotates = self.mixer in ("attention", "latent", "retnet")
-            fill("position", "rope" if rotates else "none")
+            fill("position", _own_position(self.mixer))
         if not self.channel_mixer:
-            own: dict[str, ChannelMixer] = {"rwkv": "rwkv", "mamba": "none"}
-            fill("channel_mixer", own.get(self.mixer, "feedforward"))
+            fill("channel_mixer", _own_channel_mixer(self.mixer))
         if self.norm_bias is None:
             fill("norm_bias", self.bias)
         if self.qkv_bias is None:
@@ -246,7 +244,8 @@ class ModelConfig:
     def replace(self, **changes: Any) -> "ModelConfig":
         """Return a copy with some fields changed, validated again.
 
-        Fields that were derived from others stay as they are: name them to change them too.
+        Fields that were derived from others stay as they are: name them to change them too. Only
+        positions and channel mixer follow a new mixer, where they were the old one's own.
 
         Args:
             **changes: New values by field name.
@@ -254,6 +253,11 @@ class ModelConfig:
         Returns:
             The changed configuration.
         """
+        if changes.get("mixer", self.mixer) != self.mixer:
+            if self.position == _own_position(self.mixer):
+                changes.setdefault("position", "")
+            if self.channel_mixer == _own_channel_mixer(self.mixer):
+                changes.setdefault("channel_mixer", "")
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -288,3 +292,12 @@ class ModelConfig:
 def _default_d_ff(d_model: int, *, gated: bool) -> int:
     """Give gated and plain layers the same parameters: 3 x 8/3 D^2 = 2 x 4 D^2."""
     return -(-8 * d_model // 3 // 32) * 32 if gated else 4 * d_model
+
+
+def _own_position(mixer: Mixer) -> Position:
+    return "rope" if mixer in ("attention", "latent", "retnet") else "none"
+
+
+def _own_channel_mixer(mixer: Mixer) -> ChannelMixer:
+    own: dict[Mixer, ChannelMixer] = {"rwkv": "rwkv", "mamba": "none"}
+    return own.get(mixer, "feedforward")

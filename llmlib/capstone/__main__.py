@@ -1,17 +1,19 @@
 """Command line: `python -m llmlib.capstone run --preset laptop`."""
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from llmlib.architecture import ModelConfig
 from llmlib.capstone.prepare import prepare
 from llmlib.capstone.presets import PRESETS, Preset, preset
 from llmlib.capstone.pretrain import InterruptedRunError
@@ -38,6 +40,10 @@ Out = Annotated[Path | None, typer.Option("--out", help="the run's folder [defau
 VocabSize = Annotated[
     int | None, typer.Option("--vocab-size", min=1, help="tokens of the tokenizer")
 ]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="FIELD=VALUE of the model, e.g. mixer=mamba; may be repeated"),
+]
 Shrunk = Annotated[bool, typer.Option("--shrunk", help="the same recipe in seconds, to try it out")]
 
 
@@ -54,12 +60,14 @@ def run_command(
         str | None, typer.Option(help="float32, bfloat16 or auto [default: the preset's]")
     ] = None,
     record: Annotated[Path | None, typer.Option(help="append the result to this file")] = None,
+    model: Fields = None,
     shrunk: Shrunk = False,
 ) -> None:
     """Gather, clean, tokenize, train, evaluate, sample, report; continues where it stopped."""
     with _mistakes_in_one_sentence():
         chosen = preset(name).shrunk() if shrunk else preset(name)
         chosen = _adjusted(chosen, corpus, steps, vocab_size, precision)
+        chosen = replace(chosen, model=with_fields(chosen.model, model or []))
         command = shlex.join(["python", "-m", "llmlib.capstone", *sys.argv[1:]])
         report = run(chosen, _folder(out, chosen), seed=seed, device=device, command=command)
         if record and report:
@@ -119,6 +127,34 @@ def _adjusted(
         schedule = replace(schedule, decay=max(1, decay), warmup=min(schedule.warmup, steps // 10))
         chosen = chosen.with_train(steps=steps, schedule=schedule)
     return chosen
+
+
+def with_fields(config: ModelConfig, changes: list[str]) -> ModelConfig:
+    """Change fields of a model's configuration as the command line names them.
+
+    Args:
+        config: The configuration.
+        changes: `FIELD=VALUE` each; a value is JSON, or else a word.
+
+    Returns:
+        The changed configuration.
+
+    Raises:
+        ValueError: When there is no such field, or the fields contradict each other.
+    """
+    values: dict[str, Any] = {}
+    names = sorted(config.to_dict())
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals or name not in names:
+            raise ValueError(f"--model {change}: write FIELD=VALUE with a field of {names}")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    if values.keys() & {"vocab_size", "max_seq_len"}:
+        raise ValueError("vocab_size has an option of its own, and max_seq_len is the preset's")
+    return config.replace(**values)
 
 
 @app.command("presets")

@@ -62,13 +62,10 @@ def _check(
         raise ValueError(f"stop_tokens must lie in 0..{vocab_size - 1}, got {list(stop_tokens)}")
 
 
-def _uniforms(n_rows: int, n_steps: int, seed: int | Sequence[int] | None) -> Tensor:
+def _uniforms(n_rows: int, n_steps: int, seeds: Sequence[int] | None) -> Tensor:
     """Draw every row's random numbers from its own seed: [rows, steps]."""
-    if seed is None:
+    if seeds is None:
         return torch.rand(n_rows, n_steps, dtype=torch.float64)
-    seeds = [seed + row for row in range(n_rows)] if isinstance(seed, int) else list(seed)
-    if len(seeds) != n_rows:
-        raise ValueError(f"seed must be one number or one for each of {n_rows} prompts: {seeds}")
     generators = [torch.Generator().manual_seed(value) for value in seeds]
     rows = [torch.rand(n_steps, dtype=torch.float64, generator=g) for g in generators]
     return torch.stack(rows)
@@ -100,11 +97,11 @@ def _steps(
     max_new_tokens: int,
     sampling: Sampling,
     stop_tokens: Collection[int],
-    seed: int | Sequence[int] | None,
+    seeds: Sequence[int] | None,
     use_cache: bool,
 ) -> Iterator[list[tuple[int, int]]]:
     """Yield, for each step, the row and the token of every row still running."""
-    uniforms = _uniforms(len(prompts), max_new_tokens, seed)
+    uniforms = _uniforms(len(prompts), max_new_tokens, seeds)
     stops = frozenset(stop_tokens)
     running = list(range(len(prompts)))
     was_training = model.training
@@ -140,7 +137,7 @@ def generate(
     on_token: OnToken | None = None,
     use_cache: bool = True,
 ) -> list[list[int]]:
-    """Continue prompts, all in one batch.
+    """Continue prompts, all in one batch; models without attention, those of equal length together.
 
     A row's continuation depends on its prompt and its seed, not on the rows beside it: prompts
     are padded on the left and the padding is masked, and each row draws from its own generator.
@@ -165,17 +162,45 @@ def generate(
     """
     _check(model, prompts, max_new_tokens, stop_tokens)
     results: list[list[int]] = [[] for _ in prompts]
-    if not prompts:
-        return results
-    steps = _steps(
-        model, prompts, max_new_tokens, sampling or Sampling(), stop_tokens, seed, use_cache
-    )
-    for step in steps:
-        for row, token in step:
-            results[row].append(token)
-            if on_token is not None:
-                on_token(row, token)
+    for rows in _batches(model, prompts):
+        steps = _steps(
+            model,
+            [prompts[row] for row in rows],
+            max_new_tokens,
+            sampling or Sampling(),
+            stop_tokens,
+            _seeds_of(seed, rows, len(prompts)),
+            use_cache,
+        )
+        for step in steps:
+            for place, token in step:
+                results[rows[place]].append(token)
+                if on_token is not None:
+                    on_token(rows[place], token)
     return results
+
+
+def _batches(model: Transformer, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Group the rows that can be read together: all, or those of equal length.
+
+    Attention masks the padding that makes lengths equal; a recurrent state would remember it.
+    """
+    by_length: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        length = 0 if model.config.is_attention else len(prompt)
+        by_length.setdefault(length, []).append(row)
+    return list(by_length.values())
+
+
+def _seeds_of(
+    seed: int | Sequence[int] | None, rows: Sequence[int], n_prompts: int
+) -> list[int] | None:
+    if seed is None:
+        return None
+    seeds = [seed + row for row in range(n_prompts)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != n_prompts:
+        raise ValueError(f"seed must be one number or one for each of {n_prompts} prompts: {seeds}")
+    return [seeds[row] for row in rows]
 
 
 def stream(
@@ -206,5 +231,8 @@ def stream(
         ValueError: As for `generate`.
     """
     _check(model, [prompt], max_new_tokens, stop_tokens)
-    steps = _steps(model, [prompt], max_new_tokens, sampling or Sampling(), stop_tokens, seed, True)
+    seeds = _seeds_of(seed, [0], 1)
+    steps = _steps(
+        model, [prompt], max_new_tokens, sampling or Sampling(), stop_tokens, seeds, True
+    )
     return (token for step in steps for _, token in step)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from llmlib.capstone.__main__ import with_fields
+from llmlib.capstone.presets import preset
+
 STEPS = 40
 TINY = ["--preset", "tiny", "--steps", str(STEPS)]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -220,6 +223,37 @@ def test_full_disk_leaves_earlier_artifacts_whole(copy):
     assert run(*TINY, "--out", str(copy)).returncode == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mixer", ["rwkv", "latent"])
+def test_another_design_is_trained_by_a_field(mixer, tmp_path):
+    settings = [f"mixer={mixer}", "n_layers=1", "norm=layer"]
+    if mixer == "latent":
+        settings += ["latent_dim=16", "rope_head_dim=8"]
+    fields = [part for setting in settings for part in ("--model", setting)]
+    done = run("--preset", "tiny", "--shrunk", "--steps", "3", "--out", str(tmp_path), *fields)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["model"]["mixer"] == mixer
+    assert 0 < report["evaluation"]["model"]["bits_per_byte"] < 10
+
+
+def test_impossible_fields_are_refused():
+    config = preset("tiny").model
+    for change, message in (
+        ("colour=red", "write FIELD=VALUE"),
+        ("n_layers", "write FIELD=VALUE"),
+        ("vocab_size=7", "option of its own"),
+        ("mixer=lstm", "mixer='lstm' is unknown"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            with_fields(config, [change])
+    with pytest.raises(ValueError, match="acts on attention scores"):
+        with_fields(config, ["mixer=mamba", "position=alibi"])
+    changed = with_fields(config, ["mixer=mamba", "state_dim=8", "norm=layer"])
+    assert changed == config.replace(mixer="mamba", state_dim=8, norm="layer")
+    assert (changed.position, changed.channel_mixer) == ("none", "none")
+
+
 def test_unknown_preset_names_the_known_ones(tmp_path):
     message = refused("--preset", "huge", "--out", str(tmp_path))
     assert "tiny, laptop, gpu-124m, gpu-350m" in message
@@ -227,9 +261,9 @@ def test_unknown_preset_names_the_known_ones(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.covers("train.engine")
-@pytest.mark.parametrize("preset", ["gpu-124m", "gpu-350m"])
-def test_gpu_presets_train_alike_on_one_process_and_on_two(preset, tmp_path):
-    settings = ("--preset", preset, "--shrunk", "--device", "cpu", "--precision", "float32")
+@pytest.mark.parametrize("name", ["gpu-124m", "gpu-350m"])
+def test_gpu_presets_train_alike_on_one_process_and_on_two(name, tmp_path):
+    settings = ("--preset", name, "--shrunk", "--device", "cpu", "--precision", "float32")
     alone = run(*settings, "--out", str(tmp_path / "one"))
     assert alone.returncode == 0, alone.stderr
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

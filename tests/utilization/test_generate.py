@@ -45,6 +45,21 @@ def test_greedy_is_the_naive_loop_alone_and_in_a_batch(model: Transformer, use_c
     assert len({tuple(row) for row in expected}) == len(PROMPTS), "the rows differ"
 
 
+@pytest.mark.parametrize("mixer", ["s4", "retnet", "hyena", "mamba", "rwkv"])
+def test_a_model_with_a_state_reads_rows_of_equal_length_together(mixer: str) -> None:
+    norms = {"norm": "layer", "norm_bias": True} if mixer == "rwkv" else {}
+    stateful = make(mixer=mixer, **norms)
+    prompts = [*PROMPTS, [4, 4, 2]]
+    expected = [naive_greedy(stateful, prompt, NEW) for prompt in prompts]
+    assert generate(stateful, prompts, max_new_tokens=NEW, sampling=GREEDY) == expected
+    drawn = generate(stateful, prompts, max_new_tokens=NEW, seed=7)
+    alone = [
+        generate(stateful, [p], max_new_tokens=NEW, seed=7 + i)[0] for i, p in enumerate(prompts)
+    ]
+    assert drawn == alone
+    assert list(stream(stateful, prompts[4], max_new_tokens=NEW, seed=11)) == alone[4]
+
+
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_rows_that_finish_leave_and_the_others_go_on(model: Transformer, use_cache: bool) -> None:
     whole = generate(model, PROMPTS, max_new_tokens=NEW, sampling=GREEDY)
