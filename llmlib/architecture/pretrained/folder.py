@@ -1,0 +1,123 @@
+"""Reading the safetensors files of a folder, one or many."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: If there is no such file, or it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path.parent} holds no {path.name}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is cut short or no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no JSON object")
+    return content
+
+
+class SafetensorsFolder:
+    """The tensors of a folder: `model.safetensors`, or what its index lists.
+
+    Pickled weights (`pytorch_model.bin`) are not read: unpickling runs code from the file.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        ValueError: If there are no safetensors, or a file is missing, damaged or cut short.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._file_of = self._find()
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for file in sorted({*self._file_of.values()} or {"model.safetensors"}):
+            self._read_shapes(file)
+        missing = sorted(self._file_of.keys() - self._shapes.keys())
+        if missing:
+            raise ValueError(f"the index names tensors that no file holds: {missing[:5]}")
+
+    def _find(self) -> dict[str, str]:
+        index = self.folder / "model.safetensors.index.json"
+        if index.exists():
+            listed = read_json(index).get("weight_map", {})
+            # A name from a file must not lead out of the folder.
+            if not listed or any(Path(name).name != name for name in listed.values()):
+                raise ValueError(f"{index} does not list the files of its folder")
+            return listed
+        if not (self.folder / "model.safetensors").exists():
+            raise ValueError(
+                f"{self.folder} holds neither model.safetensors nor its index; pickled weights "
+                "(.bin) are not read, convert them with transformers' save_pretrained"
+            )
+        return {}
+
+    def _read_shapes(self, file: str) -> None:
+        with self._open(file) as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a dictionary
+                self._shapes[name] = tuple(tensors.get_slice(name).get_shape())
+                self._file_of.setdefault(name, file)
+
+    def _open(self, file: str) -> Any:
+        path = self.folder / file
+        try:
+            return safe_open(path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} is missing, damaged or cut short: {error}") from error
+
+    def names(self) -> frozenset[str]:
+        """Return the names of all tensors.
+
+        Returns:
+            The names.
+        """
+        return frozenset(self._shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape.
+
+        Args:
+            name: The tensor.
+
+        Returns:
+            The sizes.
+        """
+        return self._shapes[name]
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """Return a tensor, or some of its rows.
+
+        Args:
+            name: The tensor.
+            start: First row.
+            stop: The row after the last; None for all.
+
+        Returns:
+            The numbers, in the file's type.
+
+        Raises:
+            ValueError: If its type is not one of floating-point numbers.
+        """
+        # Opened anew each time: pages of the file that were read leave memory with the mapping.
+        with self._open(self._file_of[name]) as tensors:
+            tensor = tensors.get_slice(name)[start:stop]
+        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+            raise ValueError(f"{name} has the type {tensor.dtype}, which is not supported")
+        return tensor
