@@ -9,8 +9,14 @@ from llmlib.architecture.attention import Attention
 from llmlib.architecture.cache import Cache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.experts import MixtureOfExperts
 from llmlib.architecture.feedforward import FeedForward
+from llmlib.architecture.latent import LatentAttention
 from llmlib.architecture.norms import make_norm
+from llmlib.architecture.recurrent.h3 import H3
+from llmlib.architecture.recurrent.hyena import Hyena
+from llmlib.architecture.recurrent.retnet import Retention
+from llmlib.architecture.recurrent.s4 import S4
 
 
 class Block(nn.Module):
@@ -151,16 +157,10 @@ def make_mixer(config: ModelConfig, layer: int) -> nn.Module:
         case "attention":
             return Attention(config, layer)
         case "latent":
-            from llmlib.architecture.latent import LatentAttention  # LAZY
-
             return LatentAttention(config)
         case "s4":
-            from llmlib.architecture.recurrent.s4 import S4  # LAZY
-
             return S4(config)
         case "h3":
-            from llmlib.architecture.recurrent.h3 import H3  # LAZY
-
             return H3(config)
         case "mamba":
             from llmlib.architecture.recurrent.mamba import Mamba  # LAZY
@@ -171,12 +171,8 @@ def make_mixer(config: ModelConfig, layer: int) -> nn.Module:
 
             return TimeMix(config, layer)
         case "retnet":
-            from llmlib.architecture.recurrent.retnet import Retention  # LAZY
-
             return Retention(config)
         case "hyena":
-            from llmlib.architecture.recurrent.hyena import Hyena  # LAZY
-
             return Hyena(config)
 
 
@@ -195,7 +191,5 @@ def make_channel_mixer(config: ModelConfig, layer: int) -> nn.Module:
 
         return ChannelMix(config, layer)
     if config.n_experts:
-        from llmlib.architecture.experts import MixtureOfExperts  # LAZY
-
         return MixtureOfExperts(config)
     return FeedForward(config)

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.sparse import sparse_mask
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,6 @@ def allowed_pairs(
     else:
         allowed = slots[None, None, :] <= slots[None, n_keys - n_queries :, None]
     if is_local:
-        from llmlib.architecture.sparse import sparse_mask  # LAZY
-
         allowed = allowed & sparse_mask(config, queries, keys)
     if prefix_lengths is not None:
         allowed = allowed | (keys < prefix_lengths[:, None])[:, None, :]

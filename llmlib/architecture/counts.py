@@ -148,18 +148,21 @@ def forward_flops(
     plain = config.replace(bias=False, qkv_bias=False, qk_norm=False)
     counts = parameters(plain)
     matrices = counts.attention + counts.feedforward - counts.inactive
-    if config.position == "relative":
-        matrices -= config.n_layers * 2 * config.n_heads * config.head_dim  # its two biases
     matrices += config.vocab_size * config.d_model
+    once = 0
+    if config.position == "relative":
+        heads = config.n_heads * config.head_dim
+        matrices -= config.n_layers * (config.d_model + 2) * heads  # its projection and two biases
+        once = config.n_layers * 2 * config.d_model * heads * (2 * seq_len - 1)  # of each distance
     mixing = config.n_layers * mixing_flops(config, seq_len, causal=causal)
-    return batch_size * (2 * matrices * seq_len + mixing)
+    return batch_size * (2 * matrices * seq_len + mixing) + once
 
 
 def mixing_flops(config: ModelConfig, seq_len: int, *, causal: bool = False) -> int:
     r"""Count the operations by which one layer carries information between a row's tokens.
 
-    - attention: $4 H K T^2$ for scores and mix; Transformer-XL positions half as much again;
-      latent attention $2 H T^2 (2 K + R)$ with R the rotated width
+    - attention: $4 H K T^2$ for scores and mix; Transformer-XL positions $2 H K T (2 T - 1)$
+      besides, for each query and distance; latent attention $2 H T^2 (2 K + R)$ with R the rotated width
     - S4, H3, Hyena: three FFTs of length 2T a channel, $5 n \log_2 n$ operations each; H3 and
       Hyena have two convolutions
     - Mamba: $9$ operations a state, channel and token; RWKV about 16 a channel and token
@@ -182,7 +185,8 @@ def mixing_flops(config: ModelConfig, seq_len: int, *, causal: bool = False) -> 
     fft = 3 * 5 * 2 * seq_len * math.ceil(math.log2(2 * seq_len)) * config.d_model
     match config.mixer:
         case "attention":
-            return (6 if config.position == "relative" else 4) * heads * width * pairs
+            distances = 2 * seq_len - 1 if config.position == "relative" else 0
+            return 4 * heads * width * pairs + 2 * heads * width * seq_len * distances
         case "latent":
             return 2 * heads * (2 * width + config.rope_head_dim) * pairs
         case "retnet":

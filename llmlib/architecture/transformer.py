@@ -11,6 +11,7 @@ from llmlib.architecture.block import Block
 from llmlib.architecture.cache import AttentionCache, Cache, KVCache, StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context, allowed_pairs, document_positions
+from llmlib.architecture.experts import MixtureOfExperts
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.positions import (
     T5Bias,
@@ -225,7 +226,7 @@ class Transformer(nn.Module):
         losses = [
             module.balance_loss
             for module in self.modules()
-            if getattr(module, "balance_loss", None) is not None and module is not self
+            if isinstance(module, MixtureOfExperts) and module.balance_loss is not None
         ]
         return self.config.balance_weight * torch.stack(losses).mean() if losses else None
 

@@ -292,7 +292,7 @@ def test_too_long_a_text_is_refused():
         ({"mixer": "latent", "rope_head_dim": 4}, "needs latent_dim"),
         ({"mixer": "latent", "latent_dim": 7, "rope_head_dim": 3}, "even and above zero"),
         ({"mixer": "latent", "latent_dim": 7, "position": "alibi"}, "does not take"),
-        ({"mixer": "mamba"}, "acts on attention scores"),
+        ({"mixer": "mamba", "position": "alibi"}, "acts on attention scores"),
         ({"mixer": "hyena", "position": "none", "mask": "prefix"}, "left to right"),
         ({"rope_scaling": "yarn", "position": "none"}, "needs position='rope'"),
         ({"rope_scaling": "rerope"}, "needs rope_window"),
