@@ -1,0 +1,141 @@
+"""Mamba: a state space that chooses, token by token, what to keep and what to read."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llmlib.architecture.cache import Cache
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.context import Context
+from llmlib.architecture.recurrent.convolution import short_convolution
+from llmlib.architecture.recurrent.selective import selective_scan
+from llmlib.architecture.recurrent.shared import state_cache
+
+SHORTEST_STEP, LONGEST_STEP = 0.001, 0.1
+
+
+class Mamba(nn.Module):
+    r"""A gated selective state space, which takes the place of attention and feed-forward layer.
+
+    With E inner channels and R the rank of the steps' projection:
+
+    $$u, z = W_\mathrm{in} x, \quad u \leftarrow \mathrm{swish}(\mathrm{conv}(u)), \quad
+    r, b, c = W_x u, \quad \Delta = \mathrm{softplus}(W_\Delta r + \beta)$$
+    $$y = W_\mathrm{out}\,\bigl((\mathrm{scan}(u, \Delta, A, b, c) + d \odot u) \odot
+    \mathrm{swish}(z)\bigr)$$
+
+    A large step $\Delta$ forgets the past and takes the token in; a small one passes it over. That
+    choice is what a fixed state space (`S4`) lacks.
+
+    | here | paper |
+    |---|---|
+    | `expand * d_model` | $ED$, the inner width (3.4) |
+    | `state_dim` | $N$ |
+    | `rank` | $R = \lceil D / 16 \rceil$ (3.6) |
+    | `log_rates` | $\ln(-A)$ |
+
+    Args:
+        config: The model's configuration: `expand`, `state_dim` and `conv_kernel` are Mamba's.
+
+    Example:
+        >>> config = ModelConfig(
+        ...     vocab_size=5, d_model=8, n_layers=1, n_heads=1, max_seq_len=9, mixer="mamba"
+        ... )
+        >>> Mamba(config)(torch.ones(2, 3, 8)).shape
+        torch.Size([2, 3, 8])
+
+    References:
+        Gu and Dao (2023), Mamba: Linear-Time Sequence Modeling with Selective State Spaces,
+        algorithm 2, figure 3 and section 3.6 (initialization).
+    """
+
+    # Read number by number in the recurrence, so no matrices to an optimizer.
+    elementwise = ("taps", "log_rates")
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.expand * config.d_model
+        self.rank = -(-config.d_model // 16)
+        self.up = nn.Linear(config.d_model, 2 * self.width, bias=config.bias)
+        self.taps = nn.Parameter(torch.empty(self.width, config.conv_kernel))
+        self.conv_bias = nn.Parameter(torch.empty(self.width))
+        self.select = nn.Linear(self.width, self.rank + 2 * config.state_dim, bias=False)
+        self.step = nn.Linear(self.rank, self.width)
+        self.log_rates = nn.Parameter(torch.empty(self.width, config.state_dim))
+        self.skip = nn.Parameter(torch.empty(self.width))
+        self.out = nn.Linear(self.width, config.d_model, bias=config.bias)
+        self.reset_parameters()
+
+    @property
+    def stacked_rows(self) -> dict[str, tuple[int, ...]]:
+        """Parameters that are several matrices on top of each other, with the rows of each."""
+        n_states = self.config.state_dim
+        return {
+            "up.weight": (self.width, self.width),
+            "select.weight": (self.rank, n_states, n_states),
+        }
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        r"""Draw new weights: $A = -(1 \dots N)$, steps log-uniform from 0.001 to 0.1 at first.
+
+        The matrices are uniform within one over the root of their inputs, the one into the residual
+        stream smaller by the root of the number of layers.
+        """
+        for linear in (self.up, self.select, self.step, self.out):
+            bound = linear.in_features**-0.5
+            nn.init.uniform_(linear.weight, -bound, bound)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+        self.out.weight.div_(math.sqrt(self.config.n_layers))
+        bound = self.config.conv_kernel**-0.5
+        nn.init.uniform_(self.taps, -bound, bound)
+        nn.init.uniform_(self.conv_bias, -bound, bound)
+        states = torch.arange(1, self.config.state_dim + 1, device=self.log_rates.device)
+        self.log_rates.copy_(states.log().expand_as(self.log_rates))
+        nn.init.ones_(self.skip)
+        steps = torch.empty_like(self.step.bias)
+        steps = steps.uniform_(math.log(SHORTEST_STEP), math.log(LONGEST_STEP)).exp()
+        self.step.bias.copy_(steps + (-torch.expm1(-steps)).log())  # softplus backwards
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        context: Context | None = None,
+        cache: Cache | None = None,
+        layer: int = 0,
+    ) -> Float[Tensor, "B T D"]:
+        """Mix information between the tokens of each row.
+
+        Args:
+            x: Residual stream (normalized, in a pre-norm model).
+            context: Not needed: the recurrence knows the order.
+            cache: The states after the earlier tokens; replaced in place.
+            layer: Index of this layer in the cache.
+
+        Returns:
+            What is added to the residual stream.
+        """
+        states = state_cache(cache)
+        state = (states.get(layer) if states is not None else None) or {}
+        inner, gate = self.up(x).chunk(2, dim=-1)  # [B, T, E] each
+        convolved, history = short_convolution(
+            inner.mT, self.taps.to(inner.dtype), state.get("conv")
+        )
+        inner = F.silu(convolved + self.conv_bias.unsqueeze(-1).to(inner.dtype)).mT
+        steps, writes, reads = self.select(inner).split(
+            (self.rank, self.config.state_dim, self.config.state_dim), dim=-1
+        )
+        steps = F.softplus(self.step(steps))  # [B, T, E]
+        y, last = selective_scan(
+            inner, steps, -self.log_rates.exp(), writes, reads, state.get("ssm")
+        )
+        if states is not None:
+            # A copy: the view would keep the whole text in memory.
+            states.put(layer, {"conv": history.clone(), "ssm": last})
+        y = (y.to(inner.dtype) + self.skip.to(inner.dtype) * inner) * F.silu(gate)
+        return self.out(y)

@@ -1,0 +1,356 @@
+r"""RWKV-4: attention's weighted mean with weights that depend on key and age alone.
+
+$$\mathrm{wkv}_t = \frac{\sum_{i<t} e^{-(t-1-i)w + k_i} v_i + e^{u + k_t} v_t}
+{\sum_{i<t} e^{-(t-1-i)w + k_i} + e^{u + k_t}}$$
+
+for each channel by itself: w is how fast it forgets, u a bonus for the present token. Numerator and
+denominator are each a linear recurrence, so a state of three numbers a channel is enough.
+
+References:
+    Peng et al. (2023), RWKV: Reinventing RNNs for the Transformer Era.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from llmlib.architecture.cache import Cache
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.context import Context
+from llmlib.architecture.recurrent.convolution import wide
+from llmlib.architecture.recurrent.scan import linear_scan
+from llmlib.architecture.recurrent.shared import reset_linear, state_cache
+
+WKVState = tuple[Float[Tensor, "B D"], Float[Tensor, "B D"], Float[Tensor, "B D"]]
+
+
+def recurrent_wkv(
+    rates: Float[Tensor, " D"],
+    bonus: Float[Tensor, " D"],
+    keys: Float[Tensor, "B T D"],
+    values: Float[Tensor, "B T D"],
+    state: WKVState | None = None,
+) -> tuple[Float[Tensor, "B T D"], WKVState]:
+    r"""Compute wkv token by token.
+
+    Keys are exponents without bound, so numerator and denominator are both held divided by $e^p$,
+    with p the largest exponent in them: $p_t = \max(p_{t-1} - w, k_t)$.
+
+    Args:
+        rates: w, above 0: by how much the exponent of an old token falls with each new one.
+        bonus: u, added to the exponent of the present token.
+        keys: k.
+        values: v.
+        state: Numerator, denominator and p before the first token. Default: no token yet.
+
+    Returns:
+        The weighted means, and the last state.
+
+    Example:
+        >>> zero = torch.zeros(1)
+        >>> values = torch.tensor([[[1.0], [3.0]]])
+        >>> recurrent_wkv(zero, zero, torch.zeros(1, 2, 1), values)[0].flatten().tolist()
+        [1.0, 2.0]
+
+    References:
+        Peng et al. (2023), equation 16 and appendix D, equations 23 to 28.
+    """
+    top, below, p = _no_tokens(keys) if state is None else state
+    outputs = []
+    for k, v in zip(keys.unbind(1), values.unbind(1), strict=True):
+        q = torch.maximum(p, bonus + k)
+        old, new = (p - q).exp(), (bonus + k - q).exp()
+        outputs.append((old * top + new * v) / (old * below + new))
+        q = torch.maximum(p - rates, k)
+        old, new = (p - rates - q).exp(), (k - q).exp()
+        top, below, p = old * top + new * v, old * below + new, q
+    return torch.stack(outputs, dim=1), (top, below, p)
+
+
+def parallel_wkv(
+    rates: Float[Tensor, " D"],
+    bonus: Float[Tensor, " D"],
+    keys: Float[Tensor, "B T D"],
+    values: Float[Tensor, "B T D"],
+    state: WKVState | None = None,
+) -> tuple[Float[Tensor, "B T D"], WKVState]:
+    r"""Compute wkv for all tokens at once: the largest exponents first, then one linear scan.
+
+    Given every $p_t$, numerator and denominator follow the linear recurrence with the factor
+    $e^{p_{t-1} - w - p_t} \le 1$ and the inputs $e^{k_t - p_t} v_t$ and $e^{k_t - p_t}$. The result
+    does not depend on p, so no gradient flows through it.
+
+    Args:
+        rates: w, above 0: by how much the exponent of an old token falls with each new one.
+        bonus: u, added to the exponent of the present token.
+        keys: k.
+        values: v.
+        state: Numerator, denominator and p before the first token. Default: no token yet.
+
+    Returns:
+        The weighted means, and the last state.
+
+    Example:
+        >>> zero = torch.zeros(1)
+        >>> values = torch.tensor([[[1.0], [3.0]]])
+        >>> parallel_wkv(zero, zero, torch.zeros(1, 2, 1), values)[0].flatten().tolist()
+        [1.0, 2.0]
+
+    References:
+        Peng et al. (2023), equation 16 and appendix D.
+    """
+    top, below, p_before = _no_tokens(keys) if state is None else state
+    with torch.no_grad():
+        peaks = running_peaks(keys, rates, p_before)  # [B, T + 1, D]
+        p_old, p_new = peaks[:, :-1], peaks[:, 1:]
+        q = torch.maximum(p_old, bonus + keys)
+    enters = (keys - p_new).exp()
+    sums = linear_scan(
+        (p_old - rates - p_new).exp().unsqueeze(2),
+        torch.stack((enters * values, enters), dim=2),
+        torch.stack((top, below), dim=1),
+    )  # [B, T, 2, D]
+    before = torch.stack((top, below), dim=1).unsqueeze(1)
+    tops, belows = torch.cat((before, sums[:, :-1]), dim=1).unbind(2)  # [B, T, D] each
+    old, new = (p_old - q).exp(), (bonus + keys - q).exp()
+    outputs = (old * tops + new * values) / (old * belows + new)
+    return outputs, (sums[:, -1, 0], sums[:, -1, 1], p_new[:, -1])
+
+
+def running_peaks(
+    keys: Float[Tensor, "B T D"], rates: Float[Tensor, " D"], before: Float[Tensor, "B D"]
+) -> Float[Tensor, "B T1 D"]:
+    r"""Return all $p_t = \max(p_{t-1} - w, k_t)$ in $\log_2 T$ steps, the one before them first.
+
+    After the step of length s an entry is the maximum over the last 2s tokens.
+
+    Args:
+        keys: k.
+        rates: w, 0 or more.
+        before: p before the first token; minus infinity if there was none.
+
+    Returns:
+        T + 1 peaks.
+
+    Example:
+        >>> keys = torch.tensor([[[2.0], [0.0], [1.5]]])
+        >>> running_peaks(keys, torch.ones(1), torch.zeros(1, 1)).flatten().tolist()
+        [0.0, 2.0, 1.0, 1.5]
+    """
+    peaks = torch.cat((before.unsqueeze(1), keys), dim=1)  # [B, T + 1, D]
+    span = 1
+    while span < peaks.shape[1]:
+        longer = torch.maximum(peaks[:, span:], peaks[:, :-span] - span * rates)
+        peaks = torch.cat((peaks[:, :span], longer), dim=1)
+        span *= 2
+    return peaks
+
+
+def _no_tokens(keys: Tensor) -> WKVState:
+    nothing = torch.zeros_like(keys[:, 0])
+    return nothing, nothing, torch.full_like(nothing, -torch.inf)
+
+
+def token_shift(
+    x: Float[Tensor, "B T D"], before: Float[Tensor, "B D"] | None
+) -> Float[Tensor, "B T D"]:
+    """Return for each token the one before it.
+
+    Args:
+        x: The tokens.
+        before: The token before the first. Default: zeros.
+
+    Returns:
+        The tokens moved on by one place.
+
+    Example:
+        >>> token_shift(torch.tensor([[[1.0], [2.0]]]), None).flatten().tolist()
+        [0.0, 1.0]
+    """
+    first = torch.zeros_like(x[:, 0]) if before is None else before
+    return torch.cat((first.unsqueeze(1), x[:, :-1]), dim=1)
+
+
+class TimeMix(nn.Module):
+    r"""RWKV's token mixer: $o = W_o\,(\sigma(r) \odot \mathrm{wkv}(k, v))$.
+
+    Receptance r, key k and value v are projections of a channel-wise mean of the token and the one
+    before it (token shift), with learned weights $\mu$: $r = W_r(\mu_r \odot x_t + (1 - \mu_r)
+    \odot x_{t-1})$.
+
+    Args:
+        config: The model's configuration.
+        layer: Index of the block, from 0: the initial decays depend on it.
+
+    Example:
+        >>> config = ModelConfig(
+        ...     vocab_size=5, d_model=8, n_layers=1, n_heads=1, max_seq_len=9, mixer="rwkv"
+        ... )
+        >>> TimeMix(config, 0)(torch.ones(2, 3, 8)).shape
+        torch.Size([2, 3, 8])
+
+    References:
+        Peng et al. (2023), section 3.1, equations 11 to 17; appendix E (initialization).
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config = config
+        self.index = layer
+        width = config.d_model
+        self.mix_receptance = nn.Parameter(torch.empty(width))
+        self.mix_key = nn.Parameter(torch.empty(width))
+        self.mix_value = nn.Parameter(torch.empty(width))
+        self.log_rates = nn.Parameter(torch.empty(width))
+        self.bonus = nn.Parameter(torch.empty(width))
+        self.receptance = nn.Linear(width, width, bias=config.bias)
+        self.key = nn.Linear(width, width, bias=config.bias)
+        self.value = nn.Linear(width, width, bias=config.bias)
+        self.out = nn.Linear(width, width, bias=config.bias)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        r"""Draw new weights; decays and mixes follow from the layer and the channel.
+
+        With channel i of D in layer l of L: $\ln w_i = -5 + 8\,(i/(D-1))^{0.7 + 1.3\,l/(L-1)}$, so
+        that the first channels of a deep layer remember long;
+        $u_i = \ln 0.3 + (((i+1) \bmod 3) - 1)/2$; $\mu_k = (i/D)^{1-l/L}$,
+        $\mu_v = \mu_k + 0.3\,l/(L-1)$, $\mu_r = \sqrt{\mu_k}$. The paper's code starts keys,
+        receptance and output at zero, here they are normal like every design's matrices.
+        """
+        for linear in (self.receptance, self.key, self.value):
+            reset_linear(self.config, linear)
+        reset_linear(self.config, self.out, into_residual=True)
+        width, n_layers = self.config.d_model, self.config.n_layers
+        depth = self.index / max(1, n_layers - 1)
+        channels = torch.arange(width, device=self.bonus.device)
+        place = channels / max(1, width - 1)
+        self.log_rates.copy_(-5 + 8 * place ** (0.7 + 1.3 * depth))
+        self.bonus.copy_(math.log(0.3) + 0.5 * ((channels + 1) % 3 - 1))
+        mix = initial_mix(width, self.index, n_layers).to(channels.device)
+        self.mix_key.copy_(mix)
+        self.mix_value.copy_(mix + 0.3 * depth)
+        self.mix_receptance.copy_(mix.sqrt())
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        context: Context | None = None,
+        cache: Cache | None = None,
+        layer: int = 0,
+    ) -> Float[Tensor, "B T D"]:
+        """Mix information between the tokens of each row.
+
+        Args:
+            x: Residual stream (normalized, in a pre-norm model).
+            context: Not needed: the recurrence knows the order.
+            cache: The states after the earlier tokens; replaced in place.
+            layer: Index of this layer in the cache.
+
+        Returns:
+            What is added to the residual stream.
+        """
+        states = state_cache(cache)
+        state = (states.get(layer) if states is not None else None) or {}
+        shifted = token_shift(x, state.get("time_shift"))
+        receptance, keys, values = (
+            linear(torch.lerp(shifted, x, mix.to(x.dtype)))
+            for linear, mix in (
+                (self.receptance, self.mix_receptance),
+                (self.key, self.mix_key),
+                (self.value, self.mix_value),
+            )
+        )
+        before = (state["top"], state["below"], state["peak"]) if "peak" in state else None
+        with torch.autocast(x.device.type, enabled=False):
+            mixed, after = parallel_wkv(
+                wide(self.log_rates).exp(), wide(self.bonus), wide(keys), wide(values), before
+            )
+        if states is not None:
+            # Copies: a view would keep the whole text in memory.
+            top, below, peak = (value.clone() for value in after)
+            kept = {"top": top, "below": below, "peak": peak}
+            states.put(layer, {"time_shift": x[:, -1].clone(), **kept})
+        return self.out(receptance.sigmoid() * mixed.to(receptance.dtype))
+
+
+class ChannelMix(nn.Module):
+    r"""RWKV's feed-forward layer: $\sigma(W_r x'_r) \odot W_o \max(W_k x'_k, 0)^2$.
+
+    $x'$ is again a mean of the token and the one before it.
+
+    Args:
+        config: The model's configuration; `d_ff` is the width.
+        layer: Index of the block, from 0.
+
+    References:
+        Peng et al. (2023), section 3.1, equation 18; So et al. (2021), Primer (squared ReLU).
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config = config
+        self.index = layer
+        width = config.d_model
+        self.mix_receptance = nn.Parameter(torch.empty(width))
+        self.mix_key = nn.Parameter(torch.empty(width))
+        self.receptance = nn.Linear(width, width, bias=config.bias)
+        self.key = nn.Linear(width, config.d_ff, bias=config.bias)
+        self.out = nn.Linear(config.d_ff, width, bias=config.bias)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        r"""Draw new weights; $\mu_k = \mu_r = (i/D)^{1-l/L}$ as in `TimeMix`."""
+        for linear in (self.receptance, self.key):
+            reset_linear(self.config, linear)
+        reset_linear(self.config, self.out, into_residual=True)
+        mix = initial_mix(self.config.d_model, self.index, self.config.n_layers)
+        self.mix_key.copy_(mix)
+        self.mix_receptance.copy_(mix)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], *, cache: Cache | None = None, layer: int = 0
+    ) -> Float[Tensor, "B T D"]:
+        """Transform each token, with a look at the one before it.
+
+        Args:
+            x: Residual stream (normalized, in a pre-norm model).
+            cache: The states after the earlier tokens; replaced in place.
+            layer: Index of this layer in the cache.
+
+        Returns:
+            What is added to the residual stream.
+        """
+        states = state_cache(cache)
+        state = (states.get(layer) if states is not None else None) or {}
+        shifted = token_shift(x, state.get("channel_shift"))
+        if states is not None:
+            states.put(layer, {"channel_shift": x[:, -1].clone()})
+        receptance = self.receptance(torch.lerp(shifted, x, self.mix_receptance.to(x.dtype)))
+        keys = self.key(torch.lerp(shifted, x, self.mix_key.to(x.dtype)))
+        return receptance.sigmoid() * self.out(keys.relu().square())
+
+
+def initial_mix(width: int, layer: int, n_layers: int) -> Float[Tensor, " D"]:
+    r"""Return how much of each channel comes from the present token at first: $(i/D)^{1-l/L}$.
+
+    Args:
+        width: Number of channels, D.
+        layer: Index of the layer, l.
+        n_layers: Number of layers, L.
+
+    Returns:
+        Weights from 0 to 1: the first channels look back.
+
+    Example:
+        >>> initial_mix(4, 0, 2).tolist()
+        [0.0, 0.25, 0.5, 0.75]
+
+    References:
+        Peng et al. (2023), appendix E.
+    """
+    return (torch.arange(width) / width) ** (1 - layer / n_layers)
