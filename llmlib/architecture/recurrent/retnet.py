@@ -206,7 +206,7 @@ class Retention(nn.Module):
 
     $y = W_o\,\bigl(\mathrm{swish}(W_g x) \odot \mathrm{GroupNorm}(o_1, \dots, o_H)\bigr)$
 
-    Queries and keys are turned as in RoPE, always, whatever the model's other position scheme. The
+    Queries and keys are turned as in RoPE if `position` says so, as it does by default. The
     paper's values are twice as wide as its keys and its feed-forward layers narrower; here both are
     as wide as a head, so that a layer costs five matrices beside attention's four.
 
@@ -226,14 +226,15 @@ class Retention(nn.Module):
         self.qkvg = nn.Linear(config.d_model, 4 * self.width, bias=config.bias)
         self.group_norm = nn.GroupNorm(config.n_heads, self.width, eps=config.norm_eps)
         self.out = nn.Linear(self.width, config.d_model, bias=config.bias)
-        frequencies = rope_frequencies(config.head_dim, config.rope_theta)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        if config.position == "rope":
+            frequencies = rope_frequencies(config.head_dim, config.rope_theta)
+            self.register_buffer("frequencies", frequencies, persistent=False)
         self.reset_parameters()
 
     @property
     def decays(self) -> Float[Tensor, " H"]:
         """How much each head remembers; no buffer, since bfloat16 would round some to 1."""
-        return retention_decays(self.config.n_heads, self.frequencies.device)
+        return retention_decays(self.config.n_heads, self.out.weight.device)
 
     @property
     def stacked_rows(self) -> dict[str, tuple[int, ...]]:
@@ -296,9 +297,10 @@ class Retention(nn.Module):
         n_heads, head_dim = self.config.n_heads, self.config.head_dim
         qkv, gate = self.qkvg(x).split((3 * self.width, self.width), dim=-1)
         heads = qkv.unflatten(-1, (3 * n_heads, head_dim))  # [B, T, 3H, K]
-        cos, sin = rope_angles(positions, self.frequencies)
-        rotated = rotate(heads[:, :, : 2 * n_heads], cos, sin)
-        queries, keys = rotated.split(n_heads, dim=2)
+        queries_keys = heads[:, :, : 2 * n_heads]
+        if self.config.position == "rope":
+            queries_keys = rotate(queries_keys, *rope_angles(positions, self.frequencies))
+        queries, keys = queries_keys.split(n_heads, dim=2)
         queries = queries * self._query_scale(positions)
         values = heads[:, :, 2 * n_heads :]
         return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), gate

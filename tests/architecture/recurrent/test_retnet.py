@@ -162,6 +162,17 @@ def test_the_layer_is_causal_and_sees_offsets_only(layer):
     torch.testing.assert_close(layer(x, context(1009, T)), before, atol=1e-3, rtol=1e-3)
 
 
+def test_without_positions_only_the_decay_tells_the_order(layer):
+    torch.manual_seed(1)
+    unturned = Retention(SHARP.replace(position="none")).double()
+    unturned.load_state_dict(layer.state_dict())
+    x = torch.randn(B, T, 22, dtype=torch.float64)
+    keys = unturned.project(x, context(0, T).queries)[1]
+    raw = (x @ layer.qkvg.weight[H * K : 2 * H * K].mT).unflatten(-1, (H, K)).transpose(1, 2)
+    exactly_equal(keys, raw)
+    assert (unturned(x, context(0, T)) - layer(x, context(0, T))).abs().max() > 1e-2
+
+
 def test_every_parameter_learns(layer):
     layer.train()
     layer(torch.randn(B, T, 22, dtype=torch.float64), context(0, T)).square().sum().backward()
