@@ -13,10 +13,15 @@ from llmlib.architecture.experts import MixtureOfExperts
 from llmlib.architecture.feedforward import FeedForward
 from llmlib.architecture.latent import LatentAttention
 from llmlib.architecture.norms import make_norm
-from llmlib.architecture.recurrent.h3 import H3
-from llmlib.architecture.recurrent.hyena import Hyena
-from llmlib.architecture.recurrent.retnet import Retention
-from llmlib.architecture.recurrent.s4 import S4
+from llmlib.architecture.recurrent import (
+    H3,
+    S4,
+    ChannelMix,
+    Hyena,
+    Mamba,
+    Retention,
+    TimeMix,
+)
 
 
 class Block(nn.Module):
@@ -97,7 +102,7 @@ class Block(nn.Module):
         return self.mixer(x, context, cache, self.layer)
 
     def _transform(self, x: Tensor, cache: Cache | None) -> Tensor:
-        if self.config.channel_mixer == "rwkv":  # it looks one token back
+        if isinstance(self.feedforward, ChannelMix):  # it looks one token back
             return self.feedforward(x, cache=cache, layer=self.layer)
         return self.feedforward(x)
 
@@ -163,12 +168,8 @@ def make_mixer(config: ModelConfig, layer: int) -> nn.Module:
         case "h3":
             return H3(config)
         case "mamba":
-            from llmlib.architecture.recurrent.mamba import Mamba  # LAZY
-
             return Mamba(config)
         case "rwkv":
-            from llmlib.architecture.recurrent.rwkv import TimeMix  # LAZY
-
             return TimeMix(config, layer)
         case "retnet":
             return Retention(config)
@@ -187,8 +188,6 @@ def make_channel_mixer(config: ModelConfig, layer: int) -> nn.Module:
         A feed-forward layer, a mixture of them, or RWKV's.
     """
     if config.channel_mixer == "rwkv":
-        from llmlib.architecture.recurrent.rwkv import ChannelMix  # LAZY
-
         return ChannelMix(config, layer)
     if config.n_experts:
         return MixtureOfExperts(config)

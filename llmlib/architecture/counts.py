@@ -162,7 +162,8 @@ def mixing_flops(config: ModelConfig, seq_len: int, *, causal: bool = False) -> 
     r"""Count the operations by which one layer carries information between a row's tokens.
 
     - attention: $4 H K T^2$ for scores and mix; Transformer-XL positions $2 H K T (2 T - 1)$
-      besides, for each query and distance; latent attention $2 H T^2 (2 K + R)$ with R the rotated width
+      besides, for each query and distance; latent attention $2 H T^2 (2 K + R)$ with R the
+      rotated width
     - S4, H3, Hyena: three FFTs of length 2T a channel, $5 n \log_2 n$ operations each; H3 and
       Hyena have two convolutions
     - Mamba: $9$ operations a state, channel and token; RWKV about 16 a channel and token
