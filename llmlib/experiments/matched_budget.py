@@ -146,10 +146,11 @@ def perform(run: Run) -> Run:
             show_progress=False,
         )
         result = trainer.run()
-    loss = result.held_out_loss if result.held_out_loss is not None else math.nan
+    if not result.finished or result.held_out_loss is None:
+        raise KeyboardInterrupt("stopped in the middle of a run, which is not recorded")
     size = counts.parameters(config)
     return {
-        "bits_per_byte": round(loss / math.log(2) / bytes_per_token, 5),
+        "bits_per_byte": round(result.held_out_loss / math.log(2) / bytes_per_token, 5),
         "parameters": size.total,
         "active_parameters": size.active,
         "flops": counts.training_flops(config, BATCH, LENGTH, causal=True) * STEPS,
