@@ -91,7 +91,8 @@ def short_convolution(
     n_tokens, past = x.shape[2], taps.shape[1] - 1
     padded = F.pad(x, (past, 0)) if history is None else torch.cat((history, x), dim=2)
     y = F.conv1d(padded, taps.flip(-1).unsqueeze(1), groups=x.shape[1])  # [B, D, T]
-    return y, padded[:, :, n_tokens:]
+    # A copy: a view would keep the whole text in memory as long as the history lives.
+    return y, padded[:, :, n_tokens:].clone()
 
 
 def wide(x: Tensor) -> Tensor:
