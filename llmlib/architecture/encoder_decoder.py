@@ -13,7 +13,6 @@ from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.counts import forward_flops
 from llmlib.architecture.norms import make_norm
-from llmlib.architecture.positions import sinusoidal_positions
 from llmlib.architecture.transformer import Transformer
 
 
@@ -292,7 +291,7 @@ class EncoderDecoder(nn.Module):
             ValueError: When the sequence is longer than `max_seq_len`.
         """
         context = self.decoder.context(tokens, cache=cache)
-        x = _embedded(self.decoder, tokens, context)
+        x = self.decoder.embed(tokens, context)
         for block in self.decoder_blocks:
             x = block(x, context, cache, memory)
         if cache is not None:
@@ -366,15 +365,6 @@ class EncoderDecoder(nn.Module):
         cache = self.decoder.new_cache(batch_size, max_len)
         assert isinstance(cache, KVCache)
         return cache
-
-
-def _embedded(stack: Transformer, tokens: Tensor, context: Context) -> Float[Tensor, "B T D"]:
-    x = stack.embedding(tokens)
-    if stack.config.position == "learned":
-        x = x + stack.position_embedding(context.queries)
-    elif stack.config.position == "sinusoidal":
-        x = x + sinusoidal_positions(context.queries, stack.config.d_model).to(x.dtype)
-    return stack.dropout(stack.embedding_norm(x) if stack.config.embedding_norm else x)
 
 
 def _require_two_stacks(config: ModelConfig) -> None:

@@ -225,7 +225,7 @@ def span_corruption(
         Raffel et al. (2020), section 3.1.4; Zhao et al. (2023), section 4.2.3, equation 5.
     """
     mask = random_span_mask(*tokens.shape, rate=rate, mean_span=mean_span, generator=generator)
-    return _denoising_batch(tokens, mask.to(tokens.device), special)
+    return denoise(tokens, mask.to(tokens.device), special)
 
 
 def mixture_of_denoisers(
@@ -263,7 +263,7 @@ def mixture_of_denoisers(
     masks = torch.stack([d.mask(n_rows, length, generator) for d in denoisers])  # [way, B, T]
     mask = masks[chosen, torch.arange(n_rows)].to(tokens.device)
     modes = torch.tensor([special.mode(d.mode) for d in denoisers])[chosen].to(tokens.device)
-    batch = _denoising_batch(tokens, mask, special)
+    batch = denoise(tokens, mask, special)
     return replace(
         batch,
         encoder_inputs=torch.cat((modes[:, None], batch.encoder_inputs), dim=1),
@@ -272,7 +272,30 @@ def mixture_of_denoisers(
     )
 
 
-def _denoising_batch(tokens: Tensor, mask: Tensor, special: SpecialTokens) -> EncoderDecoderBatch:
+def denoise(
+    tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], special: SpecialTokens
+) -> EncoderDecoderBatch:
+    """Ask for the marked spans of each text: the encoder reads the rest, the decoder says them.
+
+    Args:
+        tokens: Token ids of the texts.
+        mask: True where a token is cut out.
+        special: Sentinels and padding.
+
+    Returns:
+        The batch, rows of unequal length padded.
+
+    Raises:
+        ValueError: See `corrupt_spans`.
+
+    Example:
+        >>> special = SpecialTokens(n_text_tokens=50)
+        >>> batch = denoise(
+        ...     torch.tensor([[7, 8, 9, 10]]), torch.tensor([[False, True, True, False]]), special
+        ... )
+        >>> batch.encoder_inputs.tolist(), batch.decoder_inputs.tolist(), batch.targets.tolist()
+        ([[7, 54, 10]], [[50, 54, 8, 9]], [[54, 8, 9, 55]])
+    """
     text = corrupt_spans(tokens, mask, special)
     decoder_inputs = F.pad(text.targets[:, :-1], (1, 0), value=special.pad)
     places = torch.arange(text.targets.shape[1], device=tokens.device)
