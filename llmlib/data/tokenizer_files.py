@@ -262,7 +262,9 @@ class PretrainedBPE:
         """
         # What the messages spell is replaced by characters that no message holds, so that after
         # rendering every special token left is the template's.
-        hidden = _stand_ins(self.special_tokens, json.dumps(messages, ensure_ascii=False))
+        source = "" if self.chat_template is None else self.chat_template.source
+        seen = json.dumps(messages, ensure_ascii=False) + source
+        hidden = _stand_ins(self.special_tokens, seen)
         safe = _replaced(list(messages), hidden)
         text = self.chat(safe, add_generation_prompt=add_generation_prompt)
         ids: list[int] = []
@@ -354,8 +356,8 @@ def _split_special(text: str, names: Collection[str]) -> list[str]:
 
 
 def _stand_ins(names: Iterable[str], text: str) -> dict[str, str]:
-    """Give each token a character of the private planes that does not stand in the text."""
-    free = (chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in text)
+    """Give each token a rare character (of CJK extension B) that does not stand in the text."""
+    free = (chr(code) for code in range(0x20000, 0x2A6D0) if chr(code) not in text)
     # The longest first, so that a token inside another is not replaced before it.
     return {name: next(free) for name in sorted(names, key=len, reverse=True)}
 

@@ -26,7 +26,7 @@ from llmlib.architecture.pretrained import load_pretrained, save_pretrained
 from llmlib.utilization import GREEDY, generate
 
 WINDOW, LENGTH, NEW = 5, 23, 17
-SIZES = dict(
+SIZES: dict[str, Any] = dict(
     vocab_size=101, hidden_size=42, num_hidden_layers=3, num_attention_heads=6,
     num_key_value_heads=3, intermediate_size=67, max_position_embeddings=47, initializer_range=0.2,
     bos_token_id=None, eos_token_id=None,
@@ -37,16 +37,16 @@ def rope(theta: float, **scaling: Any) -> dict[str, Any]:
     return {"rope_type": "default", "rope_theta": theta, **scaling}
 
 
-def llama(**changes: Any) -> torch.nn.Module:
+def llama(**changes: Any) -> Any:
     fields = {**SIZES, "head_dim": 14, "rope_parameters": rope(5003.0), **changes}
     return LlamaForCausalLM(LlamaConfig(**fields))
 
 
-def mistral() -> torch.nn.Module:
+def mistral() -> Any:
     return MistralForCausalLM(MistralConfig(**SIZES, head_dim=10, sliding_window=WINDOW))
 
 
-def qwen2() -> torch.nn.Module:
+def qwen2() -> Any:
     model = Qwen2ForCausalLM(Qwen2Config(**SIZES | {"head_dim": 14}, tie_word_embeddings=True))
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
@@ -54,12 +54,12 @@ def qwen2() -> torch.nn.Module:
     return model
 
 
-def mixtral() -> torch.nn.Module:
+def mixtral() -> Any:
     sizes = SIZES | {"num_local_experts": 5, "num_experts_per_tok": 2, "head_dim": 14}
     return MixtralForCausalLM(MixtralConfig(**sizes))
 
 
-def gpt2() -> torch.nn.Module:
+def gpt2() -> Any:
     config = GPT2Config(
         vocab_size=101, n_embd=52, n_layer=3, n_head=4, n_inner=71, n_positions=47,
         initializer_range=0.2, bos_token_id=None, eos_token_id=None,
@@ -180,6 +180,7 @@ def write_gguf(model: Any, path: Path) -> None:
                 halves = tensor.reshape(count, 2, config.head_dim // 2, -1)
                 tensor = halves.transpose(1, 2).reshape(tensor.shape)
         target = names.get_name(name, try_suffixes=(".weight",))
+        assert target is not None
         writer.add_tensor(target, tensor.contiguous().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
