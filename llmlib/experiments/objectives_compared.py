@@ -363,7 +363,7 @@ def choice_accuracy(
         other = rows.roll(quarter * len(rows) // 4, dims=0)
         candidates.append(torch.where(asked, other, rows))
     losses = torch.stack([answer_losses(model, design, c, asked) for c in candidates])
-    return (losses.argmin(dim=0) == 0).float().mean().item()
+    return (losses[0] < losses[1:].amin(dim=0)).float().mean().item()  # a tie is no choice
 
 
 def perform(run: Run, *, steps: int = STEPS) -> Run:
