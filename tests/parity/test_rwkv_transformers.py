@@ -1,0 +1,103 @@
+"""RWKV-4's logits and greedy text equal transformers' on copied weights."""
+
+import pytest
+import torch
+from transformers import RwkvConfig, RwkvForCausalLM
+
+from llmlib.architecture import ModelConfig, Transformer
+
+State = dict[str, torch.Tensor]
+
+
+def rwkv_state(theirs: State, n_layers: int) -> State:
+    ours: State = {
+        "embedding.weight": theirs["rwkv.embeddings.weight"],
+        "head.weight": theirs["head.weight"],
+    }
+    for kind in ("weight", "bias"):
+        ours[f"embedding_norm.{kind}"] = theirs[f"rwkv.blocks.0.pre_ln.{kind}"]
+        ours[f"norm.{kind}"] = theirs[f"rwkv.ln_out.{kind}"]
+    names = {
+        "mixer_norm.weight": "ln1.weight",
+        "mixer_norm.bias": "ln1.bias",
+        "feedforward_norm.weight": "ln2.weight",
+        "feedforward_norm.bias": "ln2.bias",
+        "mixer.log_rates": "attention.time_decay",
+        "mixer.bonus": "attention.time_first",
+        "mixer.mix_key": "attention.time_mix_key",
+        "mixer.mix_value": "attention.time_mix_value",
+        "mixer.mix_receptance": "attention.time_mix_receptance",
+        "mixer.key.weight": "attention.key.weight",
+        "mixer.value.weight": "attention.value.weight",
+        "mixer.receptance.weight": "attention.receptance.weight",
+        "mixer.out.weight": "attention.output.weight",
+        "feedforward.mix_key": "feed_forward.time_mix_key",
+        "feedforward.mix_receptance": "feed_forward.time_mix_receptance",
+        "feedforward.key.weight": "feed_forward.key.weight",
+        "feedforward.receptance.weight": "feed_forward.receptance.weight",
+        "feedforward.out.weight": "feed_forward.value.weight",
+    }
+    for i in range(n_layers):
+        for target, source in names.items():
+            value = theirs[f"rwkv.blocks.{i}.{source}"]
+            ours[f"blocks.{i}.{target}"] = value.flatten() if "mix_" in target else value
+    return ours
+
+
+@pytest.fixture
+def pair() -> tuple[Transformer, RwkvForCausalLM]:
+    torch.manual_seed(11)
+    theirs = RwkvForCausalLM(
+        RwkvConfig(
+            vocab_size=101, context_length=41, hidden_size=53, num_hidden_layers=3,
+            intermediate_size=67, layer_norm_epsilon=1e-5, tie_word_embeddings=False,
+            rescale_every=0,  # halves weights and states for float16: no part of the model
+        )
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "time_mix" in name:
+                parameter.uniform_()
+            elif "time_" in name:
+                parameter.normal_()
+            else:
+                parameter.normal_(std=0.3)
+    ours = Transformer(
+        ModelConfig(
+            vocab_size=101, d_model=53, n_layers=3, n_heads=1, max_seq_len=41, mixer="rwkv",
+            d_ff=67, norm="layer", norm_bias=True, embedding_norm=True, tie_embeddings=False,
+        )
+    ).eval()  # fmt: skip
+    ours.load_state_dict(rwkv_state(theirs.state_dict(), 3))
+    return ours, theirs
+
+
+@pytest.mark.covers("arch.rwkv")
+def test_logits_and_greedy_text_equal_transformers(pair):
+    ours, theirs = pair
+    ids = torch.randint(101, (3, 23))
+    with torch.no_grad():
+        expected = theirs(ids, use_cache=False).logits
+        torch.testing.assert_close(ours(ids), expected, atol=1e-4, rtol=1e-4)
+        assert expected.std() > 0.5, "the weights are large enough for a mistake to show"
+        cache = ours.new_cache(3, 41)
+        text, new = ids, ids
+        for _ in range(11):
+            new = ours(new, cache=cache)[:, -1:].argmax(-1)
+            text = torch.cat((text, new), dim=1)
+        for row in range(3):  # their token shift mixes up the rows of a batch when it decodes
+            theirs_text = theirs.generate(
+                ids[row : row + 1], max_new_tokens=11, do_sample=False, eos_token_id=None
+            )
+            assert torch.equal(text[row : row + 1], theirs_text)
+
+
+def test_gradients_equal_transformers(pair):
+    ours, theirs = pair
+    ids = torch.randint(101, (2, 19))
+    ours(ids).logsumexp(-1).sum().backward()
+    theirs(ids, use_cache=False).logits.logsumexp(-1).sum().backward()
+    expected = rwkv_state({name: p.grad for name, p in theirs.named_parameters()}, 3)
+    for name, parameter in ours.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-3, rtol=1e-3)
