@@ -14,6 +14,7 @@ from llmlib.architecture.context import Context
 from llmlib.architecture.fused import rotate
 from llmlib.architecture.norms import RMSNorm
 from llmlib.architecture.positions import RelativeScores
+from llmlib.architecture.rerope import truncated_scores
 
 
 def causal_mask(
@@ -164,10 +165,16 @@ class Attention(nn.Module):
         Returns:
             What is added to the residual stream.
         """
-        is_late = cache is not None and not cache.rotated
+        truncates = self.config.rope_scaling == "rerope"
+        is_late = truncates or (cache is not None and not cache.rotated)
         queries, keys, values = self.project(x, None if is_late else context.angles)
         if cache is not None:
             keys, values = cache.extend(layer, keys, values)
+            if cache.selects:
+                keys, values = cache.recall(layer, queries)
+        if truncates:
+            mixed = self._mix_truncated(queries, keys, values, context)
+            return self.out(mixed.transpose(1, 2).flatten(2))
         if is_late and context.angles is not None and context.key_angles is not None:
             queries = rotate(queries.transpose(1, 2), *context.angles).transpose(1, 2)
             keys = rotate(keys.transpose(1, 2), *context.key_angles).transpose(1, 2)
@@ -212,6 +219,28 @@ class Attention(nn.Module):
             dropout_p=dropout,
             enable_gqa=self.config.group_size > 1,
         )
+
+    def _mix_truncated(
+        self, queries: Tensor, keys: Tensor, values: Tensor, context: Context
+    ) -> Tensor:
+        """Mix with relative positions clipped at `rope_window`; all scores are in memory."""
+        assert context.angles and context.key_angles and context.window_angles
+        keys, values = (x.repeat_interleave(self.config.group_size, 1) for x in (keys, values))
+        scores = truncated_scores(
+            queries,
+            keys,
+            context.queries.unsqueeze(-1) - context.keys.unsqueeze(-2),
+            self.config.rope_window,
+            context.angles,
+            context.key_angles,
+            context.window_angles,
+        )
+        mask = context.local if self.is_local else context.mask
+        if mask is None:
+            mask = causal_mask(queries.shape[2], keys.shape[2], queries.device)
+        scores = (scores * self.config.score_scale).masked_fill(~mask, -torch.inf)
+        weights = F.dropout(scores.softmax(-1), self.config.dropout, self.training)
+        return weights @ values
 
     def project(
         self,

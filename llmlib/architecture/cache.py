@@ -20,15 +20,20 @@ class AttentionCache(ABC):
         left_padding: Number of padding tokens at the start of each row, or None.
         rotated: Whether the keys come in with RoPE applied. A cache that gives its tokens new
             positions holds them unrotated, and attention rotates what it reads.
+        selects: Whether attention asks by `recall` which of the tokens it is to see.
     """
 
     length: int
     left_padding: Int[Tensor, " B"] | None
     rotated: bool = True
+    selects: bool = False
 
     @abstractmethod
     def extend(
-        self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T Kv"]
+        self,
+        layer: int,
+        keys: Float[Tensor, "B G T K"],
+        values: Float[Tensor, "B G T Kv"],
     ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S Kv"]]:
         """Write a layer's new keys and values behind the ones held.
 
@@ -40,6 +45,20 @@ class AttentionCache(ABC):
         Returns:
             All keys and all values of the layer that the new tokens may see, old ones first.
         """
+
+    def recall(
+        self, layer: int, queries: Float[Tensor, "B H T K"]
+    ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S Kv"]]:
+        """Return the keys and values that the new queries are to see, after `extend`.
+
+        Args:
+            layer: Index of the layer, from 0.
+            queries: The new queries.
+
+        Returns:
+            Keys and values at the positions that `key_positions` told.
+        """
+        raise NotImplementedError(f"{type(self).__name__} returns everything in extend")
 
     @abstractmethod
     def select(self, rows: Int[Tensor, " rows"]) -> "AttentionCache":
@@ -153,7 +172,10 @@ class KVCache(AttentionCache):
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def extend(
-        self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T Kv"]
+        self,
+        layer: int,
+        keys: Float[Tensor, "B G T K"],
+        values: Float[Tensor, "B G T Kv"],
     ) -> tuple[Float[Tensor, "B G S2 K"], Float[Tensor, "B G S2 Kv"]]:
         """Write a layer's new keys and values behind the ones held.
 

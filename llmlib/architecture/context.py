@@ -18,7 +18,8 @@ class Context:
         queries: Position of each new token in its text.
         keys: Position of each token that may be seen, earlier ones first; negative in padding.
         angles: Cosine and sine of the new tokens' RoPE angles, or None.
-        key_angles: The same for all keys, for caches that hold keys before rotation, else None.
+        key_angles: The same for all keys, where they come before rotation, else None.
+        window_angles: The same for the largest relative position of `rerope`, else None.
         mask: For layers with full attention: True where a query may see a key, or a number to add
             to the score. None where the fused kernel needs no mask.
         local: The same for layers with a sparse pattern.
@@ -29,6 +30,7 @@ class Context:
     keys: Int[Tensor, "#B S"]
     angles: tuple[Float[Tensor, "#B T half"], Float[Tensor, "#B T half"]] | None = None
     key_angles: tuple[Float[Tensor, "#B S half"], Float[Tensor, "#B S half"]] | None = None
+    window_angles: tuple[Float[Tensor, "1 1 half"], Float[Tensor, "1 1 half"]] | None = None
     mask: Tensor | None = None
     local: Tensor | None = None
     is_causal: bool = True

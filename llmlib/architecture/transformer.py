@@ -354,11 +354,14 @@ class Transformer(nn.Module):
             cos, sin = rope_angles(positions, frequencies)
             return (cos * scale, sin * scale) if scale != 1 else (cos, sin)
 
-        is_late = isinstance(cache, AttentionCache) and not cache.rotated
-        return {
-            "angles": angles(context.queries),
-            "key_angles": angles(context.keys.clamp_min(0)) if is_late else None,
-        }
+        found: dict[str, Angles | None] = {"angles": angles(context.queries)}
+        truncates = self.config.rope_scaling == "rerope"
+        if truncates or (isinstance(cache, AttentionCache) and not cache.rotated):
+            found["key_angles"] = angles(context.keys.clamp_min(0))
+        if truncates:
+            edge = torch.full((1, 1), self.config.rope_window, device=context.queries.device)
+            found["window_angles"] = angles(edge)
+        return found
 
     def _mask(
         self,
