@@ -461,7 +461,7 @@ def compare(runs: Sequence[Run], quantity: str, baseline: str = LM) -> list[Row]
     Returns:
         A row a design, in the order of `DESIGNS`.
     """
-    found = {(run["design"], run["seed"]): run[quantity] for run in runs}
+    found = {(run["design"], run["seed"]): float(run[quantity]) for run in runs}
     rows = []
     for design in DESIGNS:
         values = tuple(found[design, seed] for seed in SEEDS)
@@ -483,7 +483,7 @@ def steps_to_reach(curve: Sequence[Sequence[float]], loss: float) -> float:
     Returns:
         Steps; infinite if it is never reached.
     """
-    return next((step for step, value in curve if value <= loss), math.inf)
+    return next((float(step) for step, value in curve if value <= loss), math.inf)
 
 
 def show(runs: Sequence[Run]) -> None:
