@@ -129,18 +129,21 @@ def random_span_mask(
     *,
     rate: float = 0.15,
     mean_span: int | float = 3.0,
+    anywhere: bool = False,
     generator: torch.Generator | None = None,
 ) -> Bool[Tensor, "B T"]:
     """Draw spans to cut out of texts of one length.
 
     Every way to cut `span_counts` tokens into that many spans, with kept tokens before each, is
-    equally likely. So each text starts with a kept token and ends with a span.
+    equally likely. So each text starts with a kept token and ends with a span: T5's rule, under
+    which a single span always stands at the end.
 
     Args:
         n_rows: Number of texts, B.
         length: Tokens of each, T.
         rate: Share of the tokens to cut out.
         mean_span: Mean length of a span in tokens.
+        anywhere: Let texts start with a span and end with a kept token too, every way alike.
         generator: Source of randomness; default: torch's own.
 
     Returns:
@@ -158,12 +161,17 @@ def random_span_mask(
         Raffel et al. (2020), section 3.1.4.
     """
     n_noise, n_spans = span_counts(length, rate, mean_span)
-    kept = _random_parts(n_rows, length - n_noise, n_spans, generator)
     noise = _random_parts(n_rows, n_noise, n_spans, generator)
+    if anywhere:  # one part more; the first and the last may be empty
+        kept = _random_parts(n_rows, length - n_noise + 2, n_spans + 1, generator)
+        kept[:, 0] -= 1
+        kept = kept[:, :-1]
+    else:
+        kept = _random_parts(n_rows, length - n_noise, n_spans, generator)
     lengths = torch.stack((kept, noise), dim=-1).flatten(1)  # [B, 2 n_spans]: kept, cut, kept ...
     ends = lengths.cumsum(dim=1)
     segment = torch.searchsorted(ends, torch.arange(length).repeat(n_rows, 1), right=True)
-    return segment % 2 == 1
+    return segment % 2 == 1  # behind the last span the number is even
 
 
 def _random_parts(

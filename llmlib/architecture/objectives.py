@@ -76,9 +76,14 @@ class Denoiser:
         Returns:
             True where a token is cut out.
         """
-        mean_span = length if self.mode == "S" else self.mean_span
+        at_end = self.mode == "S"
         return random_span_mask(
-            n_rows, length, rate=self.rate, mean_span=mean_span, generator=generator
+            n_rows,
+            length,
+            rate=self.rate,
+            mean_span=length if at_end else self.mean_span,
+            anywhere=not at_end,
+            generator=generator,
         )
 
 
@@ -253,7 +258,8 @@ def mixture_of_denoisers(
 
     References:
         Tay et al. (2022), UL2, sections 3.1 and 3.2. The paper draws span lengths from a normal or
-        uniform distribution of the given mean; here they are T5's, whose mean is exact.
+        uniform distribution of the given mean; here they are T5's, whose mean is exact, and stand
+        anywhere: under T5's rule a single span would always be the end of the text, as in `S`.
     """
     shares = torch.ones(len(denoisers)) if weights is None else torch.tensor(weights).float()
     if len(shares) != len(denoisers):

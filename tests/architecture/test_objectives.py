@@ -189,6 +189,14 @@ def test_every_way_to_cut_is_equally_likely():
     ways, counts = mask.unique(dim=0, return_counts=True)
     assert len(ways) == 6
     assert (counts - 6007 / 6).abs().max() < 4 * (6007 / 6 * 5 / 6) ** 0.5
+    # Anywhere: 5 x 4 / 2 ways to part the 4 kept ones round 2 spans, times 2.
+    mask = random_span_mask(
+        20011, 7, rate=3 / 7, mean_span=1.5, anywhere=True, generator=generator(4)
+    )
+    ways, counts = mask.unique(dim=0, return_counts=True)
+    assert len(ways) == 20
+    assert all(sum(spans_of(row)) == 3 and len(spans_of(row)) == 2 for row in ways)
+    assert (counts - 20011 / 20).abs().max() < 4 * (20011 / 20 * 19 / 20) ** 0.5
 
 
 @pytest.mark.parametrize(
@@ -273,7 +281,8 @@ def test_each_denoiser_is_as_published(way, mode, rate, mean_span):
     assert len(UL2_DENOISERS) == 7
     if mode == "S":
         assert all(row.tolist() == [False] * 384 + [True] * 128 for row in masks)
-    else:  # lengths vary round the mean, where there is more than one span to share the tokens
+    else:  # they stand anywhere, a single one too; several vary in length round the mean
+        assert 0 < masks[:, -1].float().mean() < 0.8
         drawn = torch.tensor([n for row in lengths for n in row], dtype=torch.float64)
         spread = (drawn.var() / len(drawn)) ** 0.5
         expected = n_noise / len(lengths[0])
