@@ -225,12 +225,14 @@ class KVCache(AttentionCache):
             The new cache.
         """
         padding = None if self.left_padding is None else self.left_padding[rows]
-        return KVCache(
+        copy = KVCache(
             [keys[rows] for keys in self.keys],
             [values[rows] for values in self.values],
             self.length,
             padding,
         )
+        copy.rotated = self.rotated
+        return copy
 
 
 @dataclass
