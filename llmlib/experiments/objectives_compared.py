@@ -62,11 +62,9 @@ DESIGNS: dict[str, tuple[str, str]] = {
     "prefix decoder, prefix LM": ("prefix", "prefix-lm"),
     "encoder-decoder, prefix LM": ("encoder-decoder", "prefix-lm"),
     "causal decoder, spans": ("causal", "spans"),
-    "prefix decoder, spans": ("prefix", "spans"),
     "encoder-decoder, spans": ("encoder-decoder", "spans"),
     "causal decoder, denoisers": ("causal", "denoisers"),
     "prefix decoder, denoisers": ("prefix", "denoisers"),
-    "encoder-decoder, denoisers": ("encoder-decoder", "denoisers"),
 }
 """Family and objective by the design's name."""
 
