@@ -14,14 +14,14 @@ from torch.nn import functional as F
 
 
 def one_row_product(
-    x: Float[Tensor, " Din"], weight: Float[Tensor, "Dout Din"], n_parts: int
-) -> Float[Tensor, " Dout"]:
+    x: Float[Tensor, "*ones Din"], weight: Float[Tensor, "Dout Din"], n_parts: int
+) -> Float[Tensor, "1 1 Dout"]:
     r"""Multiply one vector with an input-major matrix, its inputs split between the cores.
 
     $W x = \sum_p W_p x_p$ over parts p of the inputs.
 
     Args:
-        x: The vector.
+        x: The vector; its other axes have size 1.
         weight: The matrix, with strides `(1, Dout)`.
         n_parts: How many parts, each on its own core; divides Din.
 
@@ -31,10 +31,12 @@ def one_row_product(
     Example:
         >>> weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t().contiguous().t()
         >>> one_row_product(torch.tensor([1.0, 10.0]), weight, 2)
-        tensor([21., 43.])
+        tensor([[[21., 43.]]])
     """
-    columns = weight.t().view(n_parts, -1, weight.shape[0])  # [n_parts, Din / n_parts, Dout]
-    return torch.bmm(x.view(n_parts, 1, -1), columns).sum(dim=0).squeeze(0)
+    d_out, d_in = weight.shape
+    part = d_in // n_parts
+    columns = weight.as_strided((n_parts, part, d_out), (part * d_out, d_out, 1))
+    return torch.bmm(x.view(n_parts, 1, part), columns).sum(dim=0, keepdim=True)
 
 
 class InputMajorLinear(nn.Linear):
@@ -59,16 +61,19 @@ class InputMajorLinear(nn.Linear):
         Returns:
             `W x + b` for each.
         """
+        weight = self.weight
+        if torch.is_grad_enabled() or input.numel() != weight.shape[1] or input.is_cuda:
+            return F.linear(input, weight, self.bias)
         n_parts = torch.get_num_threads()
-        is_one_row = input.numel() == self.in_features and not torch.is_grad_enabled()
-        if not is_one_row or self.in_features % n_parts or self.weight.is_cuda:
-            return F.linear(input, self.weight, self.bias)
-        row = one_row_product(input.reshape(-1), self.weight, n_parts)
-        row = row if self.bias is None else row + self.bias
-        return row.view(*input.shape[:-1], self.out_features)
+        if weight.shape[1] % n_parts or weight.stride(0) != 1:
+            return F.linear(input, weight, self.bias)
+        row = one_row_product(input, weight, n_parts)  # [1, 1, Dout]
+        if self.bias is not None:
+            row = row + self.bias
+        return row if input.dim() == 3 else row.view(*input.shape[:-1], -1)
 
 
-def make_input_major(parameter: nn.Parameter) -> None:
+def make_input_major(parameter: Tensor) -> None:
     """Store a matrix column by column; its shape and values stay.
 
     Args:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from typing import Any
 
 import gguf
 import numpy as np
@@ -25,7 +26,13 @@ from llmlib.architecture.pretrained.gguf_file import GGUFFile
 from llmlib.data.corpora.wheels import PinnedWheel
 from llmlib.utilization import GREEDY, generate
 
-SIZES = {"vocab_size": 101, "d_model": 42, "n_layers": 2, "n_heads": 3, "max_seq_len": 37}
+SIZES: dict[str, Any] = {
+    "vocab_size": 101,
+    "d_model": 42,
+    "n_layers": 2,
+    "n_heads": 3,
+    "max_seq_len": 37,
+}
 
 
 def model(**changes) -> Transformer:
@@ -365,7 +372,8 @@ def test_loading_is_fast_and_takes_little_memory():
 
 @pytest.mark.parametrize("changes", [{}, {"bias": True, "tie_embeddings": False}])
 def test_input_major_weights_change_nothing(changes, tmp_path):
-    plain, rearranged = model(**changes).eval(), input_major(model(**changes).eval())
+    plain, rearranged = model(**changes).eval(), model(**changes).eval()
+    assert input_major(rearranged) is rearranged
     ids = torch.randint(101, (2, 13))
     torch.testing.assert_close(rearranged(ids), plain(ids), atol=1e-4, rtol=1e-4)
     linears = [m for m in rearranged.modules() if isinstance(m, torch.nn.Linear)]

@@ -47,7 +47,8 @@ def mistral() -> Any:
 
 
 def qwen2() -> Any:
-    model = Qwen2ForCausalLM(Qwen2Config(**SIZES | {"head_dim": 14}, tie_word_embeddings=True))
+    sizes: dict[str, Any] = SIZES | {"head_dim": 14}
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True))
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter)
@@ -55,7 +56,11 @@ def qwen2() -> Any:
 
 
 def mixtral() -> Any:
-    sizes = SIZES | {"num_local_experts": 5, "num_experts_per_tok": 2, "head_dim": 14}
+    sizes: dict[str, Any] = SIZES | {
+        "num_local_experts": 5,
+        "num_experts_per_tok": 2,
+        "head_dim": 14,
+    }
     return MixtralForCausalLM(MixtralConfig(**sizes))
 
 
