@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.corruption import (
     CorruptedText,
     SpecialTokens,
@@ -92,6 +93,30 @@ def test_changing_a_prefix_target_leaves_the_loss_unchanged(prefix):
     assert torch.equal(loss(changed), loss(tokens))
     changed[:, prefix] = (changed[:, prefix] + 1) % 101  # the first token behind the prefix
     assert not torch.equal(loss(changed), loss(tokens))
+
+
+@torch.no_grad()
+@pytest.mark.covers("arch.prefix-decoder")
+def test_the_prefix_sees_itself_whole_and_nothing_behind_it():
+    torch.manual_seed(3)
+    config = ModelConfig(
+        vocab_size=101, d_model=52, n_layers=3, n_heads=2, max_seq_len=37, mask="prefix"
+    )
+    model = Transformer(config).eval()
+    tokens, prefixes = texts(3, 13), torch.tensor([1, 5, 13])
+
+    def read(tokens: Tensor) -> Tensor:
+        return model.hidden(tokens, prefix_lengths=prefixes)
+
+    before, moved = read(tokens), []
+    for place in range(13):
+        changed = tokens.clone()
+        changed[:, place] = (changed[:, place] + 1) % 101
+        moved.append((read(changed) - before).abs().amax(dim=-1) > 1e-6)  # [B, T]
+    places = torch.arange(13)
+    earlier = places <= places[:, None]
+    expected = earlier | (places < prefixes[:, None, None])  # [B, T, S]
+    assert torch.equal(torch.stack(moved, dim=-1), expected)
 
 
 def test_prefixes_are_drawn_from_all_lengths_alike():
