@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llmlib.architecture.attention import causal_mask
 from llmlib.architecture.blocked import causal_attention
 from llmlib.architecture.cache import AttentionCache
 from llmlib.architecture.config import ModelConfig
@@ -231,12 +232,19 @@ class LatentAttention(nn.Module):
         Returns:
             What `mix_expanded` gives.
         """
-        width = self.config.head_dim
-        up = self.up.weight.unflatten(0, (2, self.config.n_heads, width))  # [2, H, K, C]
+        heads, n_queries = self.config.n_heads, queries.shape[2]
+        up = self.up.weight.unflatten(0, (2, heads, -1))  # [2, H, K, C]
         absorbed = torch.cat((queries @ up[0], turned), dim=-1)  # [B, H, T, C + R]
         shared = torch.cat((latents, keys), dim=-1).unsqueeze(1)  # [B, 1, S, C + R]
-        mixed = self._attend(absorbed, shared, shared, mask, is_causal=is_causal)
-        return mixed[..., : self.config.latent_dim] @ up[1].mT  # [B, H, T, K]
+        if is_causal and n_queries > 1:
+            mask = causal_mask(n_queries, device=queries.device)[None, None]
+        if mask is not None:
+            mask = mask.expand(-1, heads, -1, -1).flatten(1, 2).unsqueeze(1)
+        # All heads' queries are one head's: the kernels would repeat the keys for each head.
+        stacked = absorbed.flatten(1, 2).unsqueeze(1)  # [B, 1, H T, C + R]
+        mixed = self._attend(stacked, shared, shared, mask, is_causal=False).squeeze(1)
+        mixed = mixed[..., : self.config.latent_dim].unflatten(1, (heads, n_queries))
+        return mixed @ up[1].mT  # [B, H, T, K]
 
     def _attend(
         self,
@@ -254,10 +262,5 @@ class LatentAttention(nn.Module):
         if mask is not None and mask.dtype != torch.bool:
             mask = mask.to(queries.dtype)
         return F.scaled_dot_product_attention(
-            queries,
-            keys,
-            values,
-            attn_mask=mask,
-            dropout_p=dropout,
-            enable_gqa=keys.shape[1] != queries.shape[1],
+            queries, keys, values, attn_mask=mask, dropout_p=dropout
         )

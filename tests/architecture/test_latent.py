@@ -76,8 +76,10 @@ def test_absorbed_and_expanded_form_agree(layer, mask):
     chosen = None
     if mask:
         chosen = torch.ones(13, 13, dtype=torch.bool).tril(-2) | torch.eye(13, dtype=torch.bool)
-        if mask == "bias":
-            chosen = torch.randn(13, 13).masked_fill(~chosen, -torch.inf)
+        if mask == "bias":  # another one for each row and head
+            chosen = torch.randn(3, 5, 13, 13).masked_fill(~chosen, -torch.inf)
+        else:
+            chosen = chosen[None, None]
     parts = (queries, turned, latents, keys, chosen)
     for is_causal in (True, False) if mask is None else (False,):
         torch.testing.assert_close(
