@@ -263,14 +263,31 @@ class RelativeScores(nn.Module):
         pairs = query_positions.unsqueeze(-1) - key_positions.unsqueeze(-2)  # [#B, T, S]
         lowest, highest = (int(end) for end in pairs.aminmax())
         if highest - lowest < pairs.numel():
-            distances = torch.arange(lowest, highest + 1, device=pairs.device)  # [R]
-            columns = pairs - lowest
+            distances = torch.arange(highest, lowest - 1, -1, device=pairs.device)  # [R]
+            columns = highest - pairs
         else:  # few pairs, far apart: one new token after a rolling window, for example
             distances, columns = pairs.unique(return_inverse=True)
         sinusoids = sinusoidal_positions(distances, self.d_model).to(self.project.weight.dtype)
         keys = self.project(sinusoids).unflatten(-1, self.position_bias.shape)  # [R, H, K]
-        by_distance = torch.einsum(
-            "bhtk,rhk->bhtr", queries + self.position_bias[:, None, :], keys
-        )  # [B, H, T, R]
-        columns = columns.unsqueeze(1).expand(*queries.shape[:3], -1)  # [B, H, T, S]
-        return queries + self.content_bias[:, None, :], by_distance.gather(-1, columns)
+        by_distance = (queries + self.position_bias[:, None, :]) @ keys.permute(1, 2, 0)
+        n_queries, n_keys = pairs.shape[1:]
+        positions = (query_positions, key_positions)
+        is_one_text = all(bool((p.diff() == 1).all()) for p in positions)
+        if is_one_text and n_queries > 1 and len(distances) == n_queries + n_keys - 1:
+            scores = _shift(by_distance, n_keys)
+        else:
+            columns = columns.unsqueeze(1).expand(*queries.shape[:3], -1)  # [B, H, T, S]
+            scores = by_distance.gather(-1, columns)
+        return queries + self.content_bias[:, None, :], scores
+
+
+def _shift(by_distance: Float[Tensor, "B H T R"], n_keys: int) -> Float[Tensor, "B H T S"]:
+    """Begin row t at its column T - 1 - t, where the distance of its first key stands.
+
+    In memory that is one column less a row than before: a cut and a new width, no index. Dai et
+    al. (2019), appendix B, find the same.
+    """
+    n_queries, width = by_distance.shape[-2:]
+    start, stop = n_queries - 1, n_queries - 1 + n_queries * (width - 1)
+    rows = by_distance.flatten(-2)[..., start:stop].unflatten(-1, (n_queries, width - 1))
+    return rows[..., :n_keys]
