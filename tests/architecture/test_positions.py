@@ -136,6 +136,7 @@ def naive_transformer_xl(queries, keys, query_positions, key_positions, module):
     ("query_positions", "key_positions"),
     [
         ([[4, 5, 6], [2, 3, 4]], [list(range(7)), [-2, -1, 0, 1, 2, 3, 4]]),  # a cache, padding
+        ([[6], [4]], [list(range(7)), [-2, -1, 0, 1, 2, 3, 4]]),  # one new token
         ([[0, 1, 2, 0, 1], [0, 1, 2, 3, 4]], [[0, 1, 2, 0, 1], [0, 1, 2, 3, 4]]),  # packed texts
         ([[900], [901]], [[0, 1, 899, 900], [0, 1, 900, 901]]),  # a rolling window with sinks
     ],
