@@ -160,7 +160,7 @@ def test_gradients_are_finite_at_1024_tokens_and_a_copying_task_is_learned():
     long = Transformer(config)
     long(torch.randint(11, (1, 1024))).logsumexp(-1).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in long.parameters())
-    # The first token, after nine others: a guess costs the entropy of 10 tokens.
+    # The first token, nine others, a mark: what was the first? Guessing costs ln 10.
     model = Transformer(config)
     optimizer, loss = torch.optim.AdamW(model.parameters(), lr=1e-2), torch.zeros(())
     for _ in range(120):
