@@ -150,7 +150,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        context: Context,
+        context: Context | None = None,
         cache: AttentionCache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "B T D"]:
@@ -158,13 +158,16 @@ class Attention(nn.Module):
 
         Args:
             x: Residual stream (normalized, in a pre-norm model).
-            context: Positions and masks.
+            context: Positions and masks; None: causal, without positions.
             cache: Keys and values of earlier tokens; extended in place.
             layer: Index of this layer in the cache.
 
         Returns:
             What is added to the residual stream.
         """
+        if context is None:
+            positions = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
+            context = Context(positions, positions)
         truncates = self.config.rope_scaling == "rerope"
         is_late = truncates or (cache is not None and not cache.rotated)
         queries, keys, values = self.project(x, None if is_late else context.angles)
