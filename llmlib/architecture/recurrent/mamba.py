@@ -135,7 +135,6 @@ class Mamba(nn.Module):
             inner, steps, -self.log_rates.exp(), writes, reads, state.get("ssm")
         )
         if states is not None:
-            # A copy: the view would keep the whole text in memory.
-            states.put(layer, {"conv": history.clone(), "ssm": last})
+            states.put(layer, {"conv": history, "ssm": last})
         y = (y.to(inner.dtype) + self.skip.to(inner.dtype) * inner) * F.silu(gate)
         return self.out(y)
