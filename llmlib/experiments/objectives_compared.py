@@ -471,7 +471,7 @@ def compare(runs: Sequence[Run], quantity: str, baseline: str = LM) -> list[Row]
     return rows
 
 
-def steps_to_reach(curve: Sequence[Sequence[float]], loss: float) -> float:
+def steps_to_reach(curve: Sequence[Sequence[int | float]], loss: float) -> float:
     """Return after how many steps a curve is first at or below a loss.
 
     Args:
