@@ -25,6 +25,7 @@ from llmlib.architecture.recurrent.s4 import (
     ssm_kernel,
     ssm_recurrence,
 )
+from llmlib.architecture.transformer import Transformer
 
 D, N, T = 13, 14, 37
 CONFIG = ModelConfig(
@@ -262,3 +263,24 @@ def test_a_cache_of_keys_is_refused(layer):
     cache = KVCache.allocate(attention, 1, 5)
     with pytest.raises(ValueError, match="keeps a state, not a KVCache"):
         layer(torch.randn(1, 5, D, dtype=torch.float64), None, cache, 0)
+
+
+@pytest.mark.parametrize("mixer", ["s4", "h3", "retnet", "hyena"])
+def test_a_model_of_these_layers_learns(mixer):
+    torch.manual_seed(6)
+    model = Transformer(
+        ModelConfig(
+            vocab_size=7, d_model=22, n_layers=2, n_heads=1, max_seq_len=23, mixer=mixer,
+            state_dim=10,
+        )
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(60):  # say the token of two places before
+        ids = torch.randint(7, (11, 23))
+        loss = torch.nn.functional.cross_entropy(model(ids)[:, 2:].mT, ids[:, :-2])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] > 1.8 and losses[-1] < 1.3, losses[-1]  # ln 7 = 1.95 knows nothing
