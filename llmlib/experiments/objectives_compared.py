@@ -15,141 +15,44 @@ from statistics import mean
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.nn import functional as F
 
-from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.corruption import SpecialTokens
+from llmlib.architecture import Transformer
 from llmlib.architecture.counts import forward_flops
-from llmlib.architecture.encoder_decoder import EncoderDecoder, encoder_decoder_flops
-from llmlib.architecture.objectives import (
-    IGNORE,
-    DecoderBatch,
-    EncoderDecoderBatch,
-    as_one_sequence,
-    denoise,
-    language_modeling,
-    mixture_of_denoisers,
-    prefix_language_modeling,
-    span_corruption,
-    split_prefix,
-)
+from llmlib.architecture.objectives import IGNORE
 from llmlib.core.seeding import seed_everything
-from llmlib.experiments.short_runs import VOCAB_SIZE, Run, run_missing, short_text, t_interval
+from llmlib.experiments.objective_designs import (
+    BATCH,
+    DESIGNS,
+    LENGTH,
+    LM,
+    PREFIX_LM,
+    Model,
+    build,
+    hidden,
+    make_batch,
+    training_flops,
+)
+from llmlib.experiments.objective_questions import (
+    CHANCE,
+    ENDING,
+    GAP,
+    choice_accuracy,
+    endings_loss,
+    evaluation_rows,
+)
+from llmlib.experiments.short_runs import Run, read_runs, run_missing, short_text, t_interval
 from llmlib.training import muon_with_adamw
 from llmlib.training.loss import linear_cross_entropy
 
-Model = Transformer | EncoderDecoder
-Batch = DecoderBatch | EncoderDecoderBatch
-
 NAME = "objectives_compared"
-LENGTH, BATCH, LAYERS = 64, 16, 2
 STEPS, WARMUP, POINTS = 240, 0.05, 8
 MUON_LR, LR = 0.04, 2e-2
 CONVERSION_STEPS = 80
 SEEDS = (0, 1, 2)
-CHANCE = 0.25
-SPECIAL = SpecialTokens(n_text_tokens=VOCAB_SIZE, n_sentinels=16)
-
-ENDING = torch.arange(LENGTH) >= 48  # what "continue" asks for: the last 16 of 64 tokens
-GAP = (torch.arange(LENGTH) >= 40) & (torch.arange(LENGTH) < 45)  # what "fill the gap" asks for
-
-DESIGNS: dict[str, tuple[str, str]] = {
-    "causal decoder, LM": ("causal", "lm"),
-    "prefix decoder, prefix LM": ("prefix", "prefix-lm"),
-    "encoder-decoder, prefix LM": ("encoder-decoder", "prefix-lm"),
-    "causal decoder, spans": ("causal", "spans"),
-    "encoder-decoder, spans": ("encoder-decoder", "spans"),
-    "causal decoder, denoisers": ("causal", "denoisers"),
-    "prefix decoder, denoisers": ("prefix", "denoisers"),
-}
-"""Family and objective by the design's name."""
-
-LM, PREFIX_LM = "causal decoder, LM", "prefix decoder, prefix LM"
-
-
-def build(family: str) -> Model:
-    """Build a model: a decoder of two layers, or two stacks of two layers.
-
-    Two stacks have nearly twice the parameters, and work as much on a token as one: each token
-    passes through one of them.
-
-    Args:
-        family: `causal`, `prefix` or `encoder-decoder`.
-
-    Returns:
-        The model, freshly drawn.
-    """
-    config = ModelConfig(
-        vocab_size=SPECIAL.vocab_size, d_model=64, n_layers=LAYERS, n_heads=4, max_seq_len=128,
-        mask="prefix" if family == "prefix" else "causal",
-    )  # fmt: skip
-    return EncoderDecoder(config) if family == "encoder-decoder" else Transformer(config)
-
-
-def make_batch(
-    rows: Int[Tensor, "B T1"], family: str, objective: str, generator: torch.Generator
-) -> Batch:
-    """Turn rows of text into what a design learns from.
-
-    Args:
-        rows: Token ids, one more than `LENGTH` a row.
-        family: See `build`.
-        objective: `lm`, `prefix-lm`, `spans` or `denoisers`.
-        generator: Source of randomness.
-
-    Returns:
-        A batch for one sequence or for two.
-    """
-    if objective == "lm":
-        return language_modeling(rows)
-    if objective == "prefix-lm" and family != "encoder-decoder":
-        return prefix_language_modeling(rows, generator=generator)
-    if objective == "prefix-lm":  # one length a batch, so that nothing is padding
-        length = int(torch.randint(1, LENGTH + 1, (1,), generator=generator))
-        return split_prefix(rows, SPECIAL, length)
-    corrupt = span_corruption if objective == "spans" else mixture_of_denoisers
-    batch = corrupt(rows[:, :LENGTH], SPECIAL, generator=generator)
-    return batch if family == "encoder-decoder" else as_one_sequence(batch, SPECIAL)
-
-
-def hidden(model: Model, batch: Batch) -> Float[Tensor, "B T D"]:
-    """Return the last hidden states where the batch has its targets.
-
-    Args:
-        model: The model.
-        batch: A batch of its kind.
-
-    Returns:
-        One vector a target.
-    """
-    if isinstance(model, EncoderDecoder):
-        assert isinstance(batch, EncoderDecoderBatch)
-        return model.hidden(batch.encoder_inputs, batch.decoder_inputs, batch.encoder_lengths)
-    assert isinstance(batch, DecoderBatch)
-    if model.config.mask == "prefix":
-        return model.hidden(batch.inputs, prefix_lengths=batch.prefix_lengths)
-    return model.hidden(batch.inputs)
-
-
-def training_flops(model: Model, batch: Batch) -> int:
-    """Count the operations of a training step, padding included: it is computed too.
-
-    Args:
-        model: The model.
-        batch: A batch of its kind.
-
-    Returns:
-        Operations.
-    """
-    if isinstance(batch, DecoderBatch):
-        return 3 * forward_flops(model.config, *batch.inputs.shape)
-    rows, n_encoded = batch.encoder_inputs.shape
-    n_decoded = batch.decoder_inputs.shape[1]
-    return 3 * encoder_decoder_flops(model.config, LAYERS, rows, n_encoded, n_decoded)
 
 
 def budget(steps: int = STEPS) -> int:
@@ -252,116 +155,6 @@ def train(
         if run.flops >= flops * len(run.curve) / points:
             run.curve.append((run.steps, endings_loss(model, design, held_out)))
     return run
-
-
-def evaluation_rows(n_rows: int) -> Int[Tensor, "rows T"]:
-    """Cut evenly spaced rows out of the held-out text.
-
-    Args:
-        n_rows: How many.
-
-    Returns:
-        Token ids, `LENGTH` a row.
-    """
-    tokens = short_text().held_out
-    starts = torch.linspace(0, len(tokens) - LENGTH, n_rows).long().unsqueeze(1)
-    return tokens[starts + torch.arange(LENGTH)]
-
-
-def question(
-    rows: Int[Tensor, "B T"], asked: Bool[Tensor, " T"], family: str, objective: str
-) -> tuple[Batch, Bool[Tensor, "B T2"]]:
-    """Put a part of each row to a design in the form that it was trained on.
-
-    A language model reads what stands before the part and says the part and what follows. A
-    denoiser reads the row with a sentinel in the part's place, and says the part.
-
-    Args:
-        rows: Token ids of texts.
-        asked: True where a token belongs to the part.
-        family: See `build`.
-        objective: See `make_batch`.
-
-    Returns:
-        The batch, and which of its targets make up the answer. A language model's answer goes on
-        to the end of the row: whatever follows a wrong part becomes unlikely.
-    """
-    if objective in ("lm", "prefix-lm"):
-        batch = split_prefix(rows, SPECIAL, int(asked.nonzero()[0]))
-    else:
-        batch = denoise(rows, asked.expand_as(rows), SPECIAL)
-        if objective == "denoisers":
-            mode = torch.full((len(rows), 1), SPECIAL.mode("S" if asked[-1] else "R"))
-            batch = EncoderDecoderBatch(
-                torch.cat((mode, batch.encoder_inputs), dim=1), batch.encoder_lengths + 1,
-                batch.decoder_inputs, batch.targets,
-            )  # fmt: skip
-    one = batch if family == "encoder-decoder" else as_one_sequence(batch, SPECIAL)
-    return one, (one.targets != IGNORE) & (one.targets < VOCAB_SIZE)
-
-
-@torch.no_grad()
-def answer_losses(
-    model: Model, design: str, rows: Int[Tensor, "B T"], asked: Bool[Tensor, " T"]
-) -> Float[Tensor, " B"]:
-    """Return how unlikely a design finds the answer in each row.
-
-    Args:
-        model: The model.
-        design: One of `DESIGNS`.
-        rows: Token ids of texts.
-        asked: True where a token belongs to the part asked for.
-
-    Returns:
-        Nats a row, summed over the answer's tokens.
-    """
-    losses = []
-    for part in rows.split(256):
-        batch, counts = question(part, asked, *DESIGNS[design])
-        logits = model.unembed(hidden(model, batch))
-        loss = F.cross_entropy(logits.mT, batch.targets, ignore_index=IGNORE, reduction="none")
-        losses.append((loss * counts).sum(dim=1))
-    return torch.cat(losses)
-
-
-def endings_loss(model: Model, design: str, rows: Int[Tensor, "B T"]) -> float:
-    """Return the mean loss of the endings of texts.
-
-    Args:
-        model: The model.
-        design: One of `DESIGNS`.
-        rows: Token ids of texts.
-
-    Returns:
-        Nats a token.
-    """
-    return answer_losses(model, design, rows, ENDING).mean().item() / int(ENDING.sum())
-
-
-def choice_accuracy(
-    model: Model, design: str, rows: Int[Tensor, "B T"], asked: Bool[Tensor, " T"]
-) -> float:
-    """Let a design choose the true part of each row among four.
-
-    The other three are the same places of other rows, a quarter, a half and three quarters of all
-    rows further on. It chooses what it finds likeliest in the row. Four rows share the same four
-    parts, so a model that does not look at the rest of a row is right exactly once in four times.
-
-    Args:
-        model: The model.
-        design: One of `DESIGNS`.
-        rows: Token ids of texts.
-        asked: True where a token belongs to the part.
-
-    Returns:
-        Share of rows where the choice was right; `CHANCE` for a guess.
-    """
-    candidates = []
-    for quarter in range(4):
-        other = rows.roll(quarter * len(rows) // 4, dims=0)
-        candidates.append(torch.where(asked, other, rows))
-    losses = torch.stack([answer_losses(model, design, c, asked) for c in candidates])
-    return (losses[0] < losses[1:].amin(dim=0)).float().mean().item()  # a tie is no choice
 
 
 def perform(run: Run, *, steps: int = STEPS) -> Run:
@@ -512,8 +305,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: The command line; default: the program's own.
     """
-    from llmlib.experiments.short_runs import read_runs
-
     parser = argparse.ArgumentParser(description=__doc__, prog=f"python -m {__spec__.name}")
     parser.add_argument("--record", type=Path, default=Path("data/results") / f"{NAME}.jsonl")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after")
