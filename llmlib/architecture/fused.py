@@ -39,18 +39,26 @@ def rms_norm(
     """
     if torch.compiler.is_compiling() or x.is_cuda:
         return F.rms_norm(x, weight.shape, weight, eps)
+    if not torch.is_grad_enabled():  # a decoded token feels the cost of `apply`
+        return _normalized(x, weight, eps)[0]
     return _RMSNorm.apply(x, weight, eps)  # pyright: ignore[reportReturnType]
+
+
+def _normalized(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the normalized rows and the factor of each."""
+    # The sum of squares of bfloat16 rows is taken in float32, as the norm's definition asks.
+    exact = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=exact)
+    scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
+    return (x * scale).mul_(weight.to(x.dtype)), scale
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        # The sum of squares of bfloat16 rows is taken in float32, as the norm's definition asks.
-        exact = torch.promote_types(x.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=exact)
-        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
+        normalized, scale = _normalized(x, weight, eps)
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).mul_(weight.to(x.dtype))
+        return normalized
 
     @staticmethod
     @once_differentiable
@@ -83,7 +91,7 @@ def swiglu(gate_up: Float[Tensor, "*rows F2"]) -> Float[Tensor, "*rows F"]:
     References:
         Shazeer (2020), GLU Variants Improve Transformer, equation 6.
     """
-    if torch.compiler.is_compiling() or gate_up.is_cuda:
+    if torch.compiler.is_compiling() or gate_up.is_cuda or not torch.is_grad_enabled():
         gate, up = gate_up.chunk(2, dim=-1)
         return F.silu(gate) * up
     return _SwiGLU.apply(gate_up)  # pyright: ignore[reportReturnType]
@@ -134,7 +142,7 @@ def rotate(
         Su et al. (2021), RoFormer, equation 34; the pairing of the two halves is GPT-NeoX's and
         LLaMA's (transformers), a permutation of the paper's neighbouring pairs.
     """
-    if torch.compiler.is_compiling() or x.is_cuda:
+    if torch.compiler.is_compiling() or x.is_cuda or not torch.is_grad_enabled():
         return _rotated(x, cos, sin)
     return _Rotate.apply(x, cos, sin)  # pyright: ignore[reportReturnType]
 

@@ -20,12 +20,19 @@ from rich.console import Console
 from rich.table import Table
 
 from llmlib.architecture import ModelConfig, Transformer, counts
-from llmlib.capstone.prepare import Prepared, load_prepared, prepare
-from llmlib.capstone.presets import preset
-from llmlib.capstone.stages import Stages
-from llmlib.core.cache import cache_dir
 from llmlib.core.seeding import seed_everything
-from llmlib.data import TokenLoader
+from llmlib.data import (
+    ByteBPE,
+    Document,
+    PackedTokens,
+    TokenLoader,
+    clean,
+    corpus_bytes,
+    fixed_corpus,
+    pack,
+    split_by_module,
+)
+from llmlib.data.overlap import drop_overlapping
 from llmlib.experiments.short_runs import Run, read_runs, run_missing, t_interval
 from llmlib.training import Schedule, TrainConfig, Trainer
 
@@ -101,18 +108,40 @@ def config_of(design: str) -> ModelConfig:
     return base.replace(**changes)
 
 
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """The fixed corpus as two streams of tokens.
+
+    Attributes:
+        train: What is learned from.
+        held_out: Text of other modules, to measure on.
+        bytes_per_token: Length of a held-out token, a separator a document included.
+    """
+
+    train: PackedTokens
+    held_out: PackedTokens
+    bytes_per_token: float
+
+
 @functools.cache
-def prepared() -> tuple[Prepared, float]:
-    """Clean, split and encode the fixed corpus as the capstone does, once for all runs.
+def prepared() -> Text:
+    """Clean, drop near-duplicates, split by module and encode, as the capstone does.
 
     Returns:
-        Tokenizer and token streams, and the bytes of a held-out token.
+        The text, the same on every machine.
     """
-    laptop = preset("laptop")
-    settings = dataclasses.replace(laptop, model=laptop.model.replace(vocab_size=VOCAB_SIZE))
-    folder = cache_dir("matched_budget")
-    record = prepare(settings, folder, Stages(folder))
-    return load_prepared(folder, record), record["tokens"]["held_out"]["bytes_per_token"]
+    kept, _ = drop_overlapping(clean(fixed_corpus()).documents, max_overlap=0.5)
+    split = split_by_module(kept, 0.05)
+    end = "<|endoftext|>"
+    tokenizer = ByteBPE.train((document.text for document in split.train), VOCAB_SIZE, (end,))
+
+    def stream(documents: Sequence[Document]) -> PackedTokens:
+        ids = tokenizer.encode_batch([document.text for document in documents])
+        return pack(ids, tokenizer.special_tokens[end])
+
+    held_out = stream(split.held_out)
+    n_bytes = corpus_bytes(split.held_out) + len(split.held_out)
+    return Text(stream(split.train), held_out, round(n_bytes / held_out.n_tokens, 3))
 
 
 def perform(run: Run) -> Run:
@@ -125,7 +154,7 @@ def perform(run: Run) -> Run:
         Bits per byte, parameters, FLOPs and tokens.
     """
     config, seed = config_of(run["design"]), run["seed"]
-    text, bytes_per_token = prepared()
+    text = prepared()
     loaders = {
         name: TokenLoader(source, batch_size=BATCH, seq_len=LENGTH, seed=seed_of)
         for name, source, seed_of in (("train", text.train, seed), ("held", text.held_out, 0))
@@ -150,7 +179,7 @@ def perform(run: Run) -> Run:
         raise KeyboardInterrupt("stopped in the middle of a run, which is not recorded")
     size = counts.parameters(config)
     return {
-        "bits_per_byte": round(result.held_out_loss / math.log(2) / bytes_per_token, 5),
+        "bits_per_byte": round(result.held_out_loss / math.log(2) / text.bytes_per_token, 5),
         "parameters": size.total,
         "active_parameters": size.active,
         "flops": counts.training_flops(config, BATCH, LENGTH, causal=True) * STEPS,
