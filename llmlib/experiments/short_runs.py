@@ -1,0 +1,219 @@
+"""What the experiments with many short training runs share: the text, the loop, the record."""
+
+import functools
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmlib.architecture import Transformer
+from llmlib.core.files import atomic_write
+from llmlib.core.machine import machine_class, versions
+from llmlib.core.resources import resource
+from llmlib.data import ByteBPE, corpus_sha256, fixed_corpus, split_by_module
+from llmlib.training import next_token_loss
+
+VOCAB_SIZE = 512
+T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
+"""Student's t at 97.5%, for 1 to 9 degrees of freedom."""
+
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ShortText:
+    """An eighth of the fixed corpus as tokens, and text of other modules to measure on.
+
+    Attributes:
+        train: Token ids to learn from.
+        held_out: Token ids of modules that the training part has nothing of.
+        sha256: Hash of both parts' documents.
+        unigram_loss: Cross-entropy of the held-out tokens under the training part's token
+            frequencies, in nats a token: what a model pays that has learnt no context.
+    """
+
+    train: Int[Tensor, " n"]
+    held_out: Int[Tensor, " m"]
+    sha256: str
+    unigram_loss: float
+
+
+@functools.cache
+def short_text() -> ShortText:
+    """Cut the text of the short runs into the 512 tokens that byte-level BPE learns from it.
+
+    Returns:
+        The text, the same on every machine; about 430,000 tokens to learn from.
+    """
+    split = split_by_module(fixed_corpus())
+    parts = split.train[::8], split.held_out[::4]
+    bpe = ByteBPE.train([document.text for document in parts[0]], vocab_size=VOCAB_SIZE)
+    train, held_out = (
+        torch.tensor([i for document in part for i in bpe.encode(document.text)]) for part in parts
+    )
+    counts = torch.bincount(train, minlength=VOCAB_SIZE) + 1.0  # one each, so that none is zero
+    unigram_loss = -(counts / counts.sum()).log()[held_out].mean().item()
+    return ShortText(train, held_out, corpus_sha256([*parts[0], *parts[1]]), unigram_loss)
+
+
+def train_briefly(
+    model: Transformer,
+    tokens: Int[Tensor, " n"],
+    *,
+    lr: float | Callable[[int], float],
+    steps: int,
+    batch: int,
+    seed: int,
+    length: int = 64,
+    after_backward: Callable[[int], None] | None = None,
+) -> list[float]:
+    """Train with Adam, without clipping or weight decay, until the end or until the loss is lost.
+
+    Args:
+        model: The model, changed in place.
+        tokens: Text to draw rows from.
+        lr: Learning rate, or a function from the step to it.
+        steps: Number of updates.
+        batch: Rows a step.
+        seed: Decides which rows; equal seeds see equal rows.
+        length: Tokens of a row.
+        after_backward: Called with the step when the gradients are there.
+
+    Returns:
+        The loss before each update, in nats a token; shorter than `steps` if one was not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), foreach=True)
+    losses: list[float] = []
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr(step) if callable(lr) else lr
+        starts = torch.randint(len(tokens) - length, (batch, 1), generator=generator)
+        rows = tokens[starts + torch.arange(length + 1)]  # [B, T + 1]
+        loss = next_token_loss(model, rows[:, :-1], rows[:, 1:])
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        if after_backward is not None:
+            after_backward(step)
+        optimizer.step()
+    return losses
+
+
+@torch.no_grad()
+def mean_loss(
+    model: Transformer, tokens: Int[Tensor, " n"], *, rows: int = 128, length: int = 64
+) -> float:
+    """Measure a model on evenly spaced rows of a text.
+
+    Args:
+        model: The model.
+        tokens: The text.
+        rows: How many rows.
+        length: Tokens of a row.
+
+    Returns:
+        Nats a token; not finite if the model is broken.
+    """
+    starts = torch.linspace(0, len(tokens) - length - 1, rows).long().unsqueeze(1)
+    chosen = tokens[starts + torch.arange(length + 1)]  # [rows, T + 1]
+    losses = [
+        next_token_loss(model, part[:, :-1], part[:, 1:]) * len(part) for part in chosen.split(32)
+    ]
+    return (torch.stack(losses).sum() / rows).item()
+
+
+def t_interval(values: Sequence[float] | Float[Tensor, " n"]) -> tuple[float, float, float]:
+    r"""Return the mean of a few independent measurements and its 95% interval.
+
+    $\bar x \pm t_{0.975,\,n-1}\, s / \sqrt n$
+
+    Args:
+        values: Two measurements or more, as many seeds give.
+
+    Returns:
+        Mean, lower and upper end.
+
+    Raises:
+        ValueError: For fewer than two values, which have no spread, or more than ten.
+
+    Example:
+        >>> [round(x, 2) for x in t_interval([1.0, 2.0, 3.0])]
+        [2.0, -0.48, 4.48]
+
+    References:
+        Student (1908), The Probable Error of a Mean.
+    """
+    numbers = torch.as_tensor(values, dtype=torch.float64)
+    if not 2 <= len(numbers) <= len(T_975) + 1:
+        raise ValueError(f"{len(numbers)} values: give 2 to {len(T_975) + 1}, one a seed")
+    half = T_975[len(numbers) - 2] * numbers.std().item() / math.sqrt(len(numbers))
+    mean = numbers.mean().item()
+    return mean, mean - half, mean + half
+
+
+def read_runs(name: str) -> list[Run]:
+    """Read the committed runs of an experiment.
+
+    Args:
+        name: The experiment, as `norm_placement`.
+
+    Returns:
+        One entry a run, in the order they were made.
+    """
+    text = resource(f"results/{name}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def run_missing(
+    name: str,
+    plan: Iterable[Run],
+    perform: Callable[[Run], Run],
+    record: Path,
+    *,
+    minutes: float = math.inf,
+) -> int:
+    """Do those runs of a plan that a record does not hold yet, a line each.
+
+    Args:
+        name: The experiment.
+        plan: What identifies each run, as JSON values.
+        perform: Does one run; returns what it measured.
+        record: The file of results; whole after every run, so an interrupted experiment goes on.
+        minutes: Begin no run after so long.
+
+    Returns:
+        How many runs are still missing.
+    """
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    done = [json.loads(line) for line in lines]
+    missing = [run for run in plan if not any(run.items() <= line.items() for line in done)]
+    begun = time.monotonic()
+    for place, run in enumerate(missing):
+        if time.monotonic() - begun > 60 * minutes:
+            return len(missing) - place
+        start, cpu = time.perf_counter(), time.process_time()
+        measured = perform(run)
+        line = {
+            **run,
+            **measured,
+            "seconds": round(time.perf_counter() - start, 2),
+            "cpu_seconds": round(time.process_time() - cpu, 2),
+            "command": f"python -m llmlib.experiments.{name}",
+            "machine": machine_class(),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+        lines.append(json.dumps(line))
+        atomic_write(record, "\n".join(lines) + "\n")
+        print(f"{place + 1}/{len(missing)} {run}: {measured}"[:150], file=sys.stderr, flush=True)
+    return 0

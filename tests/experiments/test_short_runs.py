@@ -1,0 +1,124 @@
+"""The short runs' loop and record: they resume, they repeat, and their statistics are right."""
+
+import json
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+
+from llmlib.architecture import ModelConfig, Transformer
+from llmlib.core import seed_everything
+from llmlib.experiments.short_runs import (
+    VOCAB_SIZE,
+    mean_loss,
+    run_missing,
+    short_text,
+    t_interval,
+    train_briefly,
+)
+
+
+def small_model(seed: int = 0) -> Transformer:
+    seed_everything(seed)
+    return Transformer(
+        ModelConfig(vocab_size=VOCAB_SIZE, d_model=20, n_layers=1, n_heads=2, max_seq_len=16)
+    )
+
+
+def train(model: Transformer, seed: int, lr: float = 1e-2) -> list[float]:
+    tokens = short_text().train
+    return train_briefly(model, tokens, lr=lr, steps=7, batch=3, seed=seed, length=11)
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not() -> None:
+    first, again = train(small_model(), seed=5), train(small_model(), seed=5)
+    assert first == again
+    assert len(first) == 7
+    assert train(small_model(), seed=6) != first
+
+
+def test_a_run_stops_when_its_loss_is_not_finite() -> None:
+    model = small_model()
+    with torch.no_grad():
+        model.embedding.weight.fill_(math.nan)
+    assert len(train(model, seed=5)) == 1
+
+
+def test_the_rate_may_depend_on_the_step() -> None:
+    text, still = short_text(), small_model()
+    before = [p.clone() for p in still.parameters()]
+    seen: list[int] = []
+
+    def never(step: int) -> float:
+        seen.append(step)
+        return 0.0
+
+    train_briefly(still, text.train, lr=never, steps=3, batch=2, seed=0, length=11)
+    assert seen == [0, 1, 2]
+    assert all(torch.equal(a, b) for a, b in zip(before, still.parameters(), strict=True))
+
+
+def test_the_held_out_loss_of_frequencies_is_the_unigram_loss() -> None:
+    """A model that ignores its input and predicts by frequency pays what the text states."""
+    text = short_text()
+    counts = torch.bincount(text.train, minlength=VOCAB_SIZE) + 1.0
+    model = Transformer(
+        ModelConfig(
+            vocab_size=VOCAB_SIZE, d_model=20, n_layers=1, n_heads=2, max_seq_len=64,
+            norm="layer", norm_bias=True, tie_embeddings=False,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        model.norm.get_parameter("weight").zero_()
+        model.norm.get_parameter("bias").zero_()[0] = 1.0
+        model.output_weight.zero_()[:, 0] = counts.log()
+    rows = (len(text.held_out) - 1) // 64
+    assert mean_loss(model, text.held_out, rows=rows) == pytest.approx(text.unigram_loss, rel=0.01)
+    assert 4 < text.unigram_loss < math.log(VOCAB_SIZE)
+    assert text.held_out.max() < VOCAB_SIZE
+
+
+def test_the_interval_is_students() -> None:
+    values = [2.0, 3.0, 7.0]
+    mean, low, high = t_interval(values)
+    half = 4.302653 * statistics.stdev(values) / math.sqrt(3)
+    assert (mean, low, high) == pytest.approx((4, 4 - half, 4 + half), rel=1e-4)
+    assert t_interval([1.0, 1.0]) == (1, 1, 1)
+    with pytest.raises(ValueError, match="one a seed"):
+        t_interval([1.0])
+    with pytest.raises(ValueError, match="one a seed"):
+        t_interval([1.0] * 11)
+
+
+def test_a_record_is_continued_where_it_stopped(tmp_path: Path) -> None:
+    record, done = tmp_path / "runs.jsonl", []
+
+    def perform(run: dict) -> dict:
+        if len(done) == 2:
+            raise RuntimeError("the power failed")
+        done.append(run["seed"])
+        return {"squared": run["seed"] ** 2}
+
+    plan = [{"kind": "a", "seed": seed} for seed in (3, 5, 7)]
+    with pytest.raises(RuntimeError, match="power"):
+        run_missing("sample", plan, perform, record)
+    assert done == [3, 5]
+    done.clear()
+    assert run_missing("sample", plan, perform, record) == 0
+    assert done == [7]
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [(line["seed"], line["squared"]) for line in lines] == [(3, 9), (5, 25), (7, 49)]
+    for line in lines:
+        assert line["command"] == "python -m llmlib.experiments.sample"
+        assert line["machine"] and line["versions"]["torch"] and line["seconds"] >= 0
+    done.clear()
+    assert run_missing("sample", plan, perform, record) == 0
+    assert done == []
+
+
+def test_no_run_begins_after_the_time_is_over(tmp_path: Path) -> None:
+    plan = [{"seed": 1}, {"seed": 2}]
+    assert run_missing("sample", plan, lambda run: {}, tmp_path / "x.jsonl", minutes=-1.0) == 2
+    assert not (tmp_path / "x.jsonl").exists()
