@@ -91,7 +91,7 @@ def one_layer(
     return model, block.mixer
 
 
-def fastest(work: Callable[[], object], *, seconds: float = 0.3, at_least: int = 3) -> float:
+def fastest(work: Callable[[], object], *, seconds: int | float = 0.3, at_least: int = 3) -> float:
     """Time something several times, by the time that the processor spends on it.
 
     Args:
@@ -111,7 +111,7 @@ def fastest(work: Callable[[], object], *, seconds: float = 0.3, at_least: int =
     return min(times)
 
 
-def training_cost(family: Mixer, length: int, *, seconds: float = 0.3) -> tuple[float, int]:
+def training_cost(family: Mixer, length: int, *, seconds: int | float = 0.3) -> tuple[float, int]:
     """Measure a forward and a backward pass of one layer.
 
     Args:
@@ -139,7 +139,7 @@ def training_cost(family: Mixer, length: int, *, seconds: float = 0.3) -> tuple[
 
 
 @torch.no_grad()
-def decoding_cost(family: Mixer, length: int, *, seconds: float = 0.3) -> tuple[float, int]:
+def decoding_cost(family: Mixer, length: int, *, seconds: int | float = 0.3) -> tuple[float, int]:
     """Measure one layer on one new token in each of 8 rows.
 
     Args:
@@ -169,7 +169,7 @@ def decoding_cost(family: Mixer, length: int, *, seconds: float = 0.3) -> tuple[
     return fastest(step, seconds=seconds), kept
 
 
-def perform(run: Run, *, lengths: Sequence[int] = LENGTHS, seconds: float = 0.3) -> Run:
+def perform(run: Run, *, lengths: Sequence[int] = LENGTHS, seconds: int | float = 0.3) -> Run:
     """Measure one family at every length.
 
     Args:
@@ -192,7 +192,7 @@ def perform(run: Run, *, lengths: Sequence[int] = LENGTHS, seconds: float = 0.3)
     }
 
 
-def slope(lengths: Sequence[float], values: Sequence[float]) -> float:
+def slope(lengths: Sequence[int | float], values: Sequence[int | float]) -> float:
     r"""Fit an exponent: $\ln \mathrm{value} \approx a \ln T + b$ by least squares.
 
     Args:
