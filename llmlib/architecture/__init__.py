@@ -10,9 +10,28 @@ from llmlib.architecture.block import Block
 from llmlib.architecture.cache import AttentionCache, KVCache, StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.encoder_decoder import EncoderDecoder
+from llmlib.architecture.experts import MixtureOfExperts
 from llmlib.architecture.feedforward import FeedForward
+from llmlib.architecture.flash import flash_attention
+from llmlib.architecture.grouping import group_heads
+from llmlib.architecture.latent import LatentAttention
+from llmlib.architecture.layout import input_major
+from llmlib.architecture.memory_cache import MemoryCache
 from llmlib.architecture.norms import RMSNorm
+from llmlib.architecture.objectives import (
+    language_modeling,
+    mixture_of_denoisers,
+    prefix_language_modeling,
+    span_corruption,
+)
+from llmlib.architecture.paged import PagedCache
+from llmlib.architecture.presets import PRESETS, Preset
+from llmlib.architecture.pretrained import load_pretrained, load_tokenizer, save_pretrained
+from llmlib.architecture.rolling_cache import RollingCache
 from llmlib.architecture.rope import rope_angles, rope_frequencies
+from llmlib.architecture.rope_scaling import rope_table
+from llmlib.architecture.sparse import sparse_mask
 from llmlib.architecture.transformer import Transformer
 
 __all__ = [
@@ -20,15 +39,35 @@ __all__ = [
     "AttentionCache",
     "Block",
     "Context",
+    "EncoderDecoder",
     "FeedForward",
     "KVCache",
+    "LatentAttention",
+    "MemoryCache",
+    "MixtureOfExperts",
     "ModelConfig",
+    "PRESETS",
+    "PagedCache",
+    "Preset",
     "RMSNorm",
+    "RollingCache",
     "StateCache",
     "Transformer",
     "attention_weights",
     "causal_mask",
+    "flash_attention",
+    "group_heads",
+    "input_major",
+    "language_modeling",
+    "load_pretrained",
+    "load_tokenizer",
+    "mixture_of_denoisers",
+    "prefix_language_modeling",
     "rope_angles",
     "rope_frequencies",
+    "rope_table",
+    "save_pretrained",
     "scaled_dot_product_attention",
+    "span_corruption",
+    "sparse_mask",
 ]

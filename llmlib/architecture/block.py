@@ -1,6 +1,7 @@
 """One layer of the decoder: something mixes the tokens, then something transforms each."""
 
 import math
+from typing import Protocol, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,6 +23,13 @@ from llmlib.architecture.recurrent import (
     Retention,
     TimeMix,
 )
+
+
+class Drawn(Protocol):
+    """A module that draws its own weights."""
+
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
 
 
 class Block(nn.Module):
@@ -114,21 +122,20 @@ class Block(nn.Module):
         """
         config = self.config
         into_residual = config.init_std / math.sqrt(2 * config.n_layers)
-        owner = None if config.is_attention else self.mixer
-        own = set() if owner is None else {id(p) for p in owner.parameters()}
+        own = [] if config.is_attention else [self.mixer]
         if config.channel_mixer == "rwkv":
-            own |= {id(p) for p in self.feedforward.parameters()}
+            own.append(self.feedforward)
+        drawn = {id(parameter) for module in own for parameter in module.parameters()}
         for name, parameter in self.named_parameters():
-            if id(parameter) in own:
+            if id(parameter) in drawn:
                 continue
             if parameter.dim() == 1:
                 nn.init.constant_(parameter, 1.0 if name.endswith("norm.weight") else 0.0)
             else:
                 is_output = name.endswith(("mixer.out.weight", "feedforward.out.weight"))
                 nn.init.normal_(parameter, std=into_residual if is_output else config.init_std)
-        for module in (owner, getattr(self, "feedforward", None)):
-            if own and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+        for module in own:
+            cast("Drawn", module).reset_parameters()
         if config.norm_placement == "deepnorm":
             self._reset_deepnorm()
 

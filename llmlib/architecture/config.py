@@ -36,7 +36,7 @@ class ModelConfig:
         n_kv_heads: Number of key and value heads, G; divides `n_heads`. Default: `n_heads`.
         head_dim: Width of a head, K; even for RoPE. Default: `d_model / n_heads`.
         d_ff: Width of the feed-forward layer, F. Default: `4 D`, or for the gated activations
-            `8 D / 3` rounded up to a multiple of 32, which has as many parameters.
+            `8 D / 3` rounded up to a multiple of 32, which has as many parameters; `4 D` for `rwkv`.
         max_seq_len: Longest sequence the model is built for, in tokens.
         mixer: What mixes the tokens: `attention`, `latent` (attention on compressed keys and
             values), or the layers without attention `s4`, `h3`, `mamba`, `rwkv`, `retnet`, `hyena`.
@@ -176,14 +176,15 @@ class ModelConfig:
                     "change one of them or set head_dim"
                 )
             fill("head_dim", self.d_model // max(1, self.n_heads))
-        if not self.d_ff:
-            fill("d_ff", _default_d_ff(self.d_model, gated=self.is_gated))
         if not self.rope_original_len:
             fill("rope_original_len", self.max_seq_len)
         if not self.position:
             fill("position", _own_position(self.mixer))
         if not self.channel_mixer:
             fill("channel_mixer", _own_channel_mixer(self.mixer))
+        if not self.d_ff:
+            plain = self.channel_mixer == "rwkv" or not self.is_gated
+            fill("d_ff", _default_d_ff(self.d_model, gated=not plain))
         if self.norm_bias is None:
             fill("norm_bias", self.bias)
         if self.qkv_bias is None:

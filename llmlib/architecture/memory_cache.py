@@ -1,5 +1,6 @@
 """A memory of all tokens outside the window, from which each step takes the most relevant."""
 
+from copy import copy
 from typing import Literal
 
 import torch
@@ -156,11 +157,10 @@ class MemoryCache(AttentionCache):
         Returns:
             The new cache.
         """
-        copy = object.__new__(MemoryCache)
-        copy.__dict__.update(self.__dict__)
-        copy.keys = [keys[rows] for keys in self.keys]
-        copy.values = [values[rows] for values in self.values]
-        return copy
+        chosen = copy(self)
+        chosen.keys = [keys[rows] for keys in self.keys]
+        chosen.values = [values[rows] for values in self.values]
+        return chosen
 
     def _n_memory(self, n_new: int) -> int:
         """Tokens between sinks and window; in blocks, only whole ones."""

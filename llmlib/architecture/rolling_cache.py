@@ -1,5 +1,7 @@
 """A cache of constant size: the first tokens, the last tokens, and nothing between."""
 
+from copy import copy
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -119,8 +121,7 @@ class RollingCache(AttentionCache):
         Returns:
             The new cache.
         """
-        copy = object.__new__(RollingCache)
-        copy.__dict__.update(self.__dict__)
-        copy.keys = [keys[rows] for keys in self.keys]
-        copy.values = [values[rows] for values in self.values]
-        return copy
+        chosen = copy(self)
+        chosen.keys = [keys[rows] for keys in self.keys]
+        chosen.values = [values[rows] for values in self.values]
+        return chosen

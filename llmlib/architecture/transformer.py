@@ -1,6 +1,7 @@
 """The decoder: token ids in, a distribution over the next token out."""
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -88,7 +89,7 @@ class Transformer(nn.Module):
             else:
                 nn.init.normal_(parameter, std=self.config.init_std)
         for block in self.blocks:
-            block.reset_parameters()
+            cast("Block", block).reset_parameters()
 
     @property
     def stacked_rows(self) -> dict[str, tuple[int, ...]]:

@@ -18,6 +18,7 @@ from llmlib.data.packing import PackedTokens, TokenSource, document_ids, pack
 from llmlib.data.pretokenization import pretokenize
 from llmlib.data.shards import TokenShards, write_shards
 from llmlib.data.splits import Split, shared_share, split_by_module
+from llmlib.data.tokenizer_files import PretrainedBPE
 
 __all__ = [
     "ByteBPE",
@@ -26,6 +27,7 @@ __all__ = [
     "Dropped",
     "FunnelStep",
     "PackedTokens",
+    "PretrainedBPE",
     "QualityRules",
     "Split",
     "TokenLoader",

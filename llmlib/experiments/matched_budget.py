@@ -56,7 +56,7 @@ DECISIVE: dict[str, dict[str, Any]] = {
     "8 experts, 2 at a time": {"n_experts": 8, "experts_per_token": 2, "d_ff": 176},
     "Mamba": {"mixer": "mamba", "position": "none", "n_layers": 8},
     "RWKV": {"mixer": "rwkv", "position": "none", "norm": "layer", "norm_bias": True,
-             "embedding_norm": True},
+             "embedding_norm": True, "d_ff": 448},
     "RetNet": {"mixer": "retnet"},
 }  # fmt: skip
 """What differs from the baseline, by the design's name; each is run with three seeds.

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from llmlib.architecture import (
     Attention,
+    Block,
+    FeedForward,
     KVCache,
     ModelConfig,
     Transformer,
@@ -228,6 +230,9 @@ def test_deepnorm_alone_scales_the_residual(placement):
         return
     fresh = Transformer(config(norm_placement=placement, n_layers=8, d_model=256, d_ff=512))
     block = fresh.blocks[0]
+    assert isinstance(block, Block)
+    assert isinstance(block.mixer, Attention)
+    assert isinstance(block.feedforward, FeedForward)
     queries, _, values = block.mixer.qkv.weight.split((256, 256, 256))
     xavier = (2 / (256 + 256)) ** 0.5
     assert queries.std().item() == pytest.approx(xavier, rel=0.05)
