@@ -36,7 +36,7 @@ class ModelConfig:
         n_kv_heads: Number of key and value heads, G; divides `n_heads`. Default: `n_heads`.
         head_dim: Width of a head, K; even for RoPE. Default: `d_model / n_heads`.
         d_ff: Width of the feed-forward layer, F. Default: `4 D`, or for the gated activations
-            `8 D / 3` rounded up to a multiple of 32, which has as many parameters; `4 D` for `rwkv`.
+            `8 D / 3` rounded up to a multiple of 32, which has as many parameters.
         max_seq_len: Longest sequence the model is built for, in tokens.
         mixer: What mixes the tokens: `attention`, `latent` (attention on compressed keys and
             values), or the layers without attention `s4`, `h3`, `mamba`, `rwkv`, `retnet`, `hyena`.
