@@ -24,30 +24,50 @@ from llmlib.architecture.pretrained import load_pretrained, load_tokenizer
 from llmlib.architecture.rolling_cache import RollingCache
 from llmlib.core.seeding import seed_everything
 from llmlib.data import fixed_corpus
-from llmlib.experiments.short_runs import VOCAB_SIZE, Run, run_missing, short_text, train_briefly
+from llmlib.experiments.short_runs import (
+    VOCAB_SIZE,
+    Run,
+    run_missing,
+    short_text,
+    t_interval,
+    train_briefly,
+)
 
 SEEDS = (0, 1, 2)
 
 TRAINED, FACTORS = 128, (1, 2, 4, 8)
 STEPS, BATCH, PEAK_LR, WARMUP = 400, 16, 3e-3, 40
 TUNING_STEPS, TUNING_BATCH, TUNING_LR = 24, 2, 5e-4
-READ_ROWS = 12
+READ_ROWS = 36
 
-METHODS: dict[str, dict[str, object]] = {
-    "none": {},
-    "linear": {"rope_scaling": "linear", "rope_factor": 8.0},
-    "ntk": {"rope_scaling": "ntk", "rope_factor": 8.0},
-    "dynamic": {"rope_scaling": "dynamic", "rope_factor": 1.0},
-    "yarn": {"rope_scaling": "yarn", "rope_factor": 8.0},
-    "rerope": {"rope_scaling": "rerope", "rope_window": 64},
-    "basis": {"rope_scaling": "basis", "rope_factor": 8.0},
-    "window": {"attention": "window", "window": TRAINED},
-}
-"""What each method changes in the trained configuration; all but `dynamic` are set for 8 times, and
-at factor 1 that one stretches its base by exactly the text's share of the trained length.
 
-`window` sees the last 128 tokens alone, the way to read a long text without any new position.
-"""
+def methods(trained: int, factor: float) -> dict[str, dict[str, object]]:
+    """List the ways to read a text that is longer than the training's.
+
+    All but `dynamic` are set for one stretch; that one changes its base by exactly the text's share
+    of the trained length. `window` sees the last tokens alone, as many as in training: the way to
+    read on without any new position.
+
+    Args:
+        trained: Length of training, in tokens.
+        factor: The stretch.
+
+    Returns:
+        By name, what changes in the trained configuration.
+    """
+    return {
+        "none": {},
+        "linear": {"rope_scaling": "linear", "rope_factor": factor},
+        "ntk": {"rope_scaling": "ntk", "rope_factor": factor},
+        "dynamic": {"rope_scaling": "dynamic", "rope_factor": 1.0},
+        "yarn": {"rope_scaling": "yarn", "rope_factor": factor},
+        "rerope": {"rope_scaling": "rerope", "rope_window": trained // 2},
+        "basis": {"rope_scaling": "basis", "rope_factor": factor},
+        "window": {"attention": "window", "window": trained},
+    }
+
+
+METHODS = methods(TRAINED, 8.0)
 
 
 def base_config(max_seq_len: int = TRAINED) -> ModelConfig:
@@ -282,6 +302,45 @@ def find_needles(run: Run) -> Run:
             hits += int(logits.argmax()) == chosen
         right[str(depth)] = hits
     return {"right": right, "tries": TRIES, "context": CONTEXT}
+
+
+def change(
+    runs: Sequence[Run], method: str, factor: int, *, when: str, baseline: tuple[str, int, str]
+) -> tuple[float, float, float]:
+    """Compare a loss with another one, seed by seed.
+
+    Args:
+        runs: The record.
+        method: One of `METHODS`.
+        factor: Length of the text as a multiple of the trained one.
+        when: `before` or `after` fine-tuning.
+        baseline: The same three of what it is compared with.
+
+    Returns:
+        Mean difference in nats a token, above zero where the method is worse, and its 95% interval.
+    """
+
+    def losses(method: str, factor: int, when: str) -> dict[int, float]:
+        found = [run for run in runs if run["part"] == "stretch" and run["method"] == method]
+        return {run["seed"]: run[when][str(factor)] for run in found}
+
+    ours, theirs = losses(method, factor, when), losses(*baseline)
+    return t_interval([ours[seed] - theirs[seed] for seed in ours])
+
+
+def accuracies(runs: Sequence[Run], reader: str) -> dict[float, float]:
+    """Return the share of words found at each depth, over all seeds.
+
+    Args:
+        runs: The record.
+        reader: One of `READERS`.
+
+    Returns:
+        By depth, from 0 to 1; chance is 0.1.
+    """
+    found = [run for run in runs if run["part"] == "needle" and run["reader"] == reader]
+    asked = sum(run["tries"] for run in found)
+    return {depth: sum(run["right"][str(depth)] for run in found) / asked for depth in DEPTHS}
 
 
 def plan() -> Iterator[Run]:
