@@ -36,6 +36,7 @@ CHOICES: dict[str, Any] = {
 POSITIVE = (
     "vocab_size", "d_model", "n_layers", "n_heads", "max_seq_len", "n_kv_heads", "head_dim", "d_ff",
     "norm_eps", "rope_theta", "rope_factor", "rope_original_len", "init_std",
+    "embedding_scale",
     "state_dim", "conv_kernel", "expand", "relative_buckets", "relative_max_distance",
 )  # fmt: skip
 NOT_NEGATIVE = (

@@ -49,6 +49,8 @@ class ModelConfig:
         norm_eps: Added to the variance or mean square before the root.
         norm_bias: Give LayerNorm a bias. Default: as `bias`.
         embedding_norm: Normalize the embeddings, as BLOOM and RWKV do.
+        embedding_scale: Factor of the token embeddings, before positions are added: the first
+            Transformer's and Gemma's is the root of `d_model`.
         parallel: Attention and feed-forward layer side by side from one norm, as in PaLM.
         activation: Feed-forward non-linearity; `swiglu`, `geglu` and `geglu_tanh` are gated;
             `gelu_tanh` is GPT-2's approximation.
@@ -120,6 +122,7 @@ class ModelConfig:
     norm_eps: float = 1e-5
     norm_bias: bool | None = None
     embedding_norm: bool = False
+    embedding_scale: float = 1.0
     parallel: bool = False
     activation: Activation = "swiglu"
     bias: bool = False

@@ -198,6 +198,8 @@ class Transformer(nn.Module):
             The residual stream at its beginning.
         """
         x = self.embedding(tokens)  # [B, T, D]
+        if self.config.embedding_scale != 1:
+            x = x * self.config.embedding_scale
         if self.config.position == "learned":
             x = x + self.position_embedding(context.queries)
         elif self.config.position == "sinusoidal":

@@ -336,6 +336,16 @@ def test_dropout_acts_only_in_training():
     assert torch.equal(model(ids), model(ids))
 
 
+@pytest.mark.parametrize("position", ["learned", "sinusoidal"])
+def test_the_embedding_scale_multiplies_the_tokens_and_not_their_positions(position):
+    plain = build(config(position=position, tie_embeddings=False))
+    scaled = Transformer(plain.config.replace(embedding_scale=7.0)).eval()
+    state = plain.state_dict()
+    scaled.load_state_dict({**state, "embedding.weight": state["embedding.weight"] / 7})
+    ids = tokens(2, 13)
+    torch.testing.assert_close(scaled(ids), plain(ids), atol=1e-4, rtol=1e-4)
+
+
 def test_initial_loss_is_uniform():
     torch.manual_seed(3)
     model = Transformer(config())
