@@ -26,7 +26,7 @@ from llmlib.core.files import atomic_write
 from llmlib.core.machine import machine_class, versions
 from llmlib.training.loss import next_token_loss
 
-BATCH, LENGTH, VOCAB, REPEATS = 16, 256, 4096, 5
+BATCH, LENGTH, VOCAB, REPEATS = 8, 256, 4096, 5
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 OUTPUT = Path(__file__).parents[2] / "build" / "bench" / "experts.json"
 TARGET = 1.3
