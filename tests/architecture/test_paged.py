@@ -141,6 +141,32 @@ def test_waste_is_below_a_block_a_sequence():
     assert sum(cache.nbytes for cache in caches) == slots * pool.block_bytes // block_size
 
 
+def test_the_last_of_several_holders_writes_in_place():
+    pool = BlockPool(config(), n_blocks=2, block_size=4)
+    prompt = PagedCache(pool, 1, 61)
+    model = Transformer(config()).eval()
+    model(torch.randint(31, (1, 3)), cache=prompt)
+    both = prompt.select(torch.tensor([0, 0]))
+    prompt.free()
+    model(torch.tensor([[1], [2]]), cache=both)  # one copy is enough, and there is room for one
+    assert sorted(table[0] for table in both.tables) == [0, 1]
+
+
+def test_a_pass_that_failed_and_is_repeated_does_not_write_into_a_fork():
+    pool = BlockPool(config(), n_blocks=5, block_size=4)
+    cache = PagedCache(pool, 1, 61)
+    model = Transformer(config()).eval()
+    model(torch.randint(31, (1, 3)), cache=cache)
+    new = torch.ones(1, 1, 2, 4)
+    cache.extend(0, new, new)  # then an error in a later layer
+    fork = cache.fork()
+    for layer in range(2):
+        cache.extend(layer, new, new)
+        fork.extend(layer, 2 * new, 2 * new)
+    assert cache.tables[0][0] != fork.tables[0][0]
+    assert pool.keys[0][cache.tables[0][0], 3, 0, 0] == 1
+
+
 @dataclass
 class Mirror:
     """A cache and what its rows must hold: one number a token."""
@@ -220,7 +246,6 @@ def test_no_sequence_of_operations_leaks_or_aliases_a_block(operations, n_blocks
                 with suppress(OutOfBlocksError):
                     new = torch.zeros(len(mirror.rows), 1, 1 + amount % 7, 4)
                     mirror.cache.extend(0, new, new)
-                mirror.cache.truncate(mirror.cache.length)
             case _:
                 mirrors.remove(mirror)
                 if name == "free":
