@@ -255,8 +255,7 @@ class PagedCache(AttentionCache):
                     self.pool.allocator.share(block)
         cache.length = cache._writable_to = self.length
         cache.rotated = self.rotated
-        self._writable_to = self.length
-        return cache
+        return cache  # it copies what it writes; this one may go on writing where it alone did
 
     def fork(self) -> "PagedCache":
         """Return a second cache of the same rows, which shares their blocks until one writes.
