@@ -63,8 +63,8 @@ def test_its_own_folder_is_writable_and_gone_afterwards(strength: str) -> None:
 
 def test_an_infinite_loop_ends_in_time(strength: str) -> None:
     start = time.monotonic()
-    result = run_python("print('begun', flush=True)\nwhile True: pass", time_s=1)
-    assert time.monotonic() - start < 4
+    result = run_python("print('begun', flush=True)\nwhile True: pass", time_s=2)
+    assert time.monotonic() - start < 6
     assert result.timed_out
     assert result.killed_for in ("time", "cpu")
     assert result.stdout == "begun\n"
