@@ -149,7 +149,7 @@ class Block(nn.Module):
             for weight, gain in ((queries, 1.0), (keys, 1.0), (value, beta)):
                 nn.init.xavier_normal_(weight.data, gain=gain)
             nn.init.xavier_normal_(self.mixer.out.weight, gain=beta)
-        if isinstance(self.feedforward, FeedForward):
+        if self.has_channel_mixer and isinstance(self.feedforward, FeedForward):
             for rows in self.feedforward.up.weight.split(self.feedforward.up_rows):
                 nn.init.xavier_normal_(rows.data, gain=beta)
             nn.init.xavier_normal_(self.feedforward.out.weight, gain=beta)

@@ -228,6 +228,7 @@ def test_deepnorm_alone_scales_the_residual(placement):
     assert built.config.residual_scale == (alpha if placement == "deepnorm" else 1.0)
     if placement != "deepnorm":
         return
+    Transformer(config(norm_placement=placement, mixer="mamba"))  # no feed-forward to draw
     fresh = Transformer(config(norm_placement=placement, n_layers=8, d_model=256, d_ff=512))
     block = fresh.blocks[0]
     assert isinstance(block, Block)
