@@ -132,7 +132,7 @@ class Block(nn.Module):
             if parameter.dim() == 1:
                 nn.init.constant_(parameter, 1.0 if name.endswith("norm.weight") else 0.0)
             else:
-                is_output = name.endswith(("mixer.out.weight", "feedforward.out.weight"))
+                is_output = name.endswith(".out.weight")
                 nn.init.normal_(parameter, std=into_residual if is_output else config.init_std)
         for module in own:
             cast("Drawn", module).reset_parameters()

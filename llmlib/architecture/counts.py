@@ -68,7 +68,7 @@ def parameters(config: ModelConfig) -> ParameterCounts:
     n_norms = per_layer * layers + config.has_final_norm + config.embedding_norm
     # The norms of query and key heads are part of the built mixer.
     qk_norms = 2 * config.head_dim * layers if config.qk_norm else 0
-    expert = _feedforward_parameters(config)
+    expert = _feedforward_parameters(config.replace(bias=False))
     tables = config.max_seq_len * d_model if config.position == "learned" else 0
     if config.position == "t5":
         tables = config.relative_buckets * config.n_heads
@@ -115,7 +115,7 @@ def _channel_mixer_parameters(config: ModelConfig) -> int:
         return _feedforward_parameters(config)
     experts = config.n_experts * _feedforward_parameters(config.replace(bias=False))
     shared = config.n_shared_experts
-    shared_count = _feedforward_parameters(config, shared) if shared else 0
+    shared_count = _feedforward_parameters(config.replace(bias=False), shared) if shared else 0
     return experts + shared_count + config.n_experts * config.d_model
 
 

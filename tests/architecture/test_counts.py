@@ -81,7 +81,7 @@ CONFIGS = [
 BEYOND = [
     ModelConfig(
         vocab_size=131, d_model=34, n_layers=2, n_heads=2, head_dim=14, max_seq_len=53, d_ff=89,
-        n_experts=5, experts_per_token=2, n_shared_experts=3,
+        n_experts=5, experts_per_token=2, n_shared_experts=3, bias=True,
     ),
     ModelConfig(
         vocab_size=137, d_model=38, n_layers=2, n_heads=2, max_seq_len=59, mixer="latent",
