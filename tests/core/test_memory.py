@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -6,6 +8,7 @@ from llmlib.core.memory import MemoryMeter, resident_bytes, tracked_allocations
 
 
 def test_the_meter_sees_a_peak_that_is_gone_at_the_end() -> None:
+    gc.collect()  # what other tests left must not go in the middle
     with MemoryMeter(interval_s=0.001) as meter:
         block = torch.ones(30_000_000)  # 120 MB, touched
         for _ in range(20):
