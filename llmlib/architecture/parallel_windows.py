@@ -1,6 +1,7 @@
 """Parallel context windows: several texts read side by side, then seen all at once."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Int
@@ -10,6 +11,7 @@ from llmlib.architecture.cache import KVCache
 from llmlib.architecture.transformer import Transformer
 
 
+@dataclass
 class PositionedCache(KVCache):
     """A key/value cache whose tokens stand at positions of their own.
 
@@ -18,8 +20,8 @@ class PositionedCache(KVCache):
         next_position: Position of the next token.
     """
 
-    positions: Int[Tensor, " S"]
-    next_position: int
+    positions: Int[Tensor, " S"] = field(default_factory=lambda: torch.arange(0))
+    next_position: int = 0
 
     def key_positions(self, n_new: int, device: torch.device) -> Int[Tensor, "1 S2"]:
         """Return the held tokens' positions and those of the new ones behind them.

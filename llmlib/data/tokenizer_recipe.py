@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import regex
@@ -32,7 +32,7 @@ class Recipe:
         whole_pieces: Give a piece that is a token its id without trying the merges.
     """
 
-    cut: Cut = pretokenize
+    cut: Cut = field(default_factory=lambda: pretokenize)  # a plain default would be a method
     normal_form: str | None = None
     whole_pieces: bool = False
 

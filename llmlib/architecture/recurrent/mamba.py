@@ -30,12 +30,12 @@ class Mamba(nn.Module):
     A large step $\Delta$ forgets the past and takes the token in; a small one passes it over. That
     choice is what a fixed state space (`S4`) lacks.
 
-    | here | paper |
-    |---|---|
-    | `expand * d_model` | $ED$, the inner width (3.4) |
-    | `state_dim` | $N$ |
-    | `rank` | $R = \lceil D / 16 \rceil$ (3.6) |
-    | `log_rates` | $\ln(-A)$ |
+    Names here, and in the paper:
+
+    - `expand * d_model`: $ED$, the inner width (3.4)
+    - `state_dim`: $N$
+    - `rank`: $R = \lceil D / 16 \rceil$ (3.6)
+    - `log_rates`: $\ln(-A)$
 
     Args:
         config: The model's configuration: `expand`, `state_dim` and `conv_kernel` are Mamba's.
