@@ -16,9 +16,9 @@ from llmlib.experiments.length_extrapolation import (
     rise,
     train,
 )
-from llmlib.experiments.short_runs import VOCAB_SIZE, run_missing
+from llmlib.experiments.short_runs import VOCAB_SIZE, read_runs, run_missing, t_interval
 
-FAR = (512, 1024)
+NAME = "length_extrapolation"
 
 
 @pytest.fixture
@@ -87,6 +87,7 @@ def test_the_plan_pairs_every_scheme_with_every_seed(tmp_path):
 def test_training_leaves_the_rows_beyond_its_length_as_they_were_drawn():
     text = torch.randint(VOCAB_SIZE, (500,))
     trained, drawn = (train("learned", 5, text, steps=steps) for steps in (3, 0))
+    assert drawn.embedding.weight.std().item() == pytest.approx(1, abs=0.03)
     change = (trained.position_embedding.weight - drawn.position_embedding.weight).abs()
     assert change[:TRAIN_LENGTH].amax(dim=1).min() > 0
     assert change[TRAIN_LENGTH:].max() == 0
@@ -98,3 +99,34 @@ def test_a_table_for_the_training_length_refuses_longer_texts():
     model(torch.zeros(1, TRAIN_LENGTH, dtype=torch.long))
     with pytest.raises(ValueError, match="129 tokens are more than max_seq_len=128"):
         model(torch.zeros(1, TRAIN_LENGTH + 1, dtype=torch.long))
+
+
+def far(scheme: str) -> tuple[float, float, float]:
+    """What positions 512 to 1,023 cost beyond a short context: mean and 95% interval of seeds."""
+    return t_interval([rise(run, 512, 1024) for run in read_runs(NAME) if run["scheme"] == scheme])
+
+
+def test_the_record_holds_every_run_once_on_the_same_text():
+    runs = read_runs(NAME)
+    found = [{"scheme": run["scheme"], "seed": run["seed"]} for run in runs]
+    assert sorted(found, key=str) == sorted(plan(), key=str)
+    settings = {(run["steps"], run["train_length"], run["text_sha256"]) for run in runs}
+    assert len(settings) == 1
+    for run in runs:
+        assert len(run["losses"]) == len(run["short_context_losses"]) == TEST_LENGTH // 64
+        assert run["losses"][1] < run["unigram_loss"] - 1  # learnt from its context
+        assert run["losses"][:2] == pytest.approx(run["short_context_losses"][:2], abs=1e-3)
+
+
+@pytest.mark.covers("arch.pos-extrapolation")
+@pytest.mark.parametrize("scheme", ["sinusoidal", "rope"])
+def test_sinusoids_and_rope_break_beyond_the_training_length(scheme):
+    assert far(scheme)[1] > 0.05  # the lower end of the interval
+
+
+@pytest.mark.covers("arch.pos-extrapolation", "arch.pos-alibi")
+@pytest.mark.parametrize("scheme", ["alibi", "relative"])
+def test_alibi_and_transformer_xl_read_on(scheme):
+    mean, low, high = far(scheme)
+    assert abs(mean) < 0.03
+    assert high < min(far("sinusoidal")[1], far("rope")[1])
