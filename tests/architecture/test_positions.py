@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from llmlib.architecture import (
     KVCache,
@@ -23,9 +24,11 @@ from llmlib.architecture.positions import (
     relative_buckets,
     sinusoidal_positions,
 )
+from llmlib.experiments.short_runs import t_interval
 
 SCHEMES = ("sinusoidal", "learned", "t5", "relative", "rope", "alibi", "none")
 ABSOLUTE = ("sinusoidal", "learned")
+BIDIRECTIONAL = {"mask": "bidirectional"}
 
 
 def decoder(position: str, **changes) -> Transformer:
@@ -263,3 +266,40 @@ def test_moving_the_whole_text_changes_the_absolute_schemes_alone(position):
 def test_impossible_sizes_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def order_batch(rows: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows with one A (1), one B (2) and a question (0) at the end; whether A stands first."""
+    tokens = torch.randint(3, 11, (rows, 8), generator=generator)
+    places = torch.rand(rows, 7, generator=generator).argsort(dim=1)[:, :2]
+    tokens.scatter_(1, places[:, :1], 1).scatter_(1, places[:, 1:], 2)
+    tokens[:, -1] = 0
+    return tokens, (places[:, 0] < places[:, 1]).long()
+
+
+def order_accuracy(position: str, seed: int) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    sizes = {"vocab_size": 11, "d_model": 32, "n_layers": 1, "n_heads": 2, "max_seq_len": 8}
+    model = Transformer(ModelConfig.from_dict({**sizes, "position": position, **BIDIRECTIONAL}))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(100):
+        tokens, answers = order_batch(64, generator)
+        loss = F.cross_entropy(model(tokens)[:, -1, :2], answers)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tokens, answers = order_batch(2000, generator)
+    with torch.no_grad():
+        guesses = model(tokens)[:, -1, :2].argmax(dim=1)
+    return (guesses == answers).float().mean().item()
+
+
+@pytest.mark.slow
+@pytest.mark.covers("arch.pos-absolute")
+def test_absolute_positions_solve_an_order_task_that_no_positions_cannot():
+    runs = {p: [order_accuracy(p, seed) for seed in range(3)] for p in ("none", *ABSOLUTE)}
+    intervals = {position: t_interval(accuracies) for position, accuracies in runs.items()}
+    assert max(runs["none"]) < 0.54  # chance is 0.5, and 2,000 rows leave an error of 0.011
+    for position in ABSOLUTE:
+        assert intervals[position][1] > max(0.6, intervals["none"][2])  # the 95% intervals part
