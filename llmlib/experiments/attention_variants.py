@@ -27,6 +27,7 @@ from llmlib.experiments.short_runs import (
 )
 
 LENGTH, BATCH, STEPS, LR, WARMUP = 128, 8, 200, 3e-3, 20
+INIT_STD = 0.02 * math.sqrt(768 / 96)  # the usual 0.02 is for widths like GPT-2's, of 768
 UPTRAINING = STEPS // 20  # a twentieth of the training, as in the paper
 SEEDS = (0, 1, 2)
 
@@ -58,8 +59,9 @@ def config_of(variant: str) -> ModelConfig:
         The configuration.
     """
     base = ModelConfig(
-        vocab_size=VOCAB_SIZE, d_model=96, n_layers=4, n_heads=8, d_ff=256, max_seq_len=LENGTH
-    )
+        vocab_size=VOCAB_SIZE, d_model=96, n_layers=4, n_heads=8, d_ff=256, max_seq_len=LENGTH,
+        init_std=INIT_STD,
+    )  # fmt: skip
     return base.replace(**VARIANTS[variant])
 
 

@@ -16,7 +16,7 @@ from llmlib.experiments.attention_variants import (
     plan,
     rate,
 )
-from llmlib.experiments.short_runs import Run, mean_loss
+from llmlib.experiments.short_runs import Run, mean_loss, read_runs, t_interval
 
 
 def test_the_plan_holds_every_variant_from_every_seed():
@@ -56,3 +56,57 @@ def test_a_short_run_of_each_kind(monkeypatch):
     assert len(losses) == 3 and converted["G = 1"]["uptrained"] not in losses
     again = perform({"variant": "fixed, 12", "seed": 1}, steps=2)
     assert again["held_out_loss"] == plain["held_out_loss"]
+
+
+@pytest.fixture(scope="module")
+def record() -> list[Run]:
+    return read_runs("attention_variants")
+
+
+def test_the_record_is_complete(record):
+    keys = [(run["variant"], run["seed"]) for run in record]
+    assert sorted(keys) == sorted((run["variant"], run["seed"]) for run in plan())
+    assert len({run["text_sha256"] for run in record}) == 1
+    for run in record:
+        assert run["steps"] == 200 and run["tokens"] == 204_800
+        best = run["before"] if run["variant"] == CONVERSION else run["held_out_loss"]
+        assert best < run["unigram_loss"] - 1  # far better than token frequencies
+
+
+@pytest.mark.covers("arch.attn-mqa-gqa")
+@pytest.mark.parametrize("variant", ["grouped-query, 2", "multi-query", "latent, 36 + 12"])
+def test_smaller_caches_cost_less_than_the_seeds_show(record, variant):
+    """Worse with every seed, and yet the interval holds zero: no difference is shown."""
+    worse = differences(record, variant)
+    mean, low, high = t_interval(worse)
+    assert all(each > 0 for each in worse) and low < 0 < high and mean < 0.05
+    sizes = {run["variant"]: run.get("cache_numbers") for run in record}
+    assert sizes[variant] <= 48 and sizes[BASELINE] == 192
+
+
+@pytest.mark.covers("arch.attn-sparse")
+@pytest.mark.parametrize("variant", ["window of 16", "strided, 12", "fixed, 12"])
+def test_sparse_patterns_help_a_model_that_has_read_little(record, variant):
+    """Against the usual direction: at 205,000 tokens the pattern is better than full attention."""
+    _, _, high = t_interval(differences(record, variant))
+    assert high < -0.05
+    pairs = {run["variant"]: run.get("pairs") for run in record}
+    assert pairs[variant] < pairs[BASELINE] / 3
+
+
+@pytest.mark.covers("arch.attn-mqa-gqa")
+def test_uptraining_repairs_part_of_what_the_conversion_costs(record):
+    runs = [run for run in record if run["variant"] == CONVERSION]
+    costs = []
+    for name in ("G = 4", "G = 2", "G = 1"):
+        at_once, later = (
+            t_interval([run[name][when] - run["multi-head"][when] for run in runs])
+            for when in ("converted", "uptrained")
+        )
+        assert at_once[1] > 0 and later[1] > 0 and later[0] < 0.6 * at_once[0]
+        costs.append(at_once[0])
+    assert costs == sorted(costs)
+    for run in record:  # from nothing, on all tokens: better than converted and trained on
+        if run["variant"] == "multi-query":
+            converted = next(each for each in runs if each["seed"] == run["seed"])
+            assert run["held_out_loss"] < converted["G = 1"]["uptrained"]
