@@ -54,6 +54,7 @@ def test_a_short_run_of_each_kind(monkeypatch):
     assert converted["before"] == converted["multi-head"]["converted"]
     losses = {converted[f"G = {g}"]["converted"] for g in (4, 2, 1)}
     assert len(losses) == 3 and converted["G = 1"]["uptrained"] not in losses
+    assert converted["multi-head"]["uptrained"] not in losses  # models of their own, not one
     again = perform({"variant": "fixed, 12", "seed": 1}, steps=2)
     assert again["held_out_loss"] == plain["held_out_loss"]
 
