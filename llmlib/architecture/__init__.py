@@ -1,11 +1,16 @@
 """The decoder and its siblings, pre-trained weights, and counts of a configuration."""
 
-from llmlib.architecture.attention import (
+from llmlib.architecture.attention.flash import flash_attention
+from llmlib.architecture.attention.grouping import group_heads
+from llmlib.architecture.attention.latent import LatentAttention
+from llmlib.architecture.attention.multihead import (
     Attention,
     attention_weights,
     causal_mask,
     scaled_dot_product_attention,
 )
+from llmlib.architecture.attention.paged import PagedCache
+from llmlib.architecture.attention.sparse import sparse_mask
 from llmlib.architecture.block import Block
 from llmlib.architecture.cache import AttentionCache, KVCache, StateCache
 from llmlib.architecture.config import ModelConfig
@@ -13,11 +18,9 @@ from llmlib.architecture.context import Context
 from llmlib.architecture.encoder_decoder import EncoderDecoder
 from llmlib.architecture.experts import MixtureOfExperts
 from llmlib.architecture.feedforward import FeedForward
-from llmlib.architecture.flash import flash_attention
-from llmlib.architecture.grouping import group_heads
-from llmlib.architecture.latent import LatentAttention
 from llmlib.architecture.layout import input_major
-from llmlib.architecture.memory_cache import MemoryCache
+from llmlib.architecture.long_context.memory_cache import MemoryCache
+from llmlib.architecture.long_context.rolling_cache import RollingCache
 from llmlib.architecture.norms import RMSNorm
 from llmlib.architecture.objectives import (
     language_modeling,
@@ -25,13 +28,10 @@ from llmlib.architecture.objectives import (
     prefix_language_modeling,
     span_corruption,
 )
-from llmlib.architecture.paged import PagedCache
+from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
+from llmlib.architecture.positions.rope_scaling import rope_table
 from llmlib.architecture.presets import PRESETS, Preset
 from llmlib.architecture.pretrained import load_pretrained, load_tokenizer, save_pretrained
-from llmlib.architecture.rolling_cache import RollingCache
-from llmlib.architecture.rope import rope_angles, rope_frequencies
-from llmlib.architecture.rope_scaling import rope_table
-from llmlib.architecture.sparse import sparse_mask
 from llmlib.architecture.transformer import Transformer
 
 __all__ = [

@@ -6,13 +6,13 @@ from typing import Protocol, cast
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llmlib.architecture.attention import Attention
+from llmlib.architecture.attention.latent import LatentAttention
+from llmlib.architecture.attention.multihead import Attention
 from llmlib.architecture.cache import Cache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.experts import MixtureOfExperts
 from llmlib.architecture.feedforward import FeedForward
-from llmlib.architecture.latent import LatentAttention
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.recurrent import (
     H3,

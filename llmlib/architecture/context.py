@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from llmlib.architecture.attention.sparse import sparse_mask
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.sparse import sparse_mask
 
 
 @dataclass(frozen=True)

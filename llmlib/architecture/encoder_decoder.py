@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmlib.architecture.attention.cross_attention import CrossAttention, Memory
 from llmlib.architecture.block import Block
 from llmlib.architecture.cache import Cache, KVCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.counts import forward_flops
-from llmlib.architecture.cross_attention import CrossAttention, Memory
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.transformer import Transformer
 

@@ -14,14 +14,14 @@ from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context, allowed_pairs, document_positions
 from llmlib.architecture.experts import MixtureOfExperts
 from llmlib.architecture.norms import make_norm
-from llmlib.architecture.positions import (
+from llmlib.architecture.positions.rope import rope_angles
+from llmlib.architecture.positions.rope_scaling import rope_table
+from llmlib.architecture.positions.schemes import (
     T5Bias,
     alibi_bias,
     alibi_slopes,
     sinusoidal_positions,
 )
-from llmlib.architecture.rope import rope_angles
-from llmlib.architecture.rope_scaling import rope_table
 
 Angles = tuple[Tensor, Tensor]
 

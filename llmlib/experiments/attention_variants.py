@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from llmlib.architecture import ModelConfig, Transformer
+from llmlib.architecture.attention.grouping import group_heads
+from llmlib.architecture.attention.sparse import count_pairs
 from llmlib.architecture.counts import kv_cache_bytes
-from llmlib.architecture.grouping import group_heads
-from llmlib.architecture.sparse import count_pairs
 from llmlib.core.seeding import seed_everything
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.cache import AttentionCache
-from llmlib.architecture.memory_cache import MemoryCache
-from llmlib.architecture.parallel_windows import parallel_windows
+from llmlib.architecture.long_context.memory_cache import MemoryCache
+from llmlib.architecture.long_context.parallel_windows import parallel_windows
+from llmlib.architecture.long_context.rolling_cache import RollingCache
 from llmlib.architecture.pretrained import load_pretrained, load_tokenizer
-from llmlib.architecture.rolling_cache import RollingCache
 from llmlib.core.seeding import seed_everything
 from llmlib.data import fixed_corpus
 from llmlib.experiments.short_runs import (

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmlib.architecture import causal_mask
 from llmlib.architecture import scaled_dot_product_attention as attend
-from llmlib.architecture.flash import (
+from llmlib.architecture.attention.flash import (
     Tiles,
     Traffic,
     flash_attention,

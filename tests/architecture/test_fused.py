@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from llmlib.architecture import attention_weights, causal_mask, scaled_dot_product_attention
-from llmlib.architecture.blocked import blocked_causal_attention, causal_attention
+from llmlib.architecture.attention.blocked import blocked_causal_attention, causal_attention
 from llmlib.architecture.fused import rms_norm, rotate, swiglu
-from llmlib.architecture.rope import rope_angles, rope_frequencies
+from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 
 
 def grads(output: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:

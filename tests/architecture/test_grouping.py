@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from llmlib.architecture import ModelConfig, Transformer
+from llmlib.architecture.attention.grouping import group_heads
 from llmlib.architecture.counts import kv_cache_bytes, parameters
-from llmlib.architecture.grouping import group_heads
 
 
 def model(**changes) -> Transformer:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from llmlib.architecture import KVCache, ModelConfig, Transformer
+from llmlib.architecture.attention.latent import LatentAttention
 from llmlib.architecture.context import Context
 from llmlib.architecture.counts import kv_cache_bytes
-from llmlib.architecture.latent import LatentAttention
-from llmlib.architecture.rope import rope_angles, rope_frequencies
+from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 
 
 def config(**changes) -> ModelConfig:

@@ -16,7 +16,7 @@ from llmlib.architecture import (
     rope_frequencies,
 )
 from llmlib.architecture.fused import rotate
-from llmlib.architecture.positions import (
+from llmlib.architecture.positions.schemes import (
     RelativeScores,
     T5Bias,
     alibi_bias,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmlib.architecture import Attention, ModelConfig, Transformer, rope_frequencies
-from llmlib.architecture.rope_scaling import (
+from llmlib.architecture.positions.rope_scaling import (
     rope_table,
     stretched_base,
     truncated_frequencies,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmlib.architecture import ModelConfig, Transformer, causal_mask
 from llmlib.architecture import scaled_dot_product_attention as attend
-from llmlib.architecture.sparse import (
+from llmlib.architecture.attention.sparse import (
     count_pairs,
     fixed_mask,
     global_mask,
@@ -15,7 +15,7 @@ from llmlib.architecture.sparse import (
     strided_mask,
     window_mask,
 )
-from llmlib.architecture.sparse_blocks import sparse_attention
+from llmlib.architecture.attention.sparse_blocks import sparse_attention
 from llmlib.core.memory import tracked_allocations
 
 LENGTHS = st.integers(1, 61)

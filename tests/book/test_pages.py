@@ -150,7 +150,7 @@ def test_every_public_object_has_an_entry(html: Path) -> None:
 def test_shapes_are_readable_in_signatures(html: Path) -> None:
     text = (html / FOLDER / "llmlib.architecture.html").read_text(encoding="utf-8")
     assert "jaxtyping.Float" not in text
-    start = text.index('id="llmlib.architecture.attention.attention_weights"')
+    start = text.index('id="llmlib.architecture.attention.multihead.attention_weights"')
     signature = Page()
     words: list[str] = []
     signature.handle_data = words.append  # pyright: ignore[reportAttributeAccessIssue]

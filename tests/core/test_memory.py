@@ -11,7 +11,7 @@ from llmlib.core.memory import MemoryMeter, resident_bytes, tracked_allocations
 def test_the_meter_sees_a_peak_that_is_gone_at_the_end() -> None:
     gc.collect()  # what other tests left must not go in the middle
     with MemoryMeter(interval_s=0.001) as meter:
-        # Pages straight from the kernel: an allocator may hand out what earlier tests left resident.
+        # Pages straight from the kernel: an allocator may hand out what earlier tests left.
         pages = mmap.mmap(-1, 120_000_000)
         block = torch.frombuffer(pages, dtype=torch.float32)
         for _ in range(20):

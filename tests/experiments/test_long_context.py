@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from llmlib.architecture import Transformer
-from llmlib.architecture.rolling_cache import RollingCache
+from llmlib.architecture.long_context.rolling_cache import RollingCache
 from llmlib.experiments import long_context
 from llmlib.experiments.long_context import (
     CONTEXT,

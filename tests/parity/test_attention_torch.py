@@ -11,7 +11,7 @@ from llmlib.architecture import (
     causal_mask,
     scaled_dot_product_attention,
 )
-from llmlib.architecture.blocked import blocked_causal_attention
+from llmlib.architecture.attention.blocked import blocked_causal_attention
 
 B, H, T, S, K = 2, 3, 11, 17, 5  # distinct primes
 

@@ -10,7 +10,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from transformers.models.xlm.modeling_xlm import create_sinusoidal_embeddings
 from transformers.models.xlnet.modeling_xlnet import XLNetRelativeAttention
 
-from llmlib.architecture.positions import (
+from llmlib.architecture.positions.schemes import (
     RelativeScores,
     alibi_bias,
     alibi_slopes,

@@ -6,7 +6,7 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from llmlib.architecture import ModelConfig
-from llmlib.architecture.rope_scaling import rope_table
+from llmlib.architecture.positions.rope_scaling import rope_table
 
 HEAD, TRAINED, FACTOR, THETA = 38, 211, 4.7, 7919.0
 

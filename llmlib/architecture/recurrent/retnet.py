@@ -27,9 +27,9 @@ from llmlib.architecture.cache import Cache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.fused import rotate
+from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 from llmlib.architecture.recurrent.convolution import wide
 from llmlib.architecture.recurrent.shared import reset_linear, state_cache
-from llmlib.architecture.rope import rope_angles, rope_frequencies
 
 CHUNK = 128
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmlib.architecture.sparse import window_mask
+from llmlib.architecture.attention.sparse import window_mask
 from llmlib.teaching.authoring import Exercise
 
 

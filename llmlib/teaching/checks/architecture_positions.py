@@ -7,7 +7,7 @@ from torch import Tensor
 
 from llmlib.architecture import rope_angles, rope_frequencies
 from llmlib.architecture.fused import rotate
-from llmlib.architecture.positions import alibi_bias, alibi_slopes
+from llmlib.architecture.positions.schemes import alibi_bias, alibi_slopes
 from llmlib.teaching.authoring import Exercise
 
 

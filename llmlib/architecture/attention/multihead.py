@@ -7,14 +7,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmlib.architecture.blocked import causal_attention
+from llmlib.architecture.attention.blocked import causal_attention
 from llmlib.architecture.cache import AttentionCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.fused import rotate
 from llmlib.architecture.norms import RMSNorm
-from llmlib.architecture.positions import RelativeScores
-from llmlib.architecture.rerope import truncated_scores
+from llmlib.architecture.positions.rerope import truncated_scores
+from llmlib.architecture.positions.schemes import RelativeScores
 
 
 def causal_mask(

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmlib.architecture.attention import causal_mask
-from llmlib.architecture.blocked import causal_attention
+from llmlib.architecture.attention.blocked import causal_attention
+from llmlib.architecture.attention.multihead import causal_mask
 from llmlib.architecture.cache import AttentionCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.rope import rope_frequencies
+from llmlib.architecture.positions.rope import rope_frequencies
 
 FAST_TURNS, SLOW_TURNS = 32.0, 1.0
 """YaRN: pairs that turn more often than this over the trained length are kept, those that turn less

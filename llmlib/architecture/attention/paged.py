@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmlib.architecture.block_pool import BlockPool, OutOfBlocksError
+from llmlib.architecture.attention.block_pool import BlockPool, OutOfBlocksError
 from llmlib.architecture.cache import AttentionCache
 from llmlib.architecture.config import ModelConfig
 

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from llmlib.architecture.attention.sparse import window_mask
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.sparse import window_mask
 
 
 def sparse_attention(

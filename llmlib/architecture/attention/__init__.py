@@ -1,0 +1,1 @@
+"""Attention: the layer, its cheaper variants, and ways to compute it in less memory."""

@@ -1,0 +1,1 @@
+"""Reading more than the trained length with the weights as they are."""

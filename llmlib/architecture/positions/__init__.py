@@ -1,0 +1,1 @@
+"""How a decoder learns the order of its tokens, and how rotations are stretched beyond it."""
