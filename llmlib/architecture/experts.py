@@ -267,7 +267,7 @@ class MixtureOfExperts(nn.Module):
 
     References:
         Shazeer et al. (2017), Outrageously Large Neural Networks; Lepikhin et al. (2020), GShard;
-        Fedus et al. (2021), Switch Transformers; Jiang et al. (2024), Mixtral of Experts; Dai et
+        Fedus et al. (2022), Switch Transformers; Jiang et al. (2024), Mixtral of Experts; Dai et
         al. (2024), DeepSeekMoE, section 3.2 (shared experts).
     """
 

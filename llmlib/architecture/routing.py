@@ -68,7 +68,7 @@ def route(
 
     References:
         Shazeer et al. (2017), Outrageously Large Neural Networks, equations 3 to 5 (without their
-        noise); Fedus et al. (2021), Switch Transformers, equation 2 (k = 1); Jiang et al. (2024),
+        noise); Fedus et al. (2022), Switch Transformers, equation 2 (k = 1); Jiang et al. (2024),
         Mixtral of Experts, section 2.1.
     """
     n_experts = logits.shape[-1]
@@ -106,7 +106,7 @@ def expert_capacity(
         4
 
     References:
-        Fedus et al. (2021), Switch Transformers, equation 3; Lepikhin et al. (2020), GShard,
+        Fedus et al. (2022), Switch Transformers, equation 3; Lepikhin et al. (2020), GShard,
         section 2.2.
     """
     return math.ceil(factor * experts_per_token * n_tokens / n_experts)
@@ -134,7 +134,7 @@ def within_capacity(
         [[True], [True], [True], [False]]
 
     References:
-        Fedus et al. (2021), Switch Transformers, section 2.2; Lepikhin et al. (2020), GShard,
+        Fedus et al. (2022), Switch Transformers, section 2.2; Lepikhin et al. (2020), GShard,
         algorithm 1.
     """
     chosen = F.one_hot(experts.flatten(), n_experts)  # [N k, E]
@@ -182,7 +182,7 @@ def switch_balance_loss(
         2.0
 
     References:
-        Fedus et al. (2021), Switch Transformers, equations 4 to 6. transformers'
+        Fedus et al. (2022), Switch Transformers, equations 4 to 6. transformers'
         `load_balancing_loss_func` counts choices a token, not shares: k times this.
     """
     n_experts = probabilities.shape[-1]

@@ -269,7 +269,8 @@ def tile_sizes(head_dim: int, fast_memory: int) -> tuple[int, int]:
         (155, 64)
 
     References:
-        Dao et al. (2022), algorithm 1, line 1, which leaves the constant open.
+        Dao et al. (2022), algorithm 1, line 1, which takes $M / 4K$; the proof of theorem 2 leaves
+        the constant open.
     """
     block = fast_memory // (5 * head_dim + 2)
     if block < 1:

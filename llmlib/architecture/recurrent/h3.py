@@ -26,7 +26,7 @@ class H3(nn.Module):
         config: The model's configuration; `state_dim` is N, `conv_kernel` the shift's length.
 
     References:
-        Fu, Dao et al. (2022), Hungry Hungry Hippos, section 3.1 and algorithm 1.
+        Fu, Dao et al. (2023), Hungry Hungry Hippos, section 3.1 and algorithm 1.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -10,7 +10,7 @@ convolution to train with, a recurrence to decode with.
 
 What made S4 work is the matrix $A$. HiPPO-LegS, which lets the state hold the coefficients of the
 whole past in Legendre polynomials, cannot be diagonalized in floating point: its eigenvectors have
-entries of size $2^{4N/3}$. S4 (Gu, Goel and Re, 2021) writes it as *normal plus low rank* (NPLR),
+entries of size $2^{4N/3}$. S4 (Gu, Goel and Re, 2022) writes it as *normal plus low rank* (NPLR),
 $A = V \Lambda V^* - p\,p^\top$ with $V$ unitary, which a change of basis turns into *diagonal*
 plus low rank. The low rank makes powers of $\bar A$ dense, so S4 evaluates the transform of the
 kernel at the roots of unity instead (a Cauchy product and Woodbury's identity) and transforms back.
@@ -20,7 +20,7 @@ Vandermonde matrix: that is the form of this module. The poles that S4 would sta
 the initialization, `initial_poles`.
 
 References:
-    Gu, Goel and Re (2021), Efficiently Modeling Long Sequences with Structured State Spaces; Gu,
+    Gu, Goel and Re (2022), Efficiently Modeling Long Sequences with Structured State Spaces; Gu,
     Gupta, Goel and Re (2022), On the Parameterization and Initialization of Diagonal State Space
     Models.
 """
@@ -314,7 +314,7 @@ class S4(nn.Module):
         config: The model's configuration; `state_dim` is N.
 
     References:
-        Gu, Goel and Re (2021), S4, section 3.4; Gu et al. (2022), S4D, section 4.
+        Gu, Goel and Re (2022), S4, section 3.4; Gu et al. (2022), S4D, section 4.
     """
 
     def __init__(self, config: ModelConfig) -> None:
