@@ -11,7 +11,7 @@ from llmlib.architecture.attention.multihead import Attention
 from llmlib.architecture.cache import Cache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
-from llmlib.architecture.experts import MixtureOfExperts
+from llmlib.architecture.experts import MixtureOfExperts, Stacked
 from llmlib.architecture.feedforward import FeedForward
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.recurrent import (
@@ -141,18 +141,23 @@ class Block(nn.Module):
 
     def _reset_deepnorm(self) -> None:
         beta = (8 * self.config.n_layers) ** -0.25
-        if isinstance(self.mixer, Attention):
-            values = self.config.n_kv_heads * self.config.head_dim
-            queries, keys, value = self.mixer.qkv.weight.split(
-                (self.config.n_heads * self.config.head_dim, values, values)
-            )
-            for weight, gain in ((queries, 1.0), (keys, 1.0), (value, beta)):
-                nn.init.xavier_normal_(weight.data, gain=gain)
-            nn.init.xavier_normal_(self.mixer.out.weight, gain=beta)
-        if self.has_channel_mixer and isinstance(self.feedforward, FeedForward):
-            for rows in self.feedforward.up.weight.split(self.feedforward.up_rows):
-                nn.init.xavier_normal_(rows.data, gain=beta)
-            nn.init.xavier_normal_(self.feedforward.out.weight, gain=beta)
+        if self.config.is_attention:  # values are the last rows of their product
+            _draw_xavier(self.mixer, 1.0, {"qkv": beta, "up": beta, "out": beta})
+        if isinstance(self.feedforward, FeedForward | MixtureOfExperts):
+            _draw_xavier(self.feedforward, beta, {"router": 1.0})
+
+
+def _draw_xavier(sublayer: nn.Module, gain: float, last_gains: dict[str, float]) -> None:
+    """Draw each matrix of a sublayer with a gain, the last one of some products with another."""
+    for owner in sublayer.modules():
+        stacked = getattr(owner, "stacked_rows", {})
+        for name, product in owner.named_children():
+            if isinstance(product, nn.Linear | Stacked):
+                rows = stacked.get(f"{name}.weight", (len(product.weight),))
+                *others, last = product.weight.detach().split(rows)
+                for matrix in others:
+                    nn.init.xavier_normal_(matrix, gain=gain)
+                nn.init.xavier_normal_(last, gain=last_gains.get(name, gain))
 
 
 def make_mixer(config: ModelConfig, layer: int) -> nn.Module:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmlib.architecture import Attention, Block, FeedForward, ModelConfig, Transformer
+from llmlib.architecture import (
+    Attention,
+    Block,
+    FeedForward,
+    LatentAttention,
+    MixtureOfExperts,
+    ModelConfig,
+    Transformer,
+)
 from llmlib.architecture.counts import parameters
 
 SIZES: dict[str, Any] = {"vocab_size": 53, "d_model": 14, "n_layers": 3, "max_seq_len": 11}
@@ -125,6 +133,30 @@ def test_deepnorms_initial_weights_have_its_standard_deviations(
         for name, vector in block.named_parameters():
             if vector.dim() == 1:
                 assert (vector == (1.0 if name.endswith("norm.weight") else 0.0)).all(), name
+
+
+def test_deepnorms_gains_reach_latent_attention_and_experts() -> None:
+    deep = config(
+        d_model=130, n_heads=13, n_kv_heads=13, head_dim=14, mixer="latent", latent_dim=97,
+        rope_head_dim=6, d_ff=101, n_experts=5, experts_per_token=2, n_shared_experts=1,
+        n_layers=3, norm_placement="deepnorm", activation="swiglu",
+    )  # fmt: skip
+    beta, width = 24 ** (-1 / 4), 13 * 14
+    for block in Transformer(deep).blocks:
+        latent, experts = block.mixer, block.feedforward
+        assert isinstance(latent, LatentAttention) and isinstance(experts, MixtureOfExperts)
+        assert experts.shared is not None
+        keys, values = latent.up.weight.split(width)
+        expected = [(keys, 1.0), (values, beta), (latent.out.weight, beta)]
+        expected += [(rows, 1.0) for rows in latent.down.weight.split((97, 6))]
+        expected += [(rows, 1.0) for rows in latent.query.weight.split((width, 13 * 6))]
+        expected += [(rows, beta) for rows in experts.up.weight.split(101)]
+        expected += [(rows, beta) for rows in experts.out.weight.split(130)]
+        expected += [(experts.router.weight, 1.0), (experts.shared.out.weight, beta)]
+        for weight, gain in expected:
+            std = gain * math.sqrt(2 / sum(weight.shape))
+            tolerance = 8 * std / math.sqrt(2 * weight.numel())
+            assert weight.std().item() == pytest.approx(std, abs=tolerance)
 
 
 @pytest.mark.covers("arch.norm-kinds")
