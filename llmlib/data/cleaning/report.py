@@ -1,0 +1,225 @@
+"""What became of every document: the account that a cleaning run keeps as it goes."""
+
+import copy
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmlib.data.cleaning.rules import Dropped, FunnelStep
+from llmlib.data.corpora.document import Document
+
+EXCERPT = 200
+
+
+def text_bytes(text: str) -> int:
+    """Count UTF-8 bytes, also of a text that UTF-8 cannot encode.
+
+    Args:
+        text: Any string; a lone surrogate, left behind by a wrong decoding, counts 3 bytes.
+
+    Returns:
+        Bytes.
+
+    Example:
+        >>> text_bytes("naïve"), text_bytes(chr(0xD800))
+        (6, 3)
+    """
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+@dataclass
+class StepAccount:
+    """What went into one step and what it did.
+
+    Attributes:
+        name: The step's name.
+        documents: Documents that reached it.
+        bytes: UTF-8 bytes that reached it.
+        bytes_added: Change of size by a transforming step, in bytes; negative where text went.
+        dropped: Documents dropped, by reason.
+        dropped_bytes: Bytes dropped, by reason.
+        examples: A few dropped documents by reason, their text cut after 200 characters.
+    """
+
+    name: str
+    documents: int = 0
+    bytes: int = 0
+    bytes_added: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_bytes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[Dropped]] = field(default_factory=dict)
+
+    def enter(self, size: int) -> None:
+        """Count a document that reached the step.
+
+        Args:
+            size: Its UTF-8 bytes.
+        """
+        self.documents += 1
+        self.bytes += size
+
+    def drop(self, dropped: Dropped, size: int, examples: int) -> None:
+        """Count a document that the step drops.
+
+        Args:
+            dropped: The document and the reason.
+            size: Its UTF-8 bytes.
+            examples: How many to keep for each reason.
+        """
+        self.dropped[dropped.reason] += 1
+        self.dropped_bytes[dropped.reason] += size
+        kept = self.examples.setdefault(dropped.reason, [])
+        if len(kept) < examples:
+            kept.append(_excerpt(dropped))
+
+    @property
+    def documents_left(self) -> int:
+        """Documents that passed."""
+        return self.documents - self.dropped.total()
+
+    @property
+    def bytes_left(self) -> int:
+        """Bytes that passed, after any change by the step."""
+        return self.bytes - self.dropped_bytes.total() + self.bytes_added
+
+
+@dataclass
+class PipelineReport:
+    """The account of a run, step by step; its first entry is the source.
+
+    Attributes:
+        steps: One account a step, in order, after that of the source.
+        kept_documents: Documents that passed every step.
+        kept_bytes: Their UTF-8 bytes.
+        complete: Whether the source was read to its end.
+        error: What broke the run off, if something did.
+    """
+
+    steps: list[StepAccount]
+    kept_documents: int = 0
+    kept_bytes: int = 0
+    complete: bool = False
+    error: str | None = None
+
+    def copy(self) -> "PipelineReport":
+        """Return a copy that the running pipeline no longer changes.
+
+        Returns:
+            The copy.
+        """
+        return copy.deepcopy(self)
+
+    def reasons(self) -> dict[str, int]:
+        """Count the dropped documents by step and reason.
+
+        Returns:
+            `step: reason` and number, in the order of the steps, commonest reason first.
+        """
+        return {
+            f"{step.name}: {reason}": number
+            for step in self.steps
+            for reason, number in step.dropped.most_common()
+        }
+
+    def funnel(self) -> list[FunnelStep]:
+        """List the sizes before the first step and after each.
+
+        Returns:
+            Documents and bytes left, the source first.
+        """
+        return [
+            FunnelStep(name=step.name, documents=step.documents_left, bytes=step.bytes_left)
+            for step in self.steps
+        ]
+
+    def table(self) -> str:
+        """Lay the report out for people.
+
+        Returns:
+            One line a step and one a reason, then what is left and, if so, that the run is not
+            complete.
+        """
+        lines = [f"{'step':<34}{'documents':>11}{'bytes':>15}"]
+        read = self.steps[0]
+        lines.append(f"{'read':<34}{read.documents:>11,}{read.bytes:>15,}")
+        for step in self.steps:
+            if step.bytes_added:
+                lines.append(f"{step.name:<34}{'':>11}{step.bytes_added:>+15,}")
+            for reason, number in step.dropped.most_common():
+                what = f"- {step.name}: {reason}"
+                lost = step.dropped_bytes[reason]
+                lines.append(f"{what[:33]:<34}{-number:>11,}{-lost:>15,}")
+        lines.append(f"{'kept':<34}{self.kept_documents:>11,}{self.kept_bytes:>15,}")
+        if self.error:
+            lines.append(f"broken off: {self.error}")
+        elif not self.complete:
+            lines.append("not complete: the source was not read to its end")
+        elif not read.documents:
+            lines.append("the source held no documents")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts for JSON, without the examples, which quote the corpus.
+
+        Returns:
+            Plain dictionaries, lists and numbers.
+        """
+        steps = [
+            {
+                "name": step.name,
+                "documents": step.documents,
+                "bytes": step.bytes,
+                "bytes_added": step.bytes_added,
+                "dropped": dict(step.dropped.most_common()),
+                "dropped_bytes": dict(step.dropped_bytes.most_common()),
+            }
+            for step in self.steps
+        ]
+        kept = {"documents": self.kept_documents, "bytes": self.kept_bytes}
+        return {"steps": steps, "kept": kept, "complete": self.complete, "error": self.error}
+
+
+def merge_reports(reports: Iterable[PipelineReport], examples: int = 3) -> PipelineReport:
+    """Add up the reports of one pipeline run over several parts of a corpus.
+
+    Args:
+        reports: The parts' reports, in order; at least one.
+        examples: Examples to keep for each step and reason.
+
+    Returns:
+        One report, complete if all are.
+
+    Raises:
+        ValueError: If there is none, or their steps differ.
+    """
+    parts = list(reports)
+    if not parts:
+        raise ValueError("there is no report to merge")
+    names = [step.name for step in parts[0].steps]
+    merged = PipelineReport([StepAccount(name) for name in names], complete=True)
+    for part in parts:
+        if [step.name for step in part.steps] != names:
+            raise ValueError(f"reports of different pipelines: {names} and {part.steps}")
+        merged.kept_documents += part.kept_documents
+        merged.kept_bytes += part.kept_bytes
+        merged.complete &= part.complete
+        merged.error = merged.error or part.error
+        for total, step in zip(merged.steps, part.steps, strict=True):
+            total.documents += step.documents
+            total.bytes += step.bytes
+            total.bytes_added += step.bytes_added
+            total.dropped.update(step.dropped)
+            total.dropped_bytes.update(step.dropped_bytes)
+            for reason, dropped in step.examples.items():
+                kept = total.examples.setdefault(reason, [])
+                kept += dropped[: max(0, examples - len(kept))]
+    return merged
+
+
+def _excerpt(dropped: Dropped) -> Dropped:
+    document = dropped.document
+    if len(document.text) <= EXCERPT:
+        return dropped
+    short = Document(text=document.text[:EXCERPT], source=document.source, meta=document.meta)
+    return Dropped(document=short, reason=dropped.reason)
