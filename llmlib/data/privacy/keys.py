@@ -1,0 +1,128 @@
+"""Keys, tokens and passwords: by the prefixes of their issuers, by context, by their disorder."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from llmlib.data.privacy.spans import Span
+
+# Published formats of issuers; each alternative begins with letters that no word begins with.
+_ISSUED = re.compile(
+    r"(?<![\w-])(?:(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,255}"
+    r"|github_pat_\w{22,255}|glpat-[\w-]{20,64}|hf_[A-Za-z0-9]{30,40}|AIza[\w-]{35}"
+    r"|sk-(?:[a-z]{2,8}-)?[\w-]{20,200}|(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,99}"
+    r"|xox[abeoprs]-[A-Za-z0-9-]{10,250}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,250}"
+    r"|eyJ[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,2000})(?![\w-])"
+)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----[A-Za-z0-9+/=\s]{16,8192}"
+    r"-----END (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----"
+)
+_NAMED = re.compile(
+    r"(?:api|access|secret|auth|private)[_ -]?(?:key|token|secret)|token|secret|password|passwd"
+    r"|passphrase|pwd|bearer",
+    re.IGNORECASE,
+)
+_ASSIGNED = re.compile(
+    r"[\"']?(?:\s{0,3}(?:[:=]|=>|is)\s{0,3}|\s)[\"'`]?([^\s\"'`,;()<>{}\[\]]{8,200})(?![\w(\[{])",
+    re.IGNORECASE,
+)
+_IN_URL = re.compile(r"[a-z][a-z0-9+.-]{1,15}://[^\s:/@]{1,64}:([^\s:/@]{4,128})@", re.IGNORECASE)
+_BARE = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9_+/-]{32,256}={0,2}(?![\w+/=-])")
+_NOT_REAL = re.compile(
+    r"example|your|xxx|change.?me|placeholder|dummy|insert|redacted|\*{3}|\.\.\.|\$|environ",
+    re.IGNORECASE,
+)
+
+
+def bits_per_character(text: str) -> float:
+    r"""Measure the disorder of a string: the entropy of its own character frequencies.
+
+    $H = -\sum_c p_c \log_2 p_c$, at most $\log_2$ of the length.
+
+    Args:
+        text: A string that is not empty.
+
+    Returns:
+        Bits per character.
+
+    Example:
+        >>> bits_per_character("aaaa"), bits_per_character("abcd")
+        (0.0, 2.0)
+    """
+    shares = [count / len(text) for count in Counter(text).values()]
+    return 0.0 - sum(share * math.log2(share) for share in shares)
+
+
+def find_keys(text: str) -> Iterator[Span]:
+    """Find secrets that give access to something.
+
+    Four rules: formats that issuers publish; private keys in PEM; values named as a key, token or
+    password that are disordered enough; and, without any name, strings of 32 characters and more
+    that change between capitals, small letters and digits as only random strings do. Hashes in
+    hexadecimal are left alone unless they are named as a secret.
+
+    Args:
+        text: Any text.
+
+    Yields:
+        Spans of kind `key`, which may overlap.
+
+    Example:
+        >>> [span.text for span in find_keys("api_key = 'q7Zp1xW4mN8bT2vK'; token = next(tokens)")]
+        ['q7Zp1xW4mN8bT2vK']
+    """
+    for pattern in (_ISSUED, _PRIVATE_KEY):
+        for match in pattern.finditer(text):
+            yield Span(*match.span(), "key", match[0])
+    for match in _IN_URL.finditer(text) if "://" in text else ():
+        if not _NOT_REAL.search(match[1]):
+            yield Span(*match.span(1), "key", match[1])
+    for name in _NAMED.finditer(text):
+        match = _ASSIGNED.match(text, name.end())
+        if match is None:
+            continue
+        value = match[1].rstrip(".:!?")
+        bare_space = text[name.end() : match.start(1)].strip(" \"'`") == ""
+        if _is_secret(name[0].lower(), value, bare_space):
+            yield Span(match.start(1), match.start(1) + len(value), "key", value)
+    for match in _BARE.finditer(text):
+        if _is_random(match[0]):
+            yield Span(*match.span(), "key", match[0])
+
+
+def _is_secret(name: str, value: str, bare_space: bool) -> bool:
+    """Whether a named value is disordered enough for its name.
+
+    Args:
+        name: What it is called, in small letters.
+        value: The value.
+        bare_space: Whether only a space parts them, as in a sentence, which asks for more.
+
+    Returns:
+        True if it should be taken for a secret.
+    """
+    letters, digits = any(map(str.isalpha, value)), any(map(str.isdigit, value))
+    if not (letters and digits) or _NOT_REAL.search(value):
+        return False
+    if name.startswith("pass") or name == "pwd":
+        return not bare_space and len(value) >= 8
+    return len(value) >= (20 if bare_space else 16) and bits_per_character(value) >= 3.2
+
+
+def _is_random(value: str) -> bool:
+    """Whether a string without a name looks drawn at random from letters and digits.
+
+    Returns:
+        True if it has all three kinds of characters, changes between them about as often as
+        random strings do (62% of the steps; words joined by capitals stay below 45%), and is
+        disordered.
+    """
+    if _NOT_REAL.search(value):
+        return False
+    classes = "".join("A" if c.isupper() else "a" if c.islower() else "0" for c in value)
+    if not {"A", "a", "0"} <= set(classes) or not any(map(str.isdigit, value)):
+        return False
+    changes = sum(a != b for a, b in zip(classes, classes[1:], strict=False))
+    return changes >= 0.45 * (len(value) - 1) and bits_per_character(value) >= 4.0

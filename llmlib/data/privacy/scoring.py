@@ -1,0 +1,161 @@
+"""How well spans are found: labelled text, and precision and recall with their uncertainty."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmlib.core.resources import resource
+from llmlib.data.privacy.spans import KINDS, Span
+
+_MARKED = re.compile(r"\[\[(\w+)\|(.*?)\]\]")
+_DRAWN = re.compile(r"\{(alnum|digit):(\d+)\}")
+_ALPHABETS = {
+    "alnum": "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
+    "digit": "0123456789",
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text and the personal items in it.
+
+    Attributes:
+        text: The text.
+        spans: The items, by place.
+    """
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Counts of exact matches.
+
+    Attributes:
+        found: Spans of the labels that were found, with the same start, stop and kind.
+        invented: Spans found that are not in the labels.
+        missed: Spans of the labels that were not found.
+    """
+
+    found: int
+    invented: int
+    missed: int
+
+    @property
+    def precision(self) -> float:
+        """Share of what was found that is right; NaN if nothing was found."""
+        return self.found / (self.found + self.invented) if self.found + self.invented else math.nan
+
+    @property
+    def recall(self) -> float:
+        """Share of what is there that was found; NaN if nothing is there."""
+        return self.found / (self.found + self.missed) if self.found + self.missed else math.nan
+
+
+def parse_marked(marked: str) -> Labelled:
+    """Read a text whose items are written as `[[kind|item]]`.
+
+    Args:
+        marked: The text with marks.
+
+    Returns:
+        The text without marks, and the spans.
+
+    Raises:
+        ValueError: If a mark names an unknown kind.
+
+    Example:
+        >>> parse_marked("Write to [[email|ada@example.org]].").spans
+        (Span(start=9, stop=24, kind='email', text='ada@example.org'),)
+    """
+    parts, spans, end, length = [], [], 0, 0
+    for match in _MARKED.finditer(marked):
+        kind, item = match.groups()
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind {kind!r} in {match[0]!r}; choose from {KINDS}")
+        parts += [marked[end : match.start()], item]
+        length += match.start() - end
+        spans.append(Span(length, length + len(item), kind, item))
+        length, end = length + len(item), match.end()
+    return Labelled("".join([*parts, marked[end:]]), tuple(spans))
+
+
+def labelled_texts(part: str) -> list[Labelled]:
+    """Read the labelled texts that come with the book.
+
+    Random strings in them are drawn here, always the same, so that no file of the project holds
+    what looks like a key.
+
+    Args:
+        part: `development`, on which the rules were tuned, or `test`, on which they were not.
+
+    Returns:
+        The texts, with near-misses among them.
+
+    Raises:
+        ValueError: If there is no such part.
+    """
+    if part not in ("development", "test"):
+        raise ValueError(f"part is 'development' or 'test', not {part!r}")
+    lines = resource("privacy/labelled.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    generator = np.random.default_rng(0)
+
+    def draw(match: re.Match[str]) -> str:
+        return "".join(generator.choice([*_ALPHABETS[match[1]]], int(match[2])))
+
+    texts = [(row["part"], _DRAWN.sub(draw, row["text"])) for row in rows]
+    return [parse_marked(text) for found, text in texts if found == part]
+
+
+def score_spans(
+    found: Iterable[Sequence[Span]], expected: Iterable[Sequence[Span]]
+) -> dict[str, Score]:
+    """Count exact matches by kind, over many texts.
+
+    Args:
+        found: For each text the spans that a detector found.
+        expected: For each text, in the same order, the spans of its labels.
+
+    Returns:
+        A score for each kind that occurs, in the order of `KINDS`, and one for `all`.
+    """
+    counts: dict[str, list[int]] = {kind: [0, 0, 0] for kind in (*KINDS, "all")}
+    for ours, labels in zip(found, expected, strict=True):
+        for number, spans in enumerate(
+            (set(ours) & set(labels), set(ours) - set(labels), set(labels) - set(ours))
+        ):
+            for span in spans:
+                counts[span.kind][number] += 1
+                counts["all"][number] += 1
+    return {kind: Score(*count) for kind, count in counts.items() if any(count)}
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Bound a proportion: Wilson's score interval, which stays within 0 and 1.
+
+    Args:
+        successes: How often it happened.
+        trials: Out of how many, at least 1.
+        z: Quantile of the normal distribution; by default for 95%.
+
+    Returns:
+        Lower and upper end.
+
+    Example:
+        >>> [round(end, 2) for end in wilson_interval(19, 20)]
+        [0.76, 0.99]
+
+    References:
+        Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference.
+    """
+    share = successes / trials
+    scale = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / scale
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2)) / scale
+    return max(0.0, centre - half), min(1.0, centre + half)
