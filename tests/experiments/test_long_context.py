@@ -25,7 +25,7 @@ from llmlib.experiments.long_context import (
     read_through,
     stretched,
 )
-from llmlib.experiments.short_runs import VOCAB_SIZE
+from llmlib.experiments.short_runs import VOCAB_SIZE, Run, read_runs
 
 
 @pytest.fixture
@@ -145,3 +145,50 @@ def test_the_word_stands_where_it_is_said_to_stand(monkeypatch):
     assert places == sorted(places)
     assert places[0] < 0.15
     assert places[-1] > 0.85
+
+
+@pytest.fixture(scope="module")
+def record() -> list[Run]:
+    return read_runs("long_context")
+
+
+def test_the_record_holds_every_run_once(record):
+    assert len(record) == len(list(plan()))
+    assert all(any(run.items() <= line.items() for line in record) for run in plan())
+
+
+@pytest.mark.covers("arch.long-interpolation")
+def test_stretching_helps_as_trained_and_tuning_mends_the_rest(record):
+    untouched, tuned = ("none", 8, "before"), ("none", 8, "after")
+    assert change(record, "none", 8, when="before", baseline=("none", 1, "before"))[1] > 0
+    for method in ("yarn", "rerope", "basis", "window"):
+        assert change(record, method, 8, when="before", baseline=untouched)[2] < 0, method
+    for method in ("linear", "ntk", "dynamic"):  # the negative result: no gain is shown
+        _, low, high = change(record, method, 8, when="before", baseline=untouched)
+        assert low < 0 < high, method
+    for method in set(METHODS) - {"window"}:
+        assert change(record, method, 8, when="after", baseline=(method, 8, "before"))[2] < 0
+    assert change(record, "linear", 8, when="after", baseline=tuned)[1] > 0
+
+
+@pytest.mark.covers("arch.long-window", "arch.long-interpolation")
+def test_no_method_beats_a_window_of_the_trained_length(record):
+    for method in set(METHODS) - {"window"}:
+        for when in ("before", "after"):
+            low = change(record, method, 8, when=when, baseline=("window", 8, "before"))[1]
+            assert low > 0, (method, when)
+    _, low, high = change(record, "window", 8, when="before", baseline=("none", 1, "before"))
+    assert -0.01 < low < high < 0.01
+
+
+@pytest.mark.covers("arch.long-window")
+def test_needles_are_found_by_what_can_see_them(record):
+    found = {reader: accuracies(record, reader) for reader in READERS}
+    assert min(found["full attention"].values()) == 1
+    window, parallel = found["sinks and window"], found["parallel windows"]
+    assert window[0.95] == 1
+    assert sum(window[depth] for depth in DEPTHS[:-1]) / 4 < 0.25  # chance is 0.1
+    assert parallel[0.5] < 0.25  # there the sentence lies across a cut
+    assert min(share for depth, share in parallel.items() if depth != 0.5) > 0.7
+    mean = {reader: sum(shares.values()) / len(shares) for reader, shares in found.items()}
+    assert mean["token selection"] > mean["block selection"] > mean["sinks and window"]
