@@ -4,7 +4,15 @@
 two-step cleaning that needs no set-up.
 """
 
+from llmlib.data.cleaning.c4 import C4Lines, C4Pages, EnoughSentences, c4_steps
 from llmlib.data.cleaning.funnel import funnel_figure
+from llmlib.data.cleaning.gopher import GopherQuality
+from llmlib.data.cleaning.keywords import (
+    KeywordFilter,
+    WithoutKeywordLines,
+    keyword_hits,
+)
+from llmlib.data.cleaning.measures import Interval, Score, auc, precision_recall, wilson
 from llmlib.data.cleaning.pipeline import (
     Filter,
     Pipeline,
@@ -13,6 +21,7 @@ from llmlib.data.cleaning.pipeline import (
     TextTransform,
     Transform,
 )
+from llmlib.data.cleaning.repetition import GopherRepetition
 from llmlib.data.cleaning.report import PipelineReport, StepAccount, merge_reports, text_bytes
 from llmlib.data.cleaning.rules import (
     CleanCorpus,
@@ -25,24 +34,38 @@ from llmlib.data.cleaning.rules import (
 from llmlib.data.cleaning.steps import ExactDuplicates, Readable, quality_step
 
 __all__ = [
+    "C4Lines",
+    "C4Pages",
     "CleanCorpus",
     "Dropped",
+    "EnoughSentences",
     "ExactDuplicates",
     "Filter",
     "FunnelStep",
+    "GopherQuality",
+    "GopherRepetition",
+    "Interval",
+    "KeywordFilter",
     "Pipeline",
     "PipelineReport",
     "QualityRules",
     "Readable",
+    "Score",
     "Step",
     "StepAccount",
     "TextFilter",
     "TextTransform",
     "Transform",
+    "WithoutKeywordLines",
+    "auc",
+    "c4_steps",
     "clean",
     "deduplicate",
     "funnel_figure",
+    "keyword_hits",
     "merge_reports",
+    "precision_recall",
     "quality_step",
     "text_bytes",
+    "wilson",
 ]

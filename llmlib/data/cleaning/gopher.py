@@ -1,0 +1,107 @@
+"""Gopher's quality rules: a page is judged by counts that any English prose keeps within bounds.
+
+They presuppose words between spaces and English stop words, so put them behind the language step.
+"""
+
+import re
+from dataclasses import dataclass
+
+from llmlib.data.corpora.document import Document
+
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+BULLETS = ("•", "‣", "◦", "▪", "●", "-", "*", "–")
+_ELLIPSES = ("...", "…")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GopherQuality:
+    """Bounds on words, symbols and lines of an English page.
+
+    Attributes:
+        min_words: Fewest words, which are what stands between white space.
+        max_words: Most words.
+        min_word_length: Smallest mean length of a word, in characters.
+        max_word_length: Largest mean length of a word, in characters.
+        max_symbols: Most hash marks, or ellipses, for each word.
+        max_bullet_lines: Largest share of lines that begin with a bullet.
+        max_ellipsis_lines: Largest share of lines that end with an ellipsis.
+        min_alphabetic: Smallest share of words with at least one letter.
+        min_stop_words: Fewest different words of `STOP_WORDS`.
+        name: The step's name.
+
+    References:
+        Rae et al. (2021), Scaling Language Models: Methods, Analysis & Insights from Training
+        Gopher, appendix A.1.1, "Quality Filtering". The paper does not list its bullets: these
+        are ours, the hyphen among them.
+    """
+
+    min_words: int = 50
+    max_words: int = 100_000
+    min_word_length: float = 3
+    max_word_length: float = 10
+    max_symbols: float = 0.1
+    max_bullet_lines: float = 0.9
+    max_ellipsis_lines: float = 0.3
+    min_alphabetic: float = 0.8
+    min_stop_words: int = 2
+    name: str = "Gopher quality"
+
+    def reason(self, document: Document) -> str | None:
+        """Say which rule a document breaks first.
+
+        Args:
+            document: The document.
+
+        Returns:
+            The rule in words, or None.
+
+        Example:
+            >>> GopherQuality().reason(Document(text="Too short.", source="x"))
+            'few words'
+        """
+        text = document.text
+        words = text.split()
+        if len(words) < max(1, self.min_words):
+            return "few words"
+        if len(words) > self.max_words:
+            return "many words"
+        mean = len("".join(words)) / len(words)
+        if mean < self.min_word_length:
+            return "short words"
+        if mean > self.max_word_length:
+            return "long words"
+        if text.count("#") > self.max_symbols * len(words):
+            return "hash marks"
+        if text.count("...") + text.count("…") > self.max_symbols * len(words):
+            return "ellipses"
+        reason = self._reason_of_lines(text)
+        if reason is None and _alphabetic(words) < self.min_alphabetic * len(words):
+            return "few alphabetic words"
+        if reason is None and _n_stop_words(text, self.min_stop_words) < self.min_stop_words:
+            return "few stop words"
+        return reason
+
+    def _reason_of_lines(self, text: str) -> str | None:
+        lines = [line for line in map(str.strip, text.split("\n")) if line]
+        if sum(line.startswith(BULLETS) for line in lines) > self.max_bullet_lines * len(lines):
+            return "bullet lines"
+        if sum(line.endswith(_ELLIPSES) for line in lines) > self.max_ellipsis_lines * len(lines):
+            return "ellipsis lines"
+        return None
+
+
+_STOP = re.compile(rf"\b(?:{'|'.join(STOP_WORDS)})\b", re.IGNORECASE)
+
+
+def _alphabetic(words: list[str]) -> int:
+    # Most words are letters alone, which one call tells; the loop over letters is for the others.
+    return sum(word.isalpha() or any(map(str.isalpha, word)) for word in words)
+
+
+def _n_stop_words(text: str, enough: int) -> int:
+    found: set[str] = set()
+    for match in _STOP.finditer(text):
+        if len(found) >= enough:
+            break
+        found.add(match[0].lower())
+    return len(found)
