@@ -33,19 +33,20 @@ BOILERPLATE = re.compile(
     rf"\bcookie (?:{_SITE}|notice)\b|\baccept (?:all )?cookies\b|"
     r"\ball rights reserved\b|(?:©|\(c\)|\bcopyright)\s+(?:19|20)\d\d\b|"
     r"\bprivacy (?:policy|notice|settings)\b|\bterms (?:of (?:use|service)\b|and conditions\b)|"
-    r"^(?:share|tweet|pin it|print|like)(?: this| on)?(?: page| article| post)?\W*$|"
+    r"^[ \t]*(?:share|tweet|pin it|print|like)(?: this| on)?(?: page| article| post)?\W*$|"
     r"\bshare (?:this|on|via) (?:article|page|post|story|facebook|twitter|linkedin|whatsapp)\b|"
     r"\bfollow us on \w|\b(?:subscribe|sign up) (?:now|to|for)\b.*\b(?:newsletter|channel|updates)|"
     r"\b(?:skip|jump) to (?:main |the )?content\b|\bunsubscribe\b|\bback to top\b|"
     r"\b(?:log|sign) ?in (?:to|or)\b.*\b(?:continue|comment|reply|register|account)\b|"
-    r"\bclick here\b|^(?:read|show|load|see|learn) more\W*$|\bpowered by [a-z]+[\w ]*[\d.]+\W*$|"
+    r"\bclick here\b|^[ \t]*(?:read|show|load|see|learn) more\W*$|"
+    r"\bpowered by [a-z]+[\w ]*[\d.]+\W*$|"
     r"\benable javascript\b|\bjavascript is (?:disabled|required|turned off)\b|"
-    r"\badd to (?:cart|basket|wish ?list)\b|\bfree shipping on\b|^page \d+ of \d+\W*$|"
-    r"^(?:previous|next|related|recent|popular) (?:posts?|articles?|pages?)\b(?:\W*$|:)|"
-    r"^\d+ (?:comments?|shares?|likes|views)\W*$|^leave a (?:comment|reply)\b|"
-    r"^advertisements?\W*$|\byour e-?mail address\b|\bforgot your password\?|"
-    r"^you may also like\W*$|"
-    r"^\w[\w ]{0,14}(?: [|»·>/] \w[\w ]{0,14}){2,}$",
+    r"\badd to (?:cart|basket|wish ?list)\b|\bfree shipping on\b|^[ \t]*page \d+ of \d+\W*$|"
+    r"^[ \t]*(?:previous|next|related|recent|popular) (?:posts?|articles?|pages?)\b(?:\W*$|:)|"
+    r"^[ \t]*\d+ (?:comments?|shares?|likes|views)\W*$|^[ \t]*leave a (?:comment|reply)\b|"
+    r"^[ \t]*advertisements?\W*$|\byour e-?mail address\b|\bforgot your password\?|"
+    r"^[ \t]*you may also like\W*$|"
+    r"^[ \t]*\w[\w ]{0,14}(?: [|»·>/] \w[\w ]{0,14}){2,}[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 """What pages say about themselves: cookies, sharing, navigation, accounts, shops, comments."""
@@ -140,7 +141,7 @@ class KeywordFilter:
             if pattern.search(text) is None:
                 continue  # most documents: one search and no splitting
             lines = lines or [line for line in text.split("\n") if line.strip()]
-            if sum(pattern.search(line.strip()) is not None for line in lines) > most * len(lines):
+            if sum(pattern.search(line) is not None for line in lines) > most * len(lines):
                 return kind
         return None
 
@@ -175,7 +176,7 @@ class WithoutKeywordLines:
         if not any(pattern.search(document.text) for pattern in patterns):
             return document
         lines = document.text.split("\n")
-        good = [line for line in lines if not any(p.search(line.strip()) for p in patterns)]
+        good = [line for line in lines if not any(p.search(line) for p in patterns)]
         if len(good) == len(lines):
             return document
         return Document(text="\n".join(good), source=document.source, meta=document.meta)
