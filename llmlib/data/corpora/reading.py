@@ -1,0 +1,323 @@
+"""Files read record by record: plain or compressed, one problem at a time.
+
+A reader of a format yields documents and, for records that cannot be used, problems; it raises
+`Unreadable` where nothing after a place can be used. What to do about either is the caller's.
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.html import decode_html, html_document
+
+COMPRESSED = (".gz", ".zst")
+_SNIFFED = 8192
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be read.
+
+    Attributes:
+        file: The file.
+        line: The line, from 1; 0 if the whole file is meant.
+        reason: What is wrong, in words.
+    """
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}, line {self.line}" if self.line else self.file
+        return f"{place}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file to read, and how.
+
+    Attributes:
+        path: The file.
+        name: What documents are to call it.
+        field: Where a JSON line or a CSV row holds its text.
+        part_bytes: Length in bytes from which on a text file is cut at the next blank line.
+        max_bytes: Longest line or row, and largest page, in bytes.
+        main_content: Whether to leave out what surrounds the article of a page.
+    """
+
+    path: Path
+    name: str
+    field: str = "text"
+    part_bytes: int = 50_000
+    max_bytes: int = 16 << 20
+    main_content: bool = True
+
+
+class Unreadable(Exception):  # noqa: N818  (it names a state of the file, and never leaves here)
+    """Nothing in the file after a place can be used.
+
+    Attributes:
+        line: The place, from 1; 0 if the whole file is meant.
+        reason: What is wrong, in words.
+    """
+
+    def __init__(self, line: int, reason: str):
+        super().__init__(reason)
+        self.line = line
+        self.reason = reason
+
+
+def read_plain(source: Source) -> Iterator[Document | Problem]:
+    """Read a text file as one document, or as several cut at blank lines.
+
+    Args:
+        source: The file.
+
+    Yields:
+        Its parts.
+    """
+    part: list[str] = []
+    size, number = 0, 0
+    for line in _decoded_lines(source):
+        part.append(line)
+        size += len(line.encode())
+        if line == "\n" and size >= source.part_bytes:
+            yield from _part(source, part, f"{source.name}#{number}")
+            part, size, number = [], 0, number + 1
+    yield from _part(source, part, f"{source.name}#{number}" if number else source.name)
+
+
+def _part(source: Source, lines: list[str], module: str) -> Iterator[Document]:
+    text = "".join(lines).strip("\n")
+    if text.strip():
+        yield Document(text=text, source=source.name, meta={"module": module})
+
+
+def read_json_lines(source: Source) -> Iterator[Document | Problem]:
+    """Read a file of JSON lines, one document a line.
+
+    Args:
+        source: The file.
+
+    Yields:
+        Documents, and problems of single lines.
+    """
+    with _opened(source.path) as stream:
+        for number, raw in _raw_lines(stream, source.max_bytes):
+            try:
+                if raw is None:
+                    raise ValueError(f"longer than {source.max_bytes} bytes")
+                line = _decode(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw)
+                if line.strip():
+                    row = _json_row(line)
+                    text = _text_of(row, source.field)
+                    if text.strip():
+                        yield _record(source, number, text, row)
+            except ValueError as error:
+                yield Problem(str(source.path), number, str(error))
+
+
+def read_csv(source: Source) -> Iterator[Document | Problem]:
+    """Read a file of comma- or tab-separated values with a header, one document a row.
+
+    Args:
+        source: The file.
+
+    Yields:
+        Documents, and problems of single rows.
+
+    Raises:
+        Unreadable: If the header has no such column, or quotes do not close.
+    """
+    delimiter = "\t" if ".tsv" in source.path.suffixes else ","
+    rows = csv.reader(_decoded_lines(source, newline="\r\n"), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        number = rows.line_num + 1
+        # The limit on a field is the whole process's, and 128 KiB unless one changes it.
+        limit = csv.field_size_limit(source.max_bytes)
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise Unreadable(number, f"not CSV ({error})") from error
+        finally:
+            csv.field_size_limit(limit)
+        if header is None:
+            header = row
+            if source.field not in header:
+                raise Unreadable(number, f"no column {source.field!r} (columns {header})")
+        elif len(row) != len(header):
+            if row:
+                reason = f"{len(row)} fields where the header has {len(header)}"
+                yield Problem(str(source.path), number, reason)
+        else:
+            fields: dict[str, Any] = dict(zip(header, row, strict=True))
+            text = fields.pop(source.field)
+            if text.strip():
+                yield _record(source, number, text, fields)
+
+
+def read_html(source: Source) -> Iterator[Document | Problem]:
+    """Read a page as one document.
+
+    Args:
+        source: The file.
+
+    Yields:
+        The page's text, if it has any.
+
+    Raises:
+        Unreadable: If it is too large, binary, or in an encoding that it does not name.
+    """
+    with _opened(source.path, binary_is_refused=False) as stream:
+        data = stream.read(source.max_bytes + 1)
+    if len(data) > source.max_bytes:
+        raise Unreadable(0, f"a page of more than {source.max_bytes} bytes")
+    try:
+        html = decode_html(data)
+    except ValueError as error:
+        raise Unreadable(0, str(error)) from error
+    if "\0" in html:
+        raise Unreadable(0, "not text (it holds NUL characters)")
+    document = html_document(html, source.name, main_content=source.main_content)
+    if document.text:
+        yield Document(
+            text=document.text, source=source.name, meta={**document.meta, "module": source.name}
+        )
+
+
+def _record(source: Source, number: int, text: str, row: dict[str, Any]) -> Document:
+    module = f"{source.name}:{number}"
+    return Document(text=text, source=module, meta={**row, "module": module})
+
+
+@contextmanager
+def _opened(path: Path, *, binary_is_refused: bool = True) -> Iterator[io.BufferedReader]:
+    """Open a file for reading, uncompressed on the way.
+
+    Yields:
+        A buffered stream of bytes.
+
+    Raises:
+        ImportError: If it is a zstd file and the `hub` extra is not installed.
+        Unreadable: If it cannot be opened, holds binary data, or is damaged.
+    """
+    damaged: tuple[type[Exception], ...] = (EOFError, zlib.error, OSError)
+    if path.suffix.lower() == ".zst":
+        damaged = (*damaged, _zstandard().ZstdError)
+    try:
+        with _stream(path) as stream, io.BufferedReader(stream, 1 << 20) as buffered:
+            start = buffered.peek(_SNIFFED)[:_SNIFFED]
+            if binary_is_refused and b"\0" in start:
+                wide = start[:2] in (b"\xff\xfe", b"\xfe\xff")
+                raise Unreadable(0, "UTF-16, not UTF-8" if wide else "binary, not text")
+            yield buffered
+    except damaged as error:
+        raise Unreadable(0, f"cannot be read ({error or type(error).__name__})") from error
+
+
+def _stream(path: Path) -> Any:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix.lower() == ".zst":
+        return _zstandard().open(path, "rb")
+    return path.open("rb")
+
+
+def _zstandard() -> Any:
+    """Import the optional package.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: If the `hub` extra is not installed.
+    """
+    try:
+        import zstandard
+    except ImportError as error:
+        raise ImportError(
+            "reading .zst files needs the package `zstandard`: install this project with its "
+            "`hub` extra"
+        ) from error
+    return zstandard
+
+
+def _raw_lines(stream: io.BufferedReader, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+    """Yield numbered lines, None for one that is too long; at most `max_bytes` are in memory."""
+    number = 0
+    while line := stream.readline(max_bytes + 1):
+        number += 1
+        if len(line) <= max_bytes or line.endswith(b"\n"):
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(max_bytes)
+        yield number, None
+
+
+def _decoded_lines(source: Source, newline: str = "\n") -> Iterator[str]:
+    r"""Yield the lines of a text file, `\r\n` replaced unless it is to stay.
+
+    Raises:
+        Unreadable: At the first line that is too long or not UTF-8.
+    """
+    with _opened(source.path) as stream:
+        for number, raw in _raw_lines(stream, source.max_bytes):
+            if raw is None:
+                raise Unreadable(number, f"longer than {source.max_bytes} bytes")
+            if number == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            try:
+                line = _decode(raw)
+            except ValueError as error:
+                raise Unreadable(number, str(error)) from error
+            yield line.replace("\r\n", newline)
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"not UTF-8 (byte 0x{raw[error.start]:02x}). Convert the file, for example with iconv "
+            "-f latin1 -t utf-8."
+        ) from error
+
+
+def _json_row(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error})") from error
+
+
+def _text_of(row: Any, field: str) -> str:
+    """Take the text out of a JSON row.
+
+    Returns:
+        The text; the row no longer holds it.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not isinstance(row, dict) or not isinstance(row.get(field), str):
+        found = f"fields {sorted(row)}" if isinstance(row, dict) else f"a {type(row).__name__}"
+        raise ValueError(f"no text in field {field!r} ({found}). Name the right field.")
+    text = row.pop(field)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the text holds a lone surrogate escape ({error})") from error
+    return text

@@ -1,0 +1,93 @@
+"""Conversation trees: every path once, against a recursive enumeration."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlib.data.corpora.dialogues import (
+    Dialogue,
+    Message,
+    conversation_trees,
+    repetition,
+)
+
+
+def message(key: str, parent: str | None, role: str = "user", text: str = "") -> Message:
+    return Message(id=key, parent=parent, role=role, text=text or f"text of {key}")
+
+
+@st.composite
+def forests(draw: st.DrawFn) -> list[Message]:
+    """Parents come before their answers in number, and anywhere in the order."""
+    size = draw(st.integers(1, 23))
+    parents = [draw(st.none() | st.integers(0, i - 1)) if i else None for i in range(size)]
+    roles = [draw(st.sampled_from(["user", "assistant"])) for _ in range(size)]
+    messages = [
+        message(f"m{i}", None if p is None else f"m{p}", role)
+        for i, (p, role) in enumerate(zip(parents, roles, strict=True))
+    ]
+    return draw(st.permutations(messages))
+
+
+def all_paths(messages: list[Message]) -> list[list[Message]]:
+    """Every path from a root to any message, by recursion."""
+    known = {m.id: m for m in messages}
+
+    def upwards(m: Message) -> list[Message]:
+        return [*(upwards(known[m.parent]) if m.parent else []), m]
+
+    return [upwards(m) for m in messages]
+
+
+@given(forests())
+@pytest.mark.covers("data.sources")
+def test_paths_equal_the_recursive_enumeration(messages: list[Message]) -> None:
+    forest = conversation_trees(messages)
+    every = {tuple(path) for path in all_paths(messages)}
+    parents = {m.parent for m in messages}
+    leaves = [d.turns for d in forest.paths()]
+    assert len(leaves) == len(set(leaves))
+    assert set(leaves) == {path for path in every if path[-1].id not in parents}
+    answered = [d.turns for d in forest.paths("assistant")]
+    assert len(answered) == len(set(answered))
+    assert set(answered) == {path for path in every if path[-1].role == "assistant"}
+    longest = [d.turns for d in forest.longest_paths()]
+    assert [p[0] for p in longest] == list(forest.roots)
+    for path in longest:
+        assert len(path) == max(len(p) for p in every if p[0] == path[0])
+
+
+def test_a_path_as_text_and_as_turns() -> None:
+    path = Dialogue((message("q", None, "user", "Tea?"), message("a", "q", "assistant", "Yes.")))
+    document = path.document("forum", {"user": "Ada"})
+    assert document.text == "Ada: Tea?\n\nAssistant: Yes."
+    assert document.meta == {"module": "q", "name": "a"}
+    assert path.messages()[1] == {"role": "assistant", "content": "Yes."}
+
+
+def test_what_stands_above_a_branching_is_repeated() -> None:
+    messages = [message("q", None, text="abc")]
+    messages += [message(f"a{i}", "q", "assistant", "x") for i in range(5)]
+    forest = conversation_trees(messages)
+    assert repetition([*forest.paths()]) == pytest.approx(5 * 4 / (3 + 5))
+    assert repetition([*forest.longest_paths()]) == 1
+    with pytest.raises(ValueError, match="no dialogue holds any text"):
+        repetition([])
+
+
+def test_a_deep_tree_needs_no_recursion() -> None:
+    depth = 5003
+    chain = [message(str(i), str(i - 1) if i else None) for i in range(depth)]
+    (path,) = conversation_trees(chain).paths()
+    assert len(path.turns) == depth
+
+
+def test_broken_trees_are_refused() -> None:
+    with pytest.raises(ValueError, match="several messages have the id 'a'"):
+        conversation_trees([message("a", None), message("a", None)])
+    with pytest.raises(ValueError, match="'a' answers 'gone', which is missing"):
+        conversation_trees([message("a", "gone")])
+    with pytest.raises(ValueError, match="2 messages hang on no root"):
+        conversation_trees([message("r", None), message("a", "b"), message("b", "a")])
+    with pytest.raises(ValueError, match="'leaves' or 'assistant', not 'all'"):
+        next(conversation_trees([message("r", None)]).paths("all"))

