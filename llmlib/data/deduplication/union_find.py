@@ -44,7 +44,8 @@ def clusters(
         if not apart.any():
             return parent
         left, right, a, b = left[apart], right[apart], a[apart], b[apart]
-        np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))  # parents only ever fall
+        # The smallest neighbour, not any: the leaves of a star then meet in two rounds.
+        np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))
         while True:
             grandparent = parent[parent]
             if np.array_equal(grandparent, parent):

@@ -1,0 +1,247 @@
+"""Hashes of all words, or of all runs of n words or characters, of many texts at once.
+
+A polynomial hash turns the hash of any stretch into a difference of two prefix sums, so a million
+n-grams cost a few array operations whatever n is:
+
+    S_i = sum_{j<i} h(x_j) b^j,     H(x_i ... x_{k-1}) = mix((S_k - S_i) b^{-i})   (mod 2^64)
+
+with h a fixed random 64-bit value for each symbol, b odd (so that b has an inverse), and `mix` a
+bijection that spreads the result over all bits. The hashes are the same on every machine and in
+every run.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+BLOCK_CHARACTERS = 1 << 18  # small enough for the arrays of a block to stay in the cache
+BLOCK_DOCUMENTS = 1 << 12  # a document's index within its block takes 12 bits
+_BASE = 0x9E3779B97F4A7C15  # odd; 2^64 divided by the golden ratio
+_INVERSE = pow(_BASE, -1, 1 << 64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashedWords:
+    """The words of some texts, as hashes, one text after another.
+
+    Attributes:
+        hashes: One hash a word.
+        bounds: Text t has the words `bounds[t]` to `bounds[t + 1]`.
+        begins: Where each word begins, in characters of its text.
+        ends: Where it ends.
+    """
+
+    hashes: UInt64[np.ndarray, " words"]
+    bounds: Int64[np.ndarray, " texts_and_end"]
+    begins: Int64[np.ndarray, " words"]
+    ends: Int64[np.ndarray, " words"]
+
+
+def mix(values: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    """Spread each value over all 64 bits, one to one.
+
+    Args:
+        values: Integers, however structured.
+
+    Returns:
+        Integers that look random; equal ones stay equal, different ones different.
+
+    Example:
+        >>> mix(np.array([0, 1], np.uint64)).tolist()
+        [0, 6238072747940578789]
+
+    References:
+        Stafford (2011), Better Bit Mixing, variant 13, as used by SplitMix64 (Steele et al. 2014).
+    """
+    values = values ^ (values >> np.uint64(30))
+    values = values * np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
+
+
+def stretch_hashes(
+    values: UInt64[np.ndarray, " symbols"],
+    begins: Int64[np.ndarray, " stretches"],
+    ends: Int64[np.ndarray, " stretches"],
+) -> UInt64[np.ndarray, " stretches"]:
+    """Hash stretches of a sequence of symbols, in time that does not depend on their lengths.
+
+    Two different stretches share a hash with probability about 2^-64, unless they are hundreds of
+    symbols long and built to collide (Thue-Morse sequences defeat every such hash modulo 2^64).
+
+    Args:
+        values: A random value for each symbol of the sequence, equal for equal symbols.
+        begins: Index of the first symbol of each stretch.
+        ends: Index behind its last.
+
+    Returns:
+        The hashes.
+
+    Example:
+        >>> values = mix(np.array([5, 7, 5, 7, 9], np.uint64))
+        >>> a, b, c = stretch_hashes(values, np.array([0, 2, 3]), np.array([2, 4, 5]))
+        >>> bool(a == b), bool(b == c)
+        (True, False)
+    """
+    powers, inverses = _powers(1 << max(10, len(values).bit_length()))
+    sums = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values * powers[: len(values)], out=sums[1:])
+    return mix((sums[ends] - sums[begins]) * inverses[begins])
+
+
+def hashed_words(texts: list[str], kind: Literal["space", "alphanumeric"] = "space") -> HashedWords:
+    """Split texts into words and hash each word.
+
+    Args:
+        texts: The texts; taken together they should not be much above a block.
+        kind: "space": words are what white space separates, as in `str.split`. "alphanumeric":
+            words are runs of letters and digits, and each character of a script that is written
+            without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) is a word.
+
+    Returns:
+        The words' hashes and places.
+
+    Example:
+        >>> words = hashed_words(["to be, or", "to  be"])
+        >>> words.bounds.tolist(), words.begins.tolist(), bool(words.hashes[0] == words.hashes[3])
+        ([0, 3, 5], [0, 3, 7, 0, 4], True)
+    """
+    codes = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), "<u4")
+    character_class = _character_classes(kind)[codes]
+    inside = character_class > 0
+    alone = character_class == 2
+    before, after = np.zeros_like(inside), np.zeros_like(inside)
+    before[1:] = inside[:-1] & ~alone[:-1]  # the word goes on from the left
+    after[:-1] = inside[1:] & ~alone[1:]
+    begins = np.flatnonzero(inside & (alone | ~before))
+    ends = np.flatnonzero(inside & (alone | ~after)) + 1
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    offsets = np.concatenate([[0], np.cumsum(lengths + 1)])  # a line feed after each text
+    bounds = np.searchsorted(begins, offsets)
+    own_offset = np.repeat(offsets[:-1], np.diff(bounds))
+    return HashedWords(
+        hashes=stretch_hashes(_symbol_values()[codes], begins, ends),
+        bounds=bounds,
+        begins=begins - own_offset,
+        ends=ends - own_offset,
+    )
+
+
+def hashed_characters(texts: list[str]) -> HashedWords:
+    """Hash each character of some texts, as if it were a word.
+
+    Args:
+        texts: The texts.
+
+    Returns:
+        The characters' values and places.
+
+    Example:
+        >>> hashed_characters(["ab", "", "a"]).bounds.tolist()
+        [0, 2, 2, 3]
+    """
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), "<u4")
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    begins = np.arange(len(codes)) - np.repeat(bounds[:-1], lengths)
+    return HashedWords(
+        hashes=_symbol_values()[codes], bounds=bounds, begins=begins, ends=begins + 1
+    )
+
+
+def ngram_hashes(
+    words: HashedWords, n: int
+) -> tuple[UInt64[np.ndarray, " ngrams"], Int64[np.ndarray, " ngrams"]]:
+    """Hash every run of n words of each text; a text of fewer words is one run.
+
+    Args:
+        words: The words of some texts.
+        n: Words in a run, at least 1.
+
+    Returns:
+        The hashes, text after text, and for each the index of its first word in `words`.
+
+    Raises:
+        ValueError: If n is below 1.
+
+    Example:
+        >>> hashes, first = ngram_hashes(hashed_words(["a b c", "a b", "d"]), 2)
+        >>> first.tolist(), bool(hashes[0] == hashes[2])
+        ([0, 1, 3, 5], True)
+    """
+    if n < 1:
+        raise ValueError(f"an n-gram has at least one word, not {n}")
+    first, end = words.bounds[:-1], words.bounds[1:]
+    index = np.arange(len(words.hashes))
+    own_end = np.repeat(end, end - first)
+    whole = index + n <= own_end
+    whole[first[end > first]] = True  # the one run of a short text
+    index = index[whole]
+    return stretch_hashes(words.hashes, index, np.minimum(index + n, own_end[whole])), index
+
+
+def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Gather texts into blocks for the functions above, so that memory stays bounded.
+
+    Args:
+        texts: The texts, read lazily.
+
+    Yields:
+        Lists of texts, of about `BLOCK_CHARACTERS` characters (more only if a single text has
+        more) and at most `BLOCK_DOCUMENTS` texts; no list is empty.
+    """
+    block: list[str] = []
+    size = 0
+    for text in texts:
+        if block and (size + len(text) > BLOCK_CHARACTERS or len(block) == BLOCK_DOCUMENTS):
+            yield block
+            block, size = [], 0
+        block.append(text)
+        size += len(text)
+    if block:
+        yield block
+
+
+@lru_cache(maxsize=2)
+def _powers(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first n powers of the base and of its inverse, modulo 2^64."""
+    tables = []
+    for base in (_BASE, _INVERSE):
+        table = np.full(n, base, np.uint64)
+        table[0] = 1
+        tables.append(np.cumprod(table))  # wraps, as it should
+    return tables[0], tables[1]
+
+
+@lru_cache(maxsize=1)
+def _symbol_values() -> np.ndarray:
+    """A random 64-bit value for each code point."""
+    return mix(np.arange(1, 0x110001, dtype=np.uint64) * np.uint64(_BASE))
+
+
+# Scripts without spaces between words: Thai to Burmese, kana, ideographs, Khmer, further planes.
+_ALONE = (
+    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF),
+)  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def _character_classes(kind: str) -> np.ndarray:
+    """For each code point: 0 between words, 1 in a word, 2 a word of its own."""
+    classes = np.ones(0x110000, np.uint8)
+    if kind == "space":
+        spaces = [code for code in range(0x3001) if chr(code).isspace()]
+        classes[spaces] = 0
+        return classes
+    characters = map(chr, range(0x110000))
+    classes[:] = np.fromiter(map(str.isalnum, characters), np.uint8, 0x110000)
+    for low, high in _ALONE:
+        classes[low : high + 1] *= 2
+    return classes
