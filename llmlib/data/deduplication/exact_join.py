@@ -12,13 +12,13 @@ from llmlib.data.deduplication.shingles import ShingleSets, jaccard
 def similar_pairs(
     sets: ShingleSets, threshold: float
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """Find every pair of sets whose Jaccard similarity is at least a threshold.
+    r"""Find every pair of sets whose Jaccard similarity is at least a threshold.
 
     Prefix filtering: sort all elements from the rarest to the commonest. If J(A, B) ≥ t, then A
-    and B share at least t|A| elements, so they cannot differ in all of the first
-    |A| - ⌈t|A|⌉ + 1. Only pairs that share such a rare element are compared. The cost grows with
-    the square of the number of sets that share one: with many copies of a document, take them out
-    first.
+    and B share at least $t |A|$ elements, so they cannot differ in all of the first
+    $|A| - \lceil t |A| \rceil + 1$. Only pairs that share such a rare element are compared. The cost
+    grows with the square of the number of sets that share one: with many copies of a document, take
+    them out first.
 
     Args:
         sets: The sets.

@@ -83,7 +83,7 @@ def shingle_sets(
 def jaccard(
     sets: ShingleSets, left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
 ) -> Float64[np.ndarray, " pairs"]:
-    """Jaccard similarity of pairs of documents, J(A, B) = |A ∩ B| / |A ∪ B|; J(∅, ∅) = 1.
+    r"""Jaccard similarity of pairs of documents, $|A \cap B| / |A \cup B|$; 1 of two empty sets.
 
     Exact up to the chance that two different shingles of a pair share a 52-bit hash, about 10^-12
     for documents of 50 shingles.
