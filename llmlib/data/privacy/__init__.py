@@ -5,7 +5,13 @@ from llmlib.data.privacy.contacts import find_emails, find_ips, find_phones
 from llmlib.data.privacy.detect import find_personal
 from llmlib.data.privacy.keys import bits_per_character, find_keys
 from llmlib.data.privacy.names import find_names
-from llmlib.data.privacy.redact import OffsetMap, Redacted, redact, redact_document
+from llmlib.data.privacy.redact import (
+    OffsetMap,
+    Redacted,
+    RedactStep,
+    redact,
+    redact_document,
+)
 from llmlib.data.privacy.scoring import (
     Labelled,
     Score,
@@ -20,6 +26,7 @@ __all__ = [
     "KINDS",
     "Labelled",
     "OffsetMap",
+    "RedactStep",
     "Redacted",
     "Score",
     "Span",

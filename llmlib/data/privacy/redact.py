@@ -137,6 +137,36 @@ def redact_document(
     return replace(document, text=text, meta={**document.meta, "redacted": redacted})
 
 
+@dataclass(frozen=True)
+class RedactStep:
+    """The same as a step of a cleaning pipeline, which rewrites documents and drops none.
+
+    Attributes:
+        kinds: Which items to replace.
+        mask: What to write instead; see `redact`.
+        name: What the pipeline's report calls it.
+
+    Example:
+        >>> RedactStep(kinds=("email",)).apply(Document(text="a@example.org", source="x")).text
+        '<EMAIL>'
+    """
+
+    kinds: tuple[str, ...] = KINDS
+    mask: str = "placeholder"
+    name: str = "personal items"
+
+    def apply(self, document: Document) -> Document:
+        """Replace the personal items of a document.
+
+        Args:
+            document: The document.
+
+        Returns:
+            The same object if there is nothing to replace.
+        """
+        return redact_document(document, self.kinds, self.mask)
+
+
 def _instead(span: Span, mask: str, numbers: dict[tuple[str, str], int]) -> str:
     if mask == "shape":
         return "".join(

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlib.data import Document
+from llmlib.data.cleaning import Pipeline
 from llmlib.data.privacy import (
     KINDS,
+    RedactStep,
     Score,
     Span,
     bits_per_character,
@@ -156,6 +158,13 @@ def test_a_document_says_what_was_taken_out() -> None:
     assert done.meta == {"module": "m", "redacted": {"email": 2}}
     clean = Document(text="Nothing here.", source="x")
     assert redact_document(clean) is clean
+
+
+def test_redaction_is_a_step_of_a_pipeline() -> None:
+    pipeline = Pipeline([RedactStep(kinds=("ipv4",), mask="shape")])
+    corpus = [Document(text=text, source="x") for text in ("Ping 192.0.2.9.", "a@example.org")]
+    assert [d.text for d in pipeline.run(corpus)] == ["Ping 000.0.0.0.", "a@example.org"]
+    assert pipeline.report().steps[1].bytes_added == 0 and not pipeline.report().reasons()
 
 
 def test_scores_count_exact_matches() -> None:
