@@ -5,13 +5,23 @@ two-step cleaning that needs no set-up.
 """
 
 from llmlib.data.cleaning.c4 import C4Lines, C4Pages, EnoughSentences, c4_steps
+from llmlib.data.cleaning.crawl import made_up_crawl
 from llmlib.data.cleaning.funnel import funnel_figure
 from llmlib.data.cleaning.gopher import GopherQuality
+from llmlib.data.cleaning.hashing import Bags, character_bags, word_bags
 from llmlib.data.cleaning.keywords import (
     KeywordFilter,
     WithoutKeywordLines,
     keyword_hits,
 )
+from llmlib.data.cleaning.language import (
+    LANGUAGES,
+    LanguageFilter,
+    language_messages,
+    language_model,
+    train_language_model,
+)
+from llmlib.data.cleaning.linear import LinearClassifier, Recipe
 from llmlib.data.cleaning.measures import Interval, Score, auc, precision_recall, wilson
 from llmlib.data.cleaning.pipeline import (
     Filter,
@@ -20,6 +30,12 @@ from llmlib.data.cleaning.pipeline import (
     TextFilter,
     TextTransform,
     Transform,
+)
+from llmlib.data.cleaning.quality import (
+    QualityFilter,
+    keep_probability,
+    reference_texts,
+    train_quality_model,
 )
 from llmlib.data.cleaning.repetition import GopherRepetition
 from llmlib.data.cleaning.report import PipelineReport, StepAccount, merge_reports, text_bytes
@@ -34,6 +50,7 @@ from llmlib.data.cleaning.rules import (
 from llmlib.data.cleaning.steps import ExactDuplicates, Readable, quality_step
 
 __all__ = [
+    "Bags",
     "C4Lines",
     "C4Pages",
     "CleanCorpus",
@@ -46,10 +63,15 @@ __all__ = [
     "GopherRepetition",
     "Interval",
     "KeywordFilter",
+    "LANGUAGES",
+    "LanguageFilter",
+    "LinearClassifier",
     "Pipeline",
     "PipelineReport",
+    "QualityFilter",
     "QualityRules",
     "Readable",
+    "Recipe",
     "Score",
     "Step",
     "StepAccount",
@@ -59,13 +81,22 @@ __all__ = [
     "WithoutKeywordLines",
     "auc",
     "c4_steps",
+    "character_bags",
     "clean",
     "deduplicate",
     "funnel_figure",
+    "keep_probability",
     "keyword_hits",
+    "language_messages",
+    "language_model",
+    "made_up_crawl",
     "merge_reports",
     "precision_recall",
     "quality_step",
+    "reference_texts",
     "text_bytes",
+    "train_language_model",
+    "train_quality_model",
     "wilson",
+    "word_bags",
 ]
