@@ -1,5 +1,11 @@
 """Deduplication: sentences, documents, near-duplicates, substrings; leaked evaluation text."""
 
+from llmlib.data.deduplication.decontamination import (
+    EvaluationIndex,
+    Leak,
+    decontaminate,
+    find_leaks,
+)
 from llmlib.data.deduplication.exact import (
     Normalization,
     deduplicate_exact,
@@ -11,23 +17,33 @@ from llmlib.data.deduplication.lsh import candidate_probability, lsh_candidates,
 from llmlib.data.deduplication.minhash import estimated_jaccard, minhash_signatures
 from llmlib.data.deduplication.near import deduplicate_near, near_duplicate_pairs
 from llmlib.data.deduplication.shingles import ShingleSets, jaccard, shingle_sets
+from llmlib.data.deduplication.substrings import remove_repeated_substrings, repeated_symbols
+from llmlib.data.deduplication.suffix_array import common_prefixes, suffix_array
 from llmlib.data.deduplication.union_find import clusters
 
 __all__ = [
+    "EvaluationIndex",
+    "Leak",
     "Normalization",
     "ShingleSets",
     "candidate_probability",
     "clusters",
+    "common_prefixes",
+    "decontaminate",
     "deduplicate_exact",
     "deduplicate_near",
     "estimated_jaccard",
+    "find_leaks",
     "jaccard",
     "lsh_candidates",
     "matching_digest",
     "minhash_signatures",
     "near_duplicate_pairs",
     "normalize_for_matching",
+    "remove_repeated_substrings",
+    "repeated_symbols",
     "shingle_sets",
     "similar_pairs",
+    "suffix_array",
     "tune_bands",
 ]

@@ -16,9 +16,9 @@ def similar_pairs(
 
     Prefix filtering: sort all elements from the rarest to the commonest. If J(A, B) ≥ t, then A
     and B share at least $t |A|$ elements, so they cannot differ in all of the first
-    $|A| - \lceil t |A| \rceil + 1$. Only pairs that share such a rare element are compared. The cost
-    grows with the square of the number of sets that share one: with many copies of a document, take
-    them out first.
+    $|A| - \lceil t |A| \rceil + 1$. Only pairs that share such a rare element are compared. The
+    cost grows with the square of the number of sets that share one: with many copies of a
+    document, take them out first.
 
     Args:
         sets: The sets.
