@@ -23,6 +23,7 @@ from llmlib.data.cleaning.language import (
 )
 from llmlib.data.cleaning.linear import LinearClassifier, Recipe
 from llmlib.data.cleaning.measures import Interval, Score, auc, precision_recall, wilson
+from llmlib.data.cleaning.perplexity import PerplexityFilter, bits_per_byte, train_perplexity_model
 from llmlib.data.cleaning.pipeline import (
     Filter,
     Pipeline,
@@ -66,6 +67,7 @@ __all__ = [
     "LANGUAGES",
     "LanguageFilter",
     "LinearClassifier",
+    "PerplexityFilter",
     "Pipeline",
     "PipelineReport",
     "QualityFilter",
@@ -80,6 +82,7 @@ __all__ = [
     "Transform",
     "WithoutKeywordLines",
     "auc",
+    "bits_per_byte",
     "c4_steps",
     "character_bags",
     "clean",
@@ -96,6 +99,7 @@ __all__ = [
     "reference_texts",
     "text_bytes",
     "train_language_model",
+    "train_perplexity_model",
     "train_quality_model",
     "wilson",
     "word_bags",
