@@ -230,9 +230,7 @@ def _best_key(query: Tensor, keys: Tensor, block: int, n_blocks: int) -> Tensor:
     return (best[:, None] * block + torch.arange(block)).flatten()
 
 
-@blocks.mistake(
-    "a block is `block` neighbors, not every n-th token"
-)
+@blocks.mistake("a block is `block` neighbors, not every n-th token")
 def _strided(query: Tensor, keys: Tensor, block: int, n_blocks: int) -> Tensor:
     scores = keys.unflatten(0, (block, -1)).mean(dim=0) @ query
     best = scores.topk(n_blocks).indices.sort().values
