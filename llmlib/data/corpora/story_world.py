@@ -17,7 +17,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate, product
 
 import numpy as np
@@ -37,6 +37,20 @@ def _entropy(weights: Weights) -> float:
 
 def _mean_bytes(weights: Weights) -> float:
     return math.fsum(p * len(word.encode()) for word, p in weights.items())
+
+
+def _draw(generator: random.Random, tables: dict, logs: list[float], weights: Weights) -> str:
+    """Draw a word and note the logarithm of its probability.
+
+    Returns:
+        The word.
+    """
+    if id(weights) not in tables:
+        tables[id(weights)] = ([*weights], [*accumulate(weights.values())])
+    words, cumulative = tables[id(weights)]
+    word = generator.choices(words, cum_weights=cumulative)[0]
+    logs.append(math.log(weights[word]))
+    return word
 
 
 def weighted(words: str) -> dict[str, float]:
@@ -207,15 +221,7 @@ class StoryWorld:
 
     def _story(self, generator: random.Random, tables: dict) -> tuple[str, float]:
         logs: list[float] = []
-
-        def draw(weights: Weights) -> str:
-            if id(weights) not in tables:
-                tables[id(weights)] = ([*weights], [*accumulate(weights.values())])
-            words, cumulative = tables[id(weights)]
-            word = generator.choices(words, cum_weights=cumulative)[0]
-            logs.append(math.log(weights[word]))
-            return word
-
+        draw = partial(_draw, generator, tables, logs)
         drawn = {slot: draw(weights) for slot, weights in self.slots.items()}
         sentences = [_GAP.sub(lambda m: drawn[m[1]], self.opening)]
         scene = self.first

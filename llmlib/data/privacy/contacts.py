@@ -29,6 +29,7 @@ _NORTH_AMERICAN = re.compile(
     r"(?<![\w.+\-/])(?:1[ .\-])?"
     r"(?:\([2-9]\d{2}\) ?[2-9]\d{2}[ .\-]|[2-9]\d{2}([.\-])[2-9]\d{2}\1)\d{4}(?![\w]|[.\-]\d)"
 )
+_SEVEN_DIGITS = re.compile(r"\d(?:[ ().\-/]{0,9}\d){6}")  # most texts need no closer look
 _CUE = re.compile(
     r"(?<!\w)(?:(?:tele)?phone|tel|mobile|mob|cell|fax|whatsapp|telefon|tél|handy|móvil|teléfono"
     r"|(?:call|ring|text|reach) (?:me|us|him|her|them)|phone number)(?!\w)[^\d\n+]{0,24}?"
@@ -92,6 +93,8 @@ def find_phones(text: str) -> Iterator[Span]:
         >>> [span.text for span in find_phones("Tel. 01632 960011; ISBN 978-0-306-40615-7")]
         ['01632 960011']
     """
+    if not _SEVEN_DIGITS.search(text):
+        return
     for match in _INTERNATIONAL.finditer(text):
         digits = sum(map(str.isdigit, match[0]))
         separated = digits + 1 < len(match[0])

@@ -15,10 +15,14 @@ _ISSUED = re.compile(
     r"|xox[abeoprs]-[A-Za-z0-9-]{10,250}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,250}"
     r"|eyJ[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,2000})(?![\w-])"
 )
+# One of these is in every match: looking for them is many times faster than the pattern.
+_PREFIXES = ("AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "hf_")
+_PREFIXES += ("AIza", "sk-", "sk_", "rk_", "xox", "npm_", "pypi-", "eyJ")
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----[A-Za-z0-9+/=\s]{16,8192}"
     r"-----END (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----"
 )
+_WORDS = ("key", "token", "secret", "passw", "passphrase", "pwd", "bearer")
 _NAMED = re.compile(
     r"(?:api|access|secret|auth|private)[_ -]?(?:key|token|secret)|token|secret|password|passwd"
     r"|passphrase|pwd|bearer",
@@ -73,13 +77,16 @@ def find_keys(text: str) -> Iterator[Span]:
         >>> [span.text for span in find_keys("api_key = 'q7Zp1xW4mN8bT2vK'; token = next(tokens)")]
         ['q7Zp1xW4mN8bT2vK']
     """
-    for pattern in (_ISSUED, _PRIVATE_KEY):
-        for match in pattern.finditer(text):
+    if any(prefix in text for prefix in _PREFIXES):
+        for match in _ISSUED.finditer(text):
             yield Span(*match.span(), "key", match[0])
+    for match in _PRIVATE_KEY.finditer(text) if "PRIVATE KEY-----" in text else ():
+        yield Span(*match.span(), "key", match[0])
     for match in _IN_URL.finditer(text) if "://" in text else ():
         if not _NOT_REAL.search(match[1]):
             yield Span(*match.span(1), "key", match[1])
-    for name in _NAMED.finditer(text):
+    small = text.lower()
+    for name in _NAMED.finditer(text) if any(word in small for word in _WORDS) else ():
         match = _ASSIGNED.match(text, name.end())
         if match is None:
             continue

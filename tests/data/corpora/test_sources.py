@@ -31,6 +31,7 @@ def small_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+@pytest.mark.covers("data.sources")
 def test_documentation_of_the_environment(small_library: Path) -> None:
     documents = pydocs()
     found = [(d.meta["module"], d.meta["name"], d.text) for d in documents]
@@ -115,6 +116,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
             read_texts(path)
 
 
+@pytest.mark.covers("data.sources")
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_a_local_folder_stands_for_a_hub_data_set(

@@ -103,6 +103,13 @@ def test_keys_without_a_name_need_disorder() -> None:
     assert [*find_keys("x9Kd82LmQp4Zr7Tv1Wn6Yb3Hc5Jf0Gs8XaE2")]
 
 
+def test_a_private_key_is_found_whole() -> None:
+    body = "\n".join(["MIIB" + "Ab0/" * 12] * 3)
+    block = f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----"
+    assert items(f"Here it is:\n{block}\n") == [("key", block)]
+    assert not items("-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----")
+
+
 def test_a_name_needs_a_list_or_a_context() -> None:
     assert not [*find_names("Quintela went home. The Jordan River Authority of May River met.")]
     found = [span.text for span in find_names("My name is Quintela. Dear Sir, dear Tomas!")]
