@@ -14,11 +14,10 @@ from llmlib.data.privacy.redact import (
 )
 from llmlib.data.privacy.scoring import (
     Labelled,
-    Score,
+    SpanScore,
     labelled_texts,
     parse_marked,
     score_spans,
-    wilson_interval,
 )
 from llmlib.data.privacy.spans import KINDS, Span, resolve_overlaps
 
@@ -28,8 +27,8 @@ __all__ = [
     "OffsetMap",
     "RedactStep",
     "Redacted",
-    "Score",
     "Span",
+    "SpanScore",
     "bits_per_character",
     "find_cards",
     "find_emails",
@@ -47,5 +46,4 @@ __all__ = [
     "redact_document",
     "resolve_overlaps",
     "score_spans",
-    "wilson_interval",
 ]

@@ -1,7 +1,6 @@
 """How well spans are found: labelled text, and precision and recall with their uncertainty."""
 
 import json
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmlib.core.resources import resource
+from llmlib.data.cleaning.measures import Interval, wilson
 from llmlib.data.privacy.spans import KINDS, Span
 
 _MARKED = re.compile(r"\[\[(\w+)\|(.*?)\]\]")
@@ -33,13 +33,17 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Score:
+class SpanScore:
     """Counts of exact matches.
 
     Attributes:
         found: Spans of the labels that were found, with the same start, stop and kind.
         invented: Spans found that are not in the labels.
         missed: Spans of the labels that were not found.
+
+    Example:
+        >>> print(SpanScore(found=19, invented=1, missed=0).precision)
+        0.95 [0.76, 0.99]
     """
 
     found: int
@@ -47,14 +51,14 @@ class Score:
     missed: int
 
     @property
-    def precision(self) -> float:
-        """Share of what was found that is right; NaN if nothing was found."""
-        return self.found / (self.found + self.invented) if self.found + self.invented else math.nan
+    def precision(self) -> Interval:
+        """Share of what was found that is right, if anything was found."""
+        return wilson(self.found, self.found + self.invented)
 
     @property
-    def recall(self) -> float:
-        """Share of what is there that was found; NaN if nothing is there."""
-        return self.found / (self.found + self.missed) if self.found + self.missed else math.nan
+    def recall(self) -> Interval:
+        """Share of what is there that was found, if anything is there."""
+        return wilson(self.found, self.found + self.missed)
 
 
 def parse_marked(marked: str) -> Labelled:
@@ -115,7 +119,7 @@ def labelled_texts(part: str) -> list[Labelled]:
 
 def score_spans(
     found: Iterable[Sequence[Span]], expected: Iterable[Sequence[Span]]
-) -> dict[str, Score]:
+) -> dict[str, SpanScore]:
     """Count exact matches by kind, over many texts.
 
     Args:
@@ -133,29 +137,4 @@ def score_spans(
             for span in spans:
                 counts[span.kind][number] += 1
                 counts["all"][number] += 1
-    return {kind: Score(*count) for kind, count in counts.items() if any(count)}
-
-
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Bound a proportion: Wilson's score interval, which stays within 0 and 1.
-
-    Args:
-        successes: How often it happened.
-        trials: Out of how many, at least 1.
-        z: Quantile of the normal distribution; by default for 95%.
-
-    Returns:
-        Lower and upper end.
-
-    Example:
-        >>> [round(end, 2) for end in wilson_interval(19, 20)]
-        [0.76, 0.99]
-
-    References:
-        Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference.
-    """
-    share = successes / trials
-    scale = 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / scale
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return {kind: SpanScore(*count) for kind, count in counts.items() if any(count)}
