@@ -5,7 +5,7 @@ The unit is bits per byte of a byte-level Kneser-Ney model,
 $$b(x) = -\frac1{|x|} \sum_i \log_2 P(x_i \mid x_{i-n+1} \dots x_{i-1}),$$
 
 which compares pages of any length and needs no vocabulary; perplexity per byte is $2^b$. Noise lies
-above prose, and so does prose with its words shuffled; a stock phrase said over and over lies below.
+above prose, and so does prose with its words shuffled; a stock phrase repeated lies below.
 """
 
 from collections.abc import Sequence
