@@ -49,6 +49,7 @@ from llmlib.data.cleaning.rules import (
     deduplicate,
 )
 from llmlib.data.cleaning.steps import ExactDuplicates, Readable, quality_step
+from llmlib.data.cleaning.toxicity import ToxicityFilter, is_toxic
 
 __all__ = [
     "Bags",
@@ -79,6 +80,7 @@ __all__ = [
     "StepAccount",
     "TextFilter",
     "TextTransform",
+    "ToxicityFilter",
     "Transform",
     "WithoutKeywordLines",
     "auc",
@@ -88,6 +90,7 @@ __all__ = [
     "clean",
     "deduplicate",
     "funnel_figure",
+    "is_toxic",
     "keep_probability",
     "keyword_hits",
     "language_messages",

@@ -1,0 +1,99 @@
+"""A toxicity filter: a lexicon that asks whom a word is aimed at.
+
+The same verb threatens a person and stops a process, and an insult may be quoted, disowned or said
+of oneself. So a hit needs an aim: a person as its object, or as its subject. `ToxicityFilter` takes
+any judge of sentences; the labelled sentences of `data/cleaning/toxicity.csv` compare this lexicon
+with bare words and with the linear classifier.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llmlib.data.corpora.document import Document
+
+_INSULT = (
+    r"(?:idiots?|morons?|losers?|fools?|scum|trash|garbage|pigs?|clowns?|cowards?|liars?|pathetic|"
+    r"stupid|dumb|useless|worthless|disgusting|ugly|brainless|filthy|a? ?waste of space|vermin)"
+)
+_PERSON = r"(?:you|u|him|her|them|yourself|these people|those people|your (?:family|kids|mother))"
+_SUBJECT = (
+    r"(?:you(?: all| two| guys| people)?|ur?|(?:he|she|they|these people|those people|"
+    r"your (?:kind|family|sister|brother|mother|kids|whole \w+)|people like (?:you|them)))"
+)
+_BE = r"(?:'?re|are|is|'s|were|look|looks|sound|smell)"
+_HARM = r"(?:kill|hurt|beat|punch|strangle|slap|burn|smash|stab|shoot)"
+
+AIMED = re.compile(
+    rf"\b{_SUBJECT}\s*(?:{_BE})\b(?! not\b| never\b)(?:\s+\w+){{0,3}}?\s+{_INSULT}\b|"
+    rf"\byou(?:r)?(?: \w+)? {_INSULT}\b|\bwhat an? (?:\w+ )?{_INSULT}\b(?! (?:idea|question|day))|"
+    rf"\b(?:will|'ll|gonna|going to|want to|should|must|let's|someone)\s+(?:\w+ )?"
+    rf"{_HARM} {_PERSON}\b|"
+    rf"\b(?:hate|despise|loathe) {_PERSON}\b|\bhope (?:\w+ ){{1,3}}(?:die|dies|suffers?|rots?)\b|"
+    r"\b(?:drop dead|go to hell|shut (?:up|your mouth)|get lost|go die|kill yourself)\b|"
+    r"\b(?:nobody|no one) (?:likes|wants|would miss) (?:you|them)\b|"
+    r"\bgo back (?:to )?where (?:you|they) came from\b|\bdeserves? to (?:die|suffer|rot)\b|"
+    rf"^\W*{_INSULT}[.!]*$",
+    re.IGNORECASE,
+)
+"""Insults, threats and wishes of harm with a person as their aim."""
+
+DISOWNED = re.compile(
+    r"\b(?:don't|do not|never|stop|rude|wrong|unkind|banned|cruel|bullie[sd]|called|calling|wrote|"
+    r"shouted|quote[sd]?|the words?|means?|nobody should)\b.{0,80}",
+    re.IGNORECASE,
+)
+"""Words that report or reject what follows them, as far as a sentence tells."""
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+
+
+def is_toxic(sentence: str) -> bool:
+    """Say whether a sentence attacks someone.
+
+    Args:
+        sentence: One sentence. An attack that it reports or rejects does not count.
+
+    Returns:
+        Whether it attacks a person itself.
+
+    Example:
+        >>> is_toxic("I will kill you."), is_toxic("Kill the process first.")
+        (True, False)
+    """
+    match = AIMED.search(sentence)
+    if match is None:
+        return False
+    return DISOWNED.search(sentence[: match.start()]) is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToxicityFilter:
+    """Drops documents in which too many sentences attack someone.
+
+    Attributes:
+        max_sentences: Largest share of such sentences.
+        judge: Says whether a sentence is toxic.
+        name: The step's name.
+    """
+
+    max_sentences: float = 0.05
+    judge: Callable[[str], bool] = is_toxic
+    name: str = "toxicity"
+
+    def reason(self, document: Document) -> str | None:
+        """Say whether the document is toxic.
+
+        Args:
+            document: The document.
+
+        Returns:
+            `toxic`, or None.
+
+        Example:
+            >>> ToxicityFilter().reason(Document(text="You are an idiot.", source="x"))
+            'toxic'
+        """
+        sentences = [part for part in _SENTENCE_END.split(document.text) if part.strip()]
+        hits = sum(map(self.judge, sentences))
+        return "toxic" if hits > self.max_sentences * len(sentences) else None
