@@ -16,12 +16,21 @@ from llmlib.data.deduplication.exact_join import similar_pairs
 from llmlib.data.deduplication.lsh import candidate_probability, lsh_candidates, tune_bands
 from llmlib.data.deduplication.minhash import estimated_jaccard, minhash_signatures
 from llmlib.data.deduplication.near import deduplicate_near, near_duplicate_pairs
+from llmlib.data.deduplication.passages import (
+    Cut,
+    deduplicate_passages,
+    drop_repetitive_sentences,
+    line_spans,
+    repetition,
+    sentence_spans,
+)
 from llmlib.data.deduplication.shingles import ShingleSets, jaccard, shingle_sets
 from llmlib.data.deduplication.substrings import remove_repeated_substrings, repeated_symbols
 from llmlib.data.deduplication.suffix_array import common_prefixes, suffix_array
 from llmlib.data.deduplication.union_find import clusters
 
 __all__ = [
+    "Cut",
     "EvaluationIndex",
     "Leak",
     "Normalization",
@@ -32,9 +41,12 @@ __all__ = [
     "decontaminate",
     "deduplicate_exact",
     "deduplicate_near",
+    "deduplicate_passages",
+    "drop_repetitive_sentences",
     "estimated_jaccard",
     "find_leaks",
     "jaccard",
+    "line_spans",
     "lsh_candidates",
     "matching_digest",
     "minhash_signatures",
@@ -42,6 +54,8 @@ __all__ = [
     "normalize_for_matching",
     "remove_repeated_substrings",
     "repeated_symbols",
+    "repetition",
+    "sentence_spans",
     "shingle_sets",
     "similar_pairs",
     "suffix_array",

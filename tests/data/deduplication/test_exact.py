@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.core import resource
@@ -82,6 +82,7 @@ def test_the_first_copy_stays_and_the_others_name_it():
     assert kept[0].text == "A b."  # as it came
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(), max_size=23), st.sampled_from(["NFC", "NFKC", None]))
 def test_normalizing_twice_changes_nothing(text, form):
     rules = Normalization(form=form)
@@ -89,6 +90,7 @@ def test_normalizing_twice_changes_nothing(text, form):
     assert normalize_for_matching(once, rules) == once
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=23))
 def test_canonically_equal_texts_share_a_digest(text):
     assert matching_digest(unicodedata.normalize("NFD", text)) == matching_digest(text)

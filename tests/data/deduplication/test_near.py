@@ -77,7 +77,7 @@ def test_the_share_of_candidates_lies_on_the_theoretical_curve(bands, rows):
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=6, max_size=6), max_size=13))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_candidates_are_the_pairs_that_share_a_band(rows):
     signatures = np.array(rows, np.uint32).reshape(-1, 6)
     left, right = lsh_candidates(signatures, bands=3, rows=2)
@@ -111,7 +111,7 @@ def test_the_tuned_bands_have_the_smallest_cost():
     st.lists(st.sets(st.integers(0, 11), max_size=9), min_size=1, max_size=11),
     st.sampled_from([0.3, 0.5, 0.75, 0.8, 1.0]),
 )
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_the_exact_join_finds_every_similar_pair(members, threshold):
     sets = sets_of([np.array(sorted(m), np.int64) for m in members])
     left, right = np.triu_indices(len(members), 1)

@@ -26,7 +26,7 @@ def ngrams(symbols: list[str], n: int) -> list[tuple[str, ...]]:
 
 
 @given(TEXTS)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_words_are_those_of_split_with_their_places(texts):
     words = hashed_words(texts)
     hash_of: dict[str, int] = {}
@@ -48,7 +48,7 @@ def test_alphanumeric_words_leave_punctuation_out_and_part_ideographs():
 
 
 @given(TEXTS, st.integers(1, 5), st.sampled_from(["word", "character"]))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_shingle_sets_and_their_similarity_equal_those_of_tuples(texts, n, unit):
     sets = shingle_sets(texts, n, unit)
     expected = [set(ngrams(t.split() if unit == "word" else list(t), n)) for t in texts]
@@ -60,7 +60,7 @@ def test_shingle_sets_and_their_similarity_equal_those_of_tuples(texts, n, unit)
 
 
 @given(st.lists(st.text("ab", max_size=5).map(" ".join), max_size=7), st.integers(1, 3))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_ngrams_share_a_hash_exactly_when_they_are_equal(texts, n):
     hashes, first = ngram_hashes(hashed_words(texts), n)
     expected = [gram for text in texts for gram in ngrams(text.split(), n)]

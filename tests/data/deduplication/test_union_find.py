@@ -27,7 +27,7 @@ def by_walking(n_items: int, pairs: list[tuple[int, int]]) -> list[int]:
     return names
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     st.integers(1, 31).flatmap(
         lambda n: st.tuples(
