@@ -143,7 +143,7 @@ class Block(nn.Module):
         beta = (8 * self.config.n_layers) ** -0.25
         if self.config.is_attention:  # values are the last rows of their product
             _draw_xavier(self.mixer, 1.0, {"qkv": beta, "up": beta, "out": beta})
-        if isinstance(self.feedforward, FeedForward | MixtureOfExperts):
+        if self.has_channel_mixer and isinstance(self.feedforward, FeedForward | MixtureOfExperts):
             _draw_xavier(self.feedforward, beta, {"router": 1.0})
 
 

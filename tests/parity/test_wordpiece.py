@@ -1,10 +1,11 @@
 """WordPiece against Hugging Face tokenizers: encoding equal, training equal as far as it can be."""
 
 import random
+import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertTokenizer
@@ -43,7 +44,13 @@ def test_encoding_with_the_same_vocabulary_is_the_same(texts: list[str]) -> None
         assert ours.encode(text) == theirs.encode(text).ids
 
 
-@given(st.text(st.characters(max_codepoint=0x2FFF), max_size=31))
+def is_settled(c: str) -> bool:
+    """Whether a character's category has stayed since 2002: the libraries' tables differ in age."""
+    return unicodedata.category(c) == unicodedata.ucd_3_2_0.category(c)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(max_codepoint=0x2FFF).filter(is_settled), max_size=31))
 def test_basic_tokenization(text: str) -> None:
     """Over the alphabets whose properties both Unicode versions agree on."""
     if any(Normalizer(form="NFD")(c) != c and ord(c) > 0x24F for c in text):
