@@ -88,6 +88,15 @@ def test_a_document_is_dropped_for_its_share_of_lines() -> None:
     assert step.reason(doc("")) is None
 
 
+@pytest.mark.parametrize("kind", ["html", "boilerplate", "offensive"])
+def test_the_quick_look_misses_no_line(kind: str) -> None:
+    step = KeywordFilter(max_lines=((kind, 0.0),))
+    for row in items():
+        for text in (row["text"], row["text"].upper(), f"{CLEAN[0]}\n {row['text']}"):
+            expected = kind if any(keyword_hits(text, [kind])) else None
+            assert step.reason(doc(text)) == expected
+
+
 def test_lines_are_taken_out_one_by_one() -> None:
     web = "\n".join(["Home | Shop | Log in", *CLEAN, "  14 comments ", "You idiot.", ""])
     step = WithoutKeywordLines()

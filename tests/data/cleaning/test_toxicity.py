@@ -14,6 +14,7 @@ from llmlib.data.cleaning import (
     is_toxic,
     precision_recall,
 )
+from llmlib.data.cleaning.toxicity import AIMED, DISOWNED
 from llmlib.data.corpora.document import Document
 
 RECIPE = Recipe(orders=(2, 3, 4, 5), buckets=2**14, epochs=30, batch=16, learning_rate=0.02)
@@ -63,6 +64,14 @@ def test_a_hundred_sentences_are_too_few_for_a_classifier(seed: int) -> None:
     assert learnt.precision.value > 60 / 140  # better than flagging at random
     assert learnt.precision.value < written.precision.low
     assert learnt.recall.value < written.recall.value
+
+
+def test_the_quick_look_misses_no_sentence() -> None:
+    for text in items()[0]:
+        for form in (text, text.upper()):
+            match = AIMED.search(form)
+            disowned = match is not None and DISOWNED.search(form[: match.start()])
+            assert is_toxic(form) == (match is not None and not disowned)
 
 
 @pytest.mark.parametrize(
