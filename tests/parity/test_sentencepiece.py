@@ -29,7 +29,7 @@ SETTINGS = {
         "normalization_rule_name": "identity",
         "remove_extra_whitespaces": False,
     },
-    "space at the end": {"treat_whitespace_as_suffix": True, "normalization_rule_name": "identity"},
+    "space at the end": {"treat_whitespace_as_suffix": True},
     "across words": {"split_by_whitespace": False, "add_dummy_prefix": False},
 }
 
@@ -48,7 +48,9 @@ def test_lines() -> list[str]:
     documents = rng.sample(fixed_corpus(), 211)
     prose = [line for document in documents for line in document.text.split("\n")]
     chance = ["".join(rng.choices(MIXED, k=rng.randrange(37))) for _ in range(487)]
-    lines = [*CHINESE, *EDGES, *chance, *rng.sample(prose, 497)]
+    # Runs can be cut in many orders of the same pieces, all equally likely up to rounding.
+    runs = [character * n for character in "=*-o.)" for n in range(2, 13)]
+    lines = [*CHINESE, *EDGES, *runs, *chance, *rng.sample(prose, 431)]
     assert len(lines) == 1000
     return lines
 

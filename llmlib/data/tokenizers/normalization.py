@@ -9,11 +9,11 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
+_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 
 SPACE = "\u2581"
 """The visible character that SentencePiece writes for a space."""
@@ -40,12 +40,12 @@ class Normalizer:
     """
 
     clean: bool = False
-    form: Form | None = None
+    form: str | None = None
     strip_accents: bool = False
     lowercase: bool = False
 
     def __post_init__(self) -> None:
-        if self.form not in (None, "NFC", "NFD", "NFKC", "NFKD"):
+        if self.form is not None and self.form not in _FORMS:
             raise ValueError(f"form={self.form!r} must be NFC, NFD, NFKC, NFKD or None")
 
     def __call__(self, text: str) -> str:
@@ -60,7 +60,7 @@ class Normalizer:
         if self.clean:
             text = text.translate(_CLEANED)
         if self.form is not None:
-            text = unicodedata.normalize(self.form, text)
+            text = unicodedata.normalize(self.form, text)  # pyright: ignore[reportArgumentType]
         if self.strip_accents and not text.isascii():
             text = unicodedata.normalize("NFD", text).translate(_UNMARKED)
         if self.lowercase:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmlib.data.tokenizers import Normalizer, Tokenizer, Unigram, learn_pieces
@@ -41,6 +41,7 @@ def spelt(unigram: Unigram, ids: list[int]) -> list[str]:
     return [unigram.tokens[i] for i in ids]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab", min_size=1, max_size=11))
 def test_best_n_best_and_sum_against_all_cuts(word: str) -> None:
     unigram = Unigram(LETTERS)
@@ -56,6 +57,7 @@ def test_best_n_best_and_sum_against_all_cuts(word: str) -> None:
     )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text(alphabet="abc", min_size=1, max_size=7), st.integers(1, 5), min_size=1)
 )
@@ -95,9 +97,12 @@ def test_each_em_step_raises_the_likelihood() -> None:
     words = Counter(" ".join(PROSE).split())
     learnt = learn_pieces(words, 61, em_steps=5)
     assert len({step.n_pieces for step in learnt.history}) > 3
-    for before, after in pairwise(learnt.history):
-        if before.n_pieces == after.n_pieces:
-            assert after.log_likelihood >= before.log_likelihood - 1e-9
+    gains = [
+        after.log_likelihood - before.log_likelihood
+        for before, after in pairwise(learnt.history)
+        if before.n_pieces == after.n_pieces
+    ]
+    assert min(gains) >= -1e-9 and max(gains) > 1
     # From pieces that are equally likely, the first steps gain and do not merely not lose.
     texts, weights = list(words), list(words.values())
     lattices = Lattices(texts, weights, found := find_substrings(texts, weights, 7))
@@ -129,7 +134,7 @@ def test_coverage_leaves_rare_characters_to_the_bytes() -> None:
 @pytest.mark.covers("data.tokenize-unigram")
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
 def test_sampling_draws_each_way_as_often_as_it_should(alpha: float) -> None:
-    unigram, word, n = Unigram(LETTERS), "abab", 4001
+    unigram, word, n = Unigram(LETTERS), "abab", 1009
     cuts = {tuple(cut): math.exp(alpha * p) for cut, p in all_cuts(word, dict(LETTERS))}
     rng = random.Random(11)
     drawn = Counter(tuple(spelt(unigram, unigram.sample(word, rng, alpha=alpha))) for _ in range(n))
@@ -147,6 +152,7 @@ def test_sampling_at_a_low_temperature_is_the_best_way() -> None:
         assert LEARNT.n_best(text, 1)[0][0] == LEARNT.encode(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 @example("\u2581 <0x0A> \x00\U0010ffff\r\n  ")
 @pytest.mark.covers("data.tokenize-unigram")
@@ -159,6 +165,7 @@ def test_lossless_on_any_text(text: str) -> None:
 def test_special_tokens_in_text_are_text() -> None:
     end = LEARNT.special_tokens["<|end|>"]
     text = "one<|end|>two"
+    assert end not in LEARNT.encode("<|end|>")
     assert end not in LEARNT.encode(text) and LEARNT.decode(LEARNT.encode(text)) == text
     assert end not in LEARNT.encode_batch([text])[0]
     assert LEARNT.encode(text, allowed_special={"<|end|>"}).count(end) == 1
