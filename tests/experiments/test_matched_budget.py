@@ -199,6 +199,7 @@ def test_one_seed_gives_no_verdict_and_is_compared_with_its_own_seed():
 def test_a_seed_that_the_baseline_lacks_is_left_out():
     found = rows_of(made_up(base=[2.0, 2.5], gelu=[1.9, 2.41, 9.0]))
     assert found["GeLU"].bits == (1.9, 2.41)
+    assert found["GeLU"].interval == pytest.approx(t_interval([-0.1, -0.09])[1:])
     assert table(made_up(gelu=[1.9])) == []
 
 
