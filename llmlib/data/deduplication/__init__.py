@@ -13,6 +13,7 @@ from llmlib.data.deduplication.exact import (
     normalize_for_matching,
 )
 from llmlib.data.deduplication.exact_join import similar_pairs
+from llmlib.data.deduplication.fingerprints import hamming_distance, hamming_pairs, simhash
 from llmlib.data.deduplication.lsh import candidate_probability, lsh_candidates, tune_bands
 from llmlib.data.deduplication.minhash import estimated_jaccard, minhash_signatures
 from llmlib.data.deduplication.near import deduplicate_near, near_duplicate_pairs
@@ -45,6 +46,8 @@ __all__ = [
     "drop_repetitive_sentences",
     "estimated_jaccard",
     "find_leaks",
+    "hamming_distance",
+    "hamming_pairs",
     "jaccard",
     "line_spans",
     "lsh_candidates",
@@ -58,6 +61,7 @@ __all__ = [
     "sentence_spans",
     "shingle_sets",
     "similar_pairs",
+    "simhash",
     "suffix_array",
     "tune_bands",
 ]

@@ -118,10 +118,8 @@ def common_prefixes(
         done += width
         again = (differ == 0) & (np.maximum(left, right) + width < n)
         pair, left, right = pair[again], left[again] + width, right[again] + width
-    # Keys that agree past the end agree in end marks: cut those off, and what exceeds the limit.
-    room = n - np.maximum(order[:-1], order[1:])
-    lengths[1:] = np.minimum(np.minimum(lengths[1:], room), limit)
-    return lengths
+    # Two suffixes end at different places, so end marks never agree; only the limit is left to do.
+    return np.minimum(lengths, np.int32(limit))
 
 
 def packed(codes: Integer[np.ndarray, " n"], n_codes: int) -> tuple[np.ndarray, int]:

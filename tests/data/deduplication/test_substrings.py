@@ -62,6 +62,16 @@ def test_the_last_symbol_within_the_depth_still_counts():
     assert order.index(32) < order.index(0)
 
 
+def test_keys_that_differ_in_every_bit_share_no_prefix():
+    # In sorted order a then 31 b's meets b then 31 a's: 62 bits that differ, more than a float64
+    # tells apart.
+    data = b"a" + b"b" * 31 + b"a" * 31
+    order = suffix_array(data)
+    pairs = zip(order, order[1:], strict=False)
+    expected = [0, *(common_prefix(data[a:], data[b:]) for a, b in pairs)]
+    assert common_prefixes(data, order).tolist() == expected
+
+
 def test_long_repeats_and_all_byte_values():
     rng = np.random.default_rng(0)
     block = rng.integers(0, 256, 5003, dtype=np.uint8).tobytes()
