@@ -93,8 +93,8 @@ def test_a_document_is_judged_by_its_share_of_sentences() -> None:
     step = ToxicityFilter()
     calm = "The boat left at dawn. "
     assert step.reason(Document(text=calm * 19 + "You are an idiot.", source="x")) is None
-    assert step.reason(Document(text=calm * 18 + "You are an idiot.", source="x")) == "toxic"
-    lines = "\n".join(["No full stop"] * 21 + ["", "You are an idiot"])
+    assert step.reason(Document(text="\n" + calm * 18 + "You are an idiot.", source="x")) == "toxic"
+    lines = "\n".join(["A line of text"] * 21 + ["", "You are an idiot"])
     assert step.reason(Document(text=lines, source="x")) is None
     assert step.reason(Document(text="\n\n".join(["A line"] * 18) + "\nYou idiot", source="x"))
     assert step.reason(Document(text="", source="x")) is None
