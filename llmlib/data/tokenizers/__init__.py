@@ -12,6 +12,7 @@ from llmlib.data.tokenizers.normalization import (
 )
 from llmlib.data.tokenizers.protocol import Tokenizer
 from llmlib.data.tokenizers.quality import TokenizerQuality, tokenizer_quality
+from llmlib.data.tokenizers.rank_file import RankBPE
 from llmlib.data.tokenizers.sentencepiece_model import SentencePieceModel
 from llmlib.data.tokenizers.unigram import Unigram
 from llmlib.data.tokenizers.unigram_training import EMStep, LearntPieces, learn_pieces
@@ -25,6 +26,7 @@ __all__ = [
     "EMStep",
     "LearntPieces",
     "Normalizer",
+    "RankBPE",
     "SentencePieceModel",
     "Tokenizer",
     "TokenizerQuality",

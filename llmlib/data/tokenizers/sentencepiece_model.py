@@ -6,7 +6,6 @@ here and applied by this book's own unigram and byte-pair algorithms, with the l
 """
 
 import hashlib
-import heapq
 import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from llmlib.data.tokenizers.base import (
 )
 from llmlib.data.tokenizers.normalization import SPACE, byte_pieces
 from llmlib.data.tokenizers.paths import Edges, as_float32, best_path
+from llmlib.data.tokenizers.score_merging import cut_round, merge_by_score
 from llmlib.data.tokenizers.sentencepiece_file import (
     BPE,
     BYTE,
@@ -83,6 +83,7 @@ class SentencePieceModel(BaseTokenizer):
         }
         self._user = {text for text, _, kind in file.pieces if kind == USER_DEFINED}
         self._always = frozenset(self._user - self.special_tokens.keys())
+        self._unused = {text for text, _, kind in file.pieces if kind == UNUSED}
         unknown = [i for i, (_, _, kind) in kinds if kind == UNKNOWN]
         if len(unknown) != 1:
             raise ValueError(f"the model has {len(unknown)} unknown tokens instead of one")
@@ -295,40 +296,9 @@ class SentencePieceModel(BaseTokenizer):
         known: Mapping[str, tuple[tuple[int, ...], float]],
         symbols: frozenset[str],
     ) -> list[int]:
-        """Merge neighbours whose concatenation is a piece: best score first, then leftmost."""
-        parts = _cut_round(text, symbols)
+        parts = cut_round(text, symbols)
         frozen = [part in symbols for part in parts]
-        n = len(parts)
-        following, preceding = list(range(1, n + 1)), list(range(-1, n - 1))
-        unused: dict[str, tuple[str, str]] = {}
-        heap: list[tuple[float, int, int, int]] = []
-
-        def offer(left: int, right: int) -> None:
-            if left < 0 or right >= n or frozen[left] or frozen[right]:
-                return
-            joined = parts[left] + parts[right]
-            if joined in known:
-                ids, score = known[joined]
-                heapq.heappush(heap, (-score, left, right, len(joined)))
-                if self._kinds[ids[0]] == UNUSED:
-                    unused[joined] = parts[left], parts[right]
-
-        for left in range(n - 1):
-            offer(left, left + 1)
-        while heap:
-            _, left, right, length = heapq.heappop(heap)
-            # An absorbed part is empty; a part that has grown makes the length wrong.
-            if not parts[left] or not parts[right]:
-                continue
-            if len(parts[left]) + len(parts[right]) != length:
-                continue
-            parts[left], parts[right] = parts[left] + parts[right], ""
-            after = following[left] = following[right]
-            if after < n:
-                preceding[after] = left
-            offer(preceding[left], left)
-            offer(left, after)
-        found = [piece for part in parts if part for piece in _undone(part, unused)]
+        found = merge_by_score(parts, frozen, known, self._unused)
         return [i for p in found for i in (known[p][0] if p in known else self._unknown_ids(p))]
 
     def _replaced(self, text: str, symbols: frozenset[str]) -> list[str]:
@@ -339,7 +309,7 @@ class SentencePieceModel(BaseTokenizer):
             if len(replaced) == len(text):  # where one is deleted, its place counts
                 return re.findall(" |[^ ]+", replaced)
         parts: list[str] = []
-        pieces = _cut_round(text, symbols)
+        pieces = cut_round(text, symbols)
         at = 0
         while at < len(pieces):
             reach = 0 if pieces[at] in symbols else self._reach.get(pieces[at], 0)
@@ -388,19 +358,3 @@ class SentencePieceModel(BaseTokenizer):
     @classmethod
     def _from_content(cls, content: Mapping[str, Any]) -> "SentencePieceModel":
         return cls(bytes.fromhex(content["model"]))
-
-
-def _cut_round(text: str, symbols: Collection[str]) -> list[str]:
-    """Cut into characters, but leave each symbol, the longest that fits, in one piece."""
-    if not symbols:
-        return list(text)
-    names = sorted(symbols, key=len, reverse=True)
-    return re.findall(f"{'|'.join(map(re.escape, names))}|.", text, re.DOTALL)
-
-
-def _undone(piece: str, unused: Mapping[str, tuple[str, str]]) -> list[str]:
-    """Undo the merges that made a piece that is not to be used."""
-    if piece not in unused:
-        return [piece]
-    first, second = unused[piece]
-    return _undone(first, unused) + _undone(second, unused)
