@@ -47,6 +47,8 @@ def test_paths_equal_the_recursive_enumeration(messages: list[Message]) -> None:
     parents = {m.parent for m in messages}
     leaves = [d.turns for d in forest.paths()]
     assert len(leaves) == len(set(leaves))
+    ranks = {m.id: number for number, m in enumerate(messages)}  # depth first, as they were given
+    assert leaves == sorted(leaves, key=lambda path: [ranks[m.id] for m in path])
     assert set(leaves) == {path for path in every if path[-1].id not in parents}
     answered = [d.turns for d in forest.paths("assistant")]
     assert len(answered) == len(set(answered))

@@ -33,7 +33,7 @@ def compress(path: Path, data: bytes) -> None:
 def test_every_format_plain_and_compressed(tmp_path: Path, ending: str) -> None:
     contents = {
         "a.txt": "Erste Zeile.\r\nZweite.\r\n",
-        "b.jsonl": '{"text": "Drei\\u2028", "lang": "de"}\n\n{"text": " "}\n',
+        "b.jsonl": '\ufeff{"text": "Drei\\u2028", "lang": "de"}\n\n{"text": " "}\n',
         "c.csv": 'n,text\n1,"Vier,\nfünf"\n2, \n',
         "d.tsv": 'text\tn\nSechs "sieben"\t1\n',
         "e.html": PAGE,
@@ -155,9 +155,15 @@ def test_parts_hold_the_text_and_end_at_blank_lines(tmp_path_factory, pieces, pa
         place = text.index(part.text, place) + len(part.text)
         assert place == len(text) or text[place] == "\n"
     assert "".join("".join(p.text for p in parts).split()) == "".join(text.split())
-    assert all(len(p.text.split("\n\n")[0]) <= len(p.text) for p in parts)
-    sizes = [len(p.text) for p in parts]
-    assert all(len(p.text.rpartition("\n\n")[0]) < part_bytes for p in parts), sizes
+    assert all(len(p.text.rpartition("\n\n")[0]) < part_bytes for p in parts)
+
+
+def test_parts_are_no_shorter_than_asked(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text("\n\n".join(f"Paragraph {number:03}." for number in range(211)))
+    *parts, last = read_texts(path, part_bytes=100)  # a paragraph and its blank line take 16
+    assert {len(part.text) for part in parts} == {7 * 16 - 2}
+    assert [part.meta["module"] for part in (*parts, last)] == [f"book.txt#{i}" for i in range(31)]
 
 
 def test_the_encoding_of_a_page() -> None:
