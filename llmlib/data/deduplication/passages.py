@@ -131,9 +131,7 @@ def deduplicate_passages(
         ]
         doomed = [False] * len(units)
         for k, passage in enumerate(passages):
-            if (
-                k >= length
-            ):  # from here on, the passage that ended before this one is an earlier one
+            if k >= length:  # the passage that ended just before this one is an earlier one now
                 seen.add(passages[k - length])
             if passage in seen:
                 doomed[k : k + length] = [True] * length
