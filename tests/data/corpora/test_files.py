@@ -83,6 +83,7 @@ BAD: dict[str, tuple[bytes, int, str, list[str]]] = {
     "big.csv": (b'text\n"' + b"z\n" * 400 + b'"\n', 2, "not CSV (field larger than", []),
     "big.html": (b"<p>" + b"a " * 400, 0, "a page of more than 500 bytes", []),
     "latin.html": (b"<p>caf\xe9", 0, "not UTF-8 (byte 0xe9 at 6), and no other", []),
+    "claims.html": (b"<meta charset=utf-8><p>\xff", 0, "not UTF-8 (byte 0xff at 23), and", []),
     "wrong.html": (b"<meta charset=klingon><p>\xe9", 0, "not in its declared encoding", []),
     "cut.txt.gz": (gzip.compress(b"some text\n" * 99)[:-9], 0, "cannot be read (", []),
     "plain.txt.gz": (b"not compressed\n", 0, "cannot be read (Not a gzipped file", []),
@@ -93,6 +94,7 @@ BAD: dict[str, tuple[bytes, int, str, list[str]]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_read_is_named_and_skipped(tmp_path: Path, name: str) -> None:
     content, line, reason, rest = BAD[name]
+    limit = csv.field_size_limit()
     path = tmp_path / name
     path.write_bytes(content)
     place = f"{path}, line {line}: " if line else f"{path}: "
@@ -101,7 +103,6 @@ def test_what_cannot_be_read_is_named_and_skipped(tmp_path: Path, name: str) -> 
     assert str(refused.value).startswith(place + reason)
     (tmp_path / "z.txt").write_text("The end.\n")
     report = ReadReport()
-    limit = csv.field_size_limit()
     skipped = read_files(tmp_path, max_bytes=500, part_bytes=50, on_error="skip", report=report)
     assert [d.text for d in skipped] == [*rest, "The end."]
     assert [(p.file, p.line) for p in report.problems] == [(str(path), line)]

@@ -139,6 +139,8 @@ def test_gumbel_draws_follow_the_weights_without_replacement() -> None:
     for pair, probability in expected.items():
         error = (probability * (1 - probability) / runs) ** 0.5
         assert abs(drawn[pair] / runs - probability) < 4 * error
+    rare = np.mean([gumbel_top_k([0.0, 3.0], 1, seed)[0] == 0 for seed in range(runs)])
+    assert abs(rare - 1 / (1 + np.exp(3))) < 0.011  # four standard errors
     assert gumbel_top_k([0.0, 1.0], 2, 0).tolist() == [0, 1]
     with pytest.raises(ValueError, match="k=3 of 2"):
         gumbel_top_k([0.0, 1.0], 3, 0)
