@@ -28,6 +28,8 @@ PIECES = [(c, -3.0) for c in "abcdefi 12湖"]
 
 @settings(deadline=None)
 @given(st.text(alphabet=TRICKY, max_size=17) | st.text(max_size=17), st.sampled_from(FORMS))
+@example("\u1100\u1161\u11a8", "NFC")
+@example("\u09c7\u09be", "NFC")
 def test_forms_are_unicodes_and_segments_are_independent(text: str, form) -> None:
     normal = Normalizer(form=form)
     segments = independent_segments(text)

@@ -37,6 +37,16 @@ def test_ids_are_those_of_the_merges_that_made_the_ranks() -> None:
     assert batch[0].tolist() == TRAINED.encode(king_james()[5].text)
 
 
+def test_a_piece_that_is_a_token_needs_no_merges() -> None:
+    ranks = RANKS | {b"qzqz": 997}
+    theirs = tiktoken.Encoding(
+        "odd", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={}
+    )
+    for text in ("qzqz", "qzqzq"):
+        assert RankBPE(ranks).encode(text) == theirs.encode(text)
+    assert RankBPE(ranks).encode("qzqz") == [997]
+
+
 def test_special_tokens_in_text_are_text() -> None:
     text = "a<|end|><|turn|>"
     assert not {701, 709} & {*OURS.encode(text), *OURS.encode("<|end|>")}
