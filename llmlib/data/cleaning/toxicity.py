@@ -125,12 +125,12 @@ class ToxicityFilter:
 
     Attributes:
         max_sentences: Largest share of such sentences.
-        judge: Says whether a sentence is toxic.
+        judge: Says whether a sentence is toxic; by default `is_toxic`.
         name: The step's name.
     """
 
     max_sentences: float = 0.05
-    judge: Callable[[str], bool] = is_toxic
+    judge: Callable[[str], bool] | None = None
     name: str = "toxicity"
 
     def reason(self, document: Document) -> str | None:
@@ -147,5 +147,5 @@ class ToxicityFilter:
             'toxic'
         """
         sentences = [part for part in _SENTENCE_END.split(document.text) if part.strip()]
-        hits = sum(map(self.judge, sentences))
+        hits = sum(map(self.judge or is_toxic, sentences))
         return "toxic" if hits > self.max_sentences * len(sentences) else None
