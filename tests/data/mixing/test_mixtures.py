@@ -85,6 +85,13 @@ def test_every_epoch_reads_every_document_in_a_new_order() -> None:
     assert [*islice(other, 44)] != draws
 
 
+def test_a_source_is_silent_while_its_weight_is_zero_and_then_gets_its_due() -> None:
+    plan = Curriculum([Stage(2, [0.25] * 4), Stage(6, [0.5, 0.5, 0, 0]), Stage(2, [0.25] * 4)])
+    sampler = MixtureSampler([5] * 4, plan.weights_at, seed=0)
+    draws = [next(sampler)[0] for _ in range(10)]
+    assert draws[:2] == [0, 1] and set(draws[2:8]) == {0, 1} and draws[8:] == [2, 3]
+
+
 def test_weights_may_count_tokens() -> None:
     sampler = MixtureSampler([10, 10], [0.5, 0.5], seed=0, costs=[300.0, 100.0])
     counts = np.bincount([next(sampler)[0] for _ in range(400)])
