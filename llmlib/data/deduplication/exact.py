@@ -65,7 +65,7 @@ def normalize_for_matching(text: str, rules: Normalization | None = None) -> str
         text = " ".join(text.split())
         return text.lower() if rules.case else text
     previous = None
-    # One step can undo another: taking out a joiner lets two characters compose.
+    # One step can undo another: a folded long s with a dot composes with a dot below.
     while text != previous:
         previous = text
         if rules.invisible:

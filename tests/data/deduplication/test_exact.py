@@ -71,6 +71,17 @@ def test_each_switch_alone_decides_its_own_difference():
         assert normalize_for_matching(a, without) != normalize_for_matching(b, without), switch
 
 
+def test_plain_ascii_takes_the_same_rules():
+    assert normalize_for_matching(" One\n TWO ") == "one two"
+    assert normalize_for_matching(" One\n TWO ", Normalization(case=False)) == "One TWO"
+    assert normalize_for_matching("One\n TWO ", Normalization(white_space=False)) == "one\n two "
+
+
+def test_folding_that_opens_a_composition_is_composed_again():
+    # A long s with a dot folds to an s with a dot, which then takes the dot below in.
+    assert normalize_for_matching("\u1e9b\u0323") == normalize_for_matching("\u1e69") == "\u1e69"
+
+
 def test_the_first_copy_stays_and_the_others_name_it():
     kept, dropped = deduplicate_exact(iter(corpus("A b.", "C.", "a  B.", "c.", "a b.")))
     assert [document.source for document in kept] == ["d0", "d1"]
