@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmlib.architecture.attention.sparse import sparse_mask
+from llmlib.architecture.cache import Cache
 from llmlib.architecture.config import ModelConfig
 
 
@@ -96,3 +97,39 @@ def document_positions(documents: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     starts = torch.ones_like(documents, dtype=torch.bool)
     starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
     return slots - slots.where(starts, 0).cummax(dim=1).values
+
+
+def require_fitting(
+    config: ModelConfig,
+    cache: Cache | None,
+    left_padding: Tensor | None,
+    prefix_lengths: Tensor | None,
+    documents: Tensor | None,
+) -> None:
+    """Refuse what a decoder is given beside its tokens where it does not go together.
+
+    Args:
+        config: The decoder's configuration.
+        cache: What is kept of earlier tokens.
+        left_padding: Number of padding tokens at the start of each row.
+        prefix_lengths: Number of tokens of each row that see each other.
+        documents: Number of each token's document.
+
+    Raises:
+        ValueError: If two of them exclude each other, or the model cannot heed one.
+    """
+    if cache is not None and left_padding is not None:
+        raise ValueError("give left_padding to new_cache: the cache keeps it")
+    if prefix_lengths is not None and config.mask != "prefix":
+        raise ValueError("prefix_lengths needs mask='prefix': replace the configuration's mask")
+    if documents is not None and (cache, left_padding, prefix_lengths) != (None, None, None):
+        raise ValueError("documents go without cache, padding and prefix: pack whole texts")
+    if cache is not None and config.mask == "bidirectional":
+        raise ValueError("a bidirectional model has no cache: a new token changes the old ones")
+    if config.is_attention:
+        return
+    if left_padding is not None or documents is not None:
+        raise ValueError(
+            f"mixer={config.mixer!r} carries a state over every token: give it rows of "
+            "equal length with one text each, without left_padding or documents"
+        )

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from llmlib.architecture.block import Block
 from llmlib.architecture.cache import AttentionCache, Cache, KVCache, StateCache
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.context import Context, allowed_pairs, document_positions
+from llmlib.architecture.context import Context, allowed_pairs, document_positions, require_fitting
 from llmlib.architecture.experts import MixtureOfExperts
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.positions.rope import rope_angles
@@ -170,7 +170,7 @@ class Transformer(nn.Module):
         Raises:
             ValueError: See `forward`.
         """
-        self._require_fitting(cache, left_padding, prefix_lengths, documents)
+        require_fitting(self.config, cache, left_padding, prefix_lengths, documents)
         if cache is not None:
             left_padding = cache.left_padding
         context = self.context(
@@ -256,7 +256,7 @@ class Transformer(nn.Module):
             ValueError: When a model without attention is given padding.
         """
         if not self.config.is_attention:
-            self._require_fitting(None, left_padding, None, None)
+            require_fitting(self.config, None, left_padding, None, None)
             return StateCache.allocate(self.config.n_layers)
         weight = self.embedding.weight
         cache = KVCache.allocate(
@@ -270,29 +270,6 @@ class Transformer(nn.Module):
         # These rotate an old key by another angle once the text has grown.
         cache.rotated = self.config.rope_scaling not in ("dynamic", "rerope")
         return cache
-
-    def _require_fitting(
-        self,
-        cache: Cache | None,
-        left_padding: Tensor | None,
-        prefix_lengths: Tensor | None,
-        documents: Tensor | None,
-    ) -> None:
-        if cache is not None and left_padding is not None:
-            raise ValueError("give left_padding to new_cache: the cache keeps it")
-        if prefix_lengths is not None and self.config.mask != "prefix":
-            raise ValueError("prefix_lengths needs mask='prefix': replace the configuration's mask")
-        if documents is not None and (cache, left_padding, prefix_lengths) != (None, None, None):
-            raise ValueError("documents go without cache, padding and prefix: pack whole texts")
-        if cache is not None and self.config.mask == "bidirectional":
-            raise ValueError("a bidirectional model has no cache: a new token changes the old ones")
-        if self.config.is_attention:
-            return
-        if left_padding is not None or documents is not None:
-            raise ValueError(
-                f"mixer={self.config.mixer!r} carries a state over every token: give it rows of "
-                "equal length with one text each, without left_padding or documents"
-            )
 
     def context(
         self,
