@@ -49,8 +49,10 @@ class MemoryMeter:
         peak_bytes: The highest sample.
 
     Example:
+        >>> import mmap
+        >>> pages = mmap.mmap(-1, 50_000_000)  # reserved, but not yet in memory
         >>> with MemoryMeter() as meter:
-        ...     block = bytearray(50_000_000)
+        ...     pages[::4096] = bytes(12_208)  # a zero into every page
         >>> meter.extra_bytes > 40_000_000
         True
     """
