@@ -43,6 +43,8 @@ def test_a_case_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"chapters.a.x": 59.0}, []),
         ({"chapters.a.x": 61.0}, ["chapters.a.x: 61 s, at most 60 s"]),
         ({f"chapters.a.{n}": 50.0 for n in range(7)}, ["chapter a: 350 s, at most 300 s"]),
+        ({f"chapters.a.{n}": 29.0 for n in range(12)}, []),
+        ({f"chapters.a.{n}": 31.0 for n in range(12)}, ["chapter a: 372 s, at most 360 s"]),
         ({f"chapters.c{n}.x": 50.0 for n in range(25)}, ["all notebooks: 1250 s, at most 1200 s"]),
     ],
 )
