@@ -224,7 +224,7 @@ class Row:
     design: str
     bits: tuple[float, ...]
     parameters: int
-    flops: float
+    flops: int | float
     difference: float
     interval: tuple[float, float] | None
     verdict: str
