@@ -83,15 +83,18 @@ class Normalizer:
             >>> Normalizer(form="NFKC").with_offsets("a½e")[1].tolist()
             [0, 1, 1, 1, 2, 3]
         """
+        cleaned = [char.translate(_CLEANED) if self.clean else char for char in text]
+        # What cleaning removes no longer keeps the marks on its two sides apart.
+        origins = [place for place, char in enumerate(cleaned) for _ in char]
         parts: list[str] = []
         offsets: list[int] = []
         start = 0
-        for segment in independent_segments(text):
+        for segment in independent_segments("".join(cleaned)):
             part = self(segment)
             parts.append(part)
-            offsets += [start] * len(part)
+            offsets += [origins[start]] * len(part)
             start += len(segment)
-        return "".join(parts), np.array([*offsets, start], dtype=np.int64)
+        return "".join(parts), np.array([*offsets, len(text)], dtype=np.int64)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, as JSON can hold them.

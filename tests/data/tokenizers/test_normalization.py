@@ -47,6 +47,7 @@ def test_forms_are_unicodes_and_segments_are_independent(text: str, form) -> Non
     st.booleans(),
 )
 @example("e\u0301é", False, "NFC", False, False)
+@example("\u0301\x00\u3099", True, "NFC", False, False)  # a removed character between two marks
 @pytest.mark.covers("data.tokenize-normalization")
 def test_offsets_point_to_where_each_character_came_from(
     text: str, clean: bool, form, strip: bool, lower: bool
