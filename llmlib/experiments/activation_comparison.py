@@ -3,10 +3,7 @@
 `python -m llmlib.experiments.activation_comparison` makes the runs that `data/results` still lacks.
 """
 
-import argparse
-import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -19,8 +16,8 @@ from llmlib.core.seeding import seed_everything
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,
     Run,
+    make_missing_runs,
     mean_loss,
-    run_missing,
     short_text,
     train_briefly,
 )
@@ -143,13 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 when the record is complete.
     """
-    name = "activation_comparison"
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--record", type=Path, default=Path(f"data/results/{name}.jsonl"))
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    return int(run_missing(name, plan(), perform, options.record, minutes=options.minutes) > 0)
+    return make_missing_runs("activation_comparison", plan(), perform, __doc__, arguments)
 
 
 if __name__ == "__main__":

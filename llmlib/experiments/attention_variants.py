@@ -4,13 +4,9 @@
 `--minutes 5` begins no run after five minutes, and the same command goes on later.
 """
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.attention.grouping import group_heads
@@ -20,8 +16,8 @@ from llmlib.core.seeding import seed_everything
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,
     Run,
+    make_missing_runs,
     mean_loss,
-    run_missing,
     short_text,
     train_briefly,
 )
@@ -194,17 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 when the record is complete.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument(
-        "--record", type=Path, default=Path("data/results/attention_variants.jsonl")
-    )
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    missing = run_missing(
-        "attention_variants", plan(), perform, options.record, minutes=options.minutes
-    )
-    return int(missing > 0)
+    return make_missing_runs("attention_variants", plan(), perform, __doc__, arguments)
 
 
 if __name__ == "__main__":

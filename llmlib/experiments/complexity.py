@@ -10,12 +10,9 @@ width 256 after T others. Times are processor seconds on one thread, the fastest
 repetitions: another program on the machine only ever adds time.
 """
 
-import argparse
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +24,7 @@ from llmlib.architecture.cache import StateCache
 from llmlib.architecture.choices import Mixer
 from llmlib.core.memory import tracked_allocations
 from llmlib.core.seeding import seed_everything
-from llmlib.experiments.short_runs import Run, run_missing, t_interval
+from llmlib.experiments.short_runs import Run, make_missing_runs, t_interval
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 SEEDS = (0, 1, 2)
@@ -265,13 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 when the record is complete.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--record", type=Path, default=Path("data/results/complexity.jsonl"))
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    missing = run_missing("complexity", plan(), perform, options.record, minutes=options.minutes)
-    return int(missing > 0)
+    return make_missing_runs("complexity", plan(), perform, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,7 @@ six minutes on one core; `--minutes 4` begins no run after four minutes, and the
 on later.
 """
 
-import argparse
-import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +18,8 @@ from llmlib.core.seeding import seed_everything
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,
     Run,
+    make_missing_runs,
     mean_loss,
-    run_missing,
     short_text,
     train_briefly,
 )
@@ -186,13 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 when the record is complete.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--record", type=Path, default=Path("data/results/expert_balance.jsonl"))
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    return int(run_missing("expert_balance", plan(), perform, options.record,
-                           minutes=options.minutes) > 0)  # fmt: skip
+    return make_missing_runs("expert_balance", plan(), perform, __doc__, arguments)
 
 
 if __name__ == "__main__":

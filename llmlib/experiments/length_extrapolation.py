@@ -3,10 +3,8 @@
 `python -m llmlib.experiments.length_extrapolation` makes the runs that `data/results` still lacks.
 """
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +13,13 @@ from torch.nn import functional as F
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core.seeding import seed_everything
-from llmlib.experiments.short_runs import VOCAB_SIZE, Run, run_missing, short_text, train_briefly
+from llmlib.experiments.short_runs import (
+    VOCAB_SIZE,
+    Run,
+    make_missing_runs,
+    short_text,
+    train_briefly,
+)
 
 TRAIN_LENGTH, TEST_LENGTH, BIN = 128, 1024, 64
 STEPS, BATCH, PEAK_LR, WARMUP = 250, 16, 3e-3, 25
@@ -202,13 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 when the record is complete.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    name = "length_extrapolation"
-    parser.add_argument("--record", type=Path, default=Path(f"data/results/{name}.jsonl"))
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    return int(run_missing(name, plan(), perform, options.record, minutes=options.minutes) > 0)
+    return make_missing_runs("length_extrapolation", plan(), perform, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,8 @@
 `python -m llmlib.experiments.norm_placement` makes the runs that `data/results` still lacks.
 """
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,8 +14,8 @@ from llmlib.core.seeding import seed_everything
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,
     Run,
+    make_missing_runs,
     mean_loss,
-    run_missing,
     short_text,
     train_briefly,
 )
@@ -192,13 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 when the record is complete.
     """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--record", type=Path, default=Path("data/results/norm_placement.jsonl"))
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    return int(run_missing("norm_placement", plan(), perform, options.record,
-                           minutes=options.minutes) > 0)  # fmt: skip
+    return make_missing_runs("norm_placement", plan(), perform, __doc__, arguments)
 
 
 if __name__ == "__main__":

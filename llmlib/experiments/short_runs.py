@@ -1,5 +1,6 @@
 """What the experiments with many short training runs share: the text, the loop, the record."""
 
+import argparse
 import functools
 import json
 import math
@@ -217,3 +218,30 @@ def run_missing(
         atomic_write(record, "\n".join(lines) + "\n")
         print(f"{place + 1}/{len(missing)} {run}: {measured}"[:150], file=sys.stderr, flush=True)
     return 0
+
+
+def make_missing_runs(
+    name: str,
+    plan: Iterable[Run],
+    perform: Callable[[Run], Run],
+    description: str | None,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Be the command of an experiment: do on one thread what its record does not hold yet.
+
+    Args:
+        name: The experiment; its runs are recorded in `data/results/NAME.jsonl`.
+        plan: What identifies each run.
+        perform: Does one run.
+        description: The module's docstring, whose first line is shown by `--help`.
+        arguments: Command line; default: that of the process.
+
+    Returns:
+        Exit status: 0 when the record is complete.
+    """
+    parser = argparse.ArgumentParser(description=description.splitlines()[0] if description else "")
+    parser.add_argument("--record", type=Path, default=Path(f"data/results/{name}.jsonl"))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    return int(run_missing(name, plan, perform, options.record, minutes=options.minutes) > 0)
