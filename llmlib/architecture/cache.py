@@ -1,7 +1,9 @@
 """What a decoder keeps of the tokens it has read: keys and values, or a state."""
 
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +12,7 @@ from torch import Tensor
 from llmlib.architecture.config import ModelConfig
 
 State = dict[str, Tensor]
+_Held = TypeVar("_Held", bound="TensorCache")
 
 
 class AttentionCache(ABC):
@@ -98,8 +101,41 @@ class AttentionCache(ABC):
         return positions if self.left_padding is None else positions - self.left_padding[:, None]
 
 
+class TensorCache(AttentionCache):
+    """A cache whose layers each hold one tensor of keys and one of values, batch first.
+
+    Attributes:
+        keys: One tensor a layer.
+        values: The same for the values.
+    """
+
+    keys: list[Float[Tensor, "B G S K"]]
+    values: list[Float[Tensor, "B G S Kv"]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes set aside."""
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+
+    def select(self: _Held, rows: Int[Tensor, " rows"]) -> _Held:
+        """Return a copy that holds the named rows, in that order; rows may repeat.
+
+        Args:
+            rows: Row indices, as beam search or the removal of finished sequences gives them.
+
+        Returns:
+            The new cache.
+        """
+        chosen = copy(self)
+        chosen.keys = [keys[rows] for keys in self.keys]
+        chosen.values = [values[rows] for values in self.values]
+        if self.left_padding is not None:
+            chosen.left_padding = self.left_padding[rows]
+        return chosen
+
+
 @dataclass
-class KVCache(AttentionCache):
+class KVCache(TensorCache):
     """Keys and values of every layer for the tokens read so far, in memory set aside once.
 
     Attributes:
@@ -166,11 +202,6 @@ class KVCache(AttentionCache):
         """Number of tokens there is room for, S."""
         return self.keys[0].shape[2]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes set aside."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
-
     def extend(
         self,
         layer: int,
@@ -214,25 +245,6 @@ class KVCache(AttentionCache):
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate to {length} tokens: {self.length} are held")
         self.length = length
-
-    def select(self, rows: Int[Tensor, " rows"]) -> "KVCache":
-        """Return a copy that holds the named rows, in that order; rows may repeat.
-
-        Args:
-            rows: Row indices, as beam search or the removal of finished sequences gives them.
-
-        Returns:
-            The new cache.
-        """
-        padding = None if self.left_padding is None else self.left_padding[rows]
-        copy = KVCache(
-            [keys[rows] for keys in self.keys],
-            [values[rows] for values in self.values],
-            self.length,
-            padding,
-        )
-        copy.rotated = self.rotated
-        return copy
 
 
 @dataclass

@@ -1,20 +1,21 @@
 """A memory of all tokens outside the window, from which each step takes the most relevant."""
 
-from copy import copy
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmlib.architecture.cache import AttentionCache
+from llmlib.architecture.cache import TensorCache
 from llmlib.architecture.config import ModelConfig
 
 Unit = Literal["token", "block"]
 
 
-class MemoryCache(AttentionCache):
+class MemoryCache(TensorCache):
     """Keeps every token, and lets attention see the first, the last and a few chosen ones.
+
+    What it keeps could lie in slower memory, since few tokens are read at each step.
 
     What lies between sinks and window is the memory. At each call every key/value head chooses
     from it, by the products of its queries with the keys before rotation:
@@ -86,11 +87,6 @@ class MemoryCache(AttentionCache):
         self.values = [torch.zeros(shape) for _ in range(config.n_layers)]
         self.chosen: Int[Tensor, "B G chosen"] | None = None
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held: these could lie in slower memory, since few are read at each step."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
-
     def extend(
         self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T K"]
     ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S K"]]:
@@ -147,20 +143,6 @@ class MemoryCache(AttentionCache):
             return torch.cat((held[:, :, : self.n_sinks], chosen, held[:, :, memory.stop :]), dim=2)
 
         return seen(keys), seen(values)
-
-    def select(self, rows: Int[Tensor, " rows"]) -> "MemoryCache":
-        """Return a copy that holds the named rows, in that order; rows may repeat.
-
-        Args:
-            rows: Row indices.
-
-        Returns:
-            The new cache.
-        """
-        chosen = copy(self)
-        chosen.keys = [keys[rows] for keys in self.keys]
-        chosen.values = [values[rows] for values in self.values]
-        return chosen
 
     def _n_memory(self, n_new: int) -> int:
         """Tokens between sinks and window; in blocks, only whole ones."""

@@ -38,21 +38,6 @@ class PositionedCache(KVCache):
         later = torch.arange(start, start + n_later + n_new, device=device)
         return torch.cat((self.positions.to(device), later)).unsqueeze(0)
 
-    def select(self, rows: Int[Tensor, " rows"]) -> "PositionedCache":
-        """Return a copy that holds the named rows, in that order; rows may repeat.
-
-        Args:
-            rows: Row indices.
-
-        Returns:
-            The new cache.
-        """
-        plain = super().select(rows)
-        copy = PositionedCache(plain.keys, plain.values, plain.length)
-        copy.rotated, copy.positions = self.rotated, self.positions
-        copy.next_position = self.next_position
-        return copy
-
 
 @torch.no_grad()
 def parallel_windows(

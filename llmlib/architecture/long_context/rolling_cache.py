@@ -1,16 +1,14 @@
 """A cache of constant size: the first tokens, the last tokens, and nothing between."""
 
-from copy import copy
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from llmlib.architecture.cache import AttentionCache
+from llmlib.architecture.cache import TensorCache
 from llmlib.architecture.config import ModelConfig
 
 
-class RollingCache(AttentionCache):
+class RollingCache(TensorCache):
     r"""Keeps the first few tokens as attention sinks and a window of the last ones.
 
     Seen over a whole text the kept pairs form a $\Lambda$: a column at the left and a band along
@@ -75,11 +73,6 @@ class RollingCache(AttentionCache):
         keys, values = config.cache_shapes
         self.keys, self.values = room(*keys), room(*values)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes set aside."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
-
     def extend(
         self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T Kv"]
     ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S Kv"]]:
@@ -111,17 +104,3 @@ class RollingCache(AttentionCache):
         """
         self.n_read += n_tokens
         self.length = min(self.length + n_tokens, self.n_sinks + self.window)
-
-    def select(self, rows: Int[Tensor, " rows"]) -> "RollingCache":
-        """Return a copy that holds the named rows, in that order; rows may repeat.
-
-        Args:
-            rows: Row indices.
-
-        Returns:
-            The new cache.
-        """
-        chosen = copy(self)
-        chosen.keys = [keys[rows] for keys in self.keys]
-        chosen.values = [values[rows] for values in self.values]
-        return chosen
