@@ -13,6 +13,7 @@ from llmlib.core.files import atomic_write
 from llmlib.data.bpe_merging import PieceEncoder
 from llmlib.data.bpe_training import BYTE_ORDER, MAX_TOKENS, count_pieces, learn_merges
 from llmlib.data.pretokenization import pretokenize
+from llmlib.data.tokenizers.base import read_saved, surrogate_error
 
 _FORMAT = "llmlib byte-level BPE"
 _VERSION = 1
@@ -112,7 +113,7 @@ class ByteBPE:
                 count_pieces(texts), vocab_size - len(special_tokens), min_frequency
             )
         except UnicodeEncodeError as error:
-            raise _surrogate_error(error) from error
+            raise surrogate_error(error) from error
         offset = len(special_tokens)
         bpe = cls([(first + offset, second + offset) for first, second in merges], special_tokens)
         if bpe.vocab_size < vocab_size:
@@ -270,17 +271,7 @@ class ByteBPE:
         Raises:
             ValueError: If the file is cut short, changed, of another kind or of a later version.
         """
-        try:
-            content = json.loads(Path(path).read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path} is cut short or is not a saved tokenizer: {error}") from error
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise ValueError(f"{path} is not a saved ByteBPE (no format {_FORMAT!r})")
-        if content.get("version") != _VERSION:
-            raise ValueError(
-                f"{path} has version {content.get('version')} of the format; this release reads "
-                f"version {_VERSION}"
-            )
+        content = read_saved(path, _FORMAT, _VERSION, "ByteBPE")
         try:
             bpe = cls([(a, b) for a, b in content["merges"]], content["special_tokens"])
         except (KeyError, TypeError, ValueError) as error:
@@ -294,7 +285,7 @@ class ByteBPE:
             parts = map(self._pieces.__getitem__, pretokenize(text))
             ids = np.frombuffer(b"".join(parts), dtype="<u4")
         except UnicodeEncodeError as error:
-            raise _surrogate_error(error) from error
+            raise surrogate_error(error) from error
         return ids + np.uint32(self._first_byte)
 
 
@@ -309,12 +300,3 @@ def _check_special_tokens(special_tokens: Sequence[str]) -> None:
                 f"special token {token!r} could not be told from that word in a text; use a form "
                 "that no word has, such as <|end|>"
             )
-
-
-def _surrogate_error(error: UnicodeEncodeError) -> ValueError:
-    code = ord(error.object[error.start])
-    return ValueError(
-        f"the text holds a lone surrogate (U+{code:04X}), which UTF-8 cannot write; read the file "
-        'with errors="replace", or clean the text with '
-        'text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
-    )

@@ -156,18 +156,7 @@ class BaseTokenizer(ABC):
         Raises:
             ValueError: If the file is cut short, changed, of another kind or of a later version.
         """
-        try:
-            content = json.loads(Path(path).read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path} is cut short or is not a saved tokenizer: {error}") from error
-        expected = f"llmlib {cls.kind}"
-        if not isinstance(content, dict) or content.get("format") != expected:
-            raise ValueError(f"{path} is not a saved {cls.__name__} (no format {expected!r})")
-        if content.get("version") != _VERSION:
-            raise ValueError(
-                f"{path} has version {content.get('version')} of the format; this release reads "
-                f"version {_VERSION}"
-            )
+        content = read_saved(path, f"llmlib {cls.kind}", _VERSION, cls.__name__)
         try:
             tokenizer = cls._from_content(content)
         except (KeyError, TypeError, ValueError) as error:
@@ -216,6 +205,52 @@ class PieceCache(dict[str, bytes]):
         return np.frombuffer(b"".join(map(self.__getitem__, pieces)), dtype="<u4")
 
 
+def read_saved(path: str | Path, name: str, version: int, kind: str) -> dict[str, Any]:
+    """Read the JSON of a saved tokenizer as far as its format and version say that it is one.
+
+    Args:
+        path: The file to read.
+        name: Its format's name.
+        version: The version of the format that this release reads.
+        kind: The tokenizer's class, for the message.
+
+    Returns:
+        The content; whether it is whole and unchanged is for the tokenizer to say.
+
+    Raises:
+        ValueError: If the file is cut short, of another kind or of a later version.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is cut short or is not a saved tokenizer: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != name:
+        raise ValueError(f"{path} is not a saved {kind} (no format {name!r})")
+    if content.get("version") != version:
+        raise ValueError(
+            f"{path} has version {content.get('version')} of the format; this release reads "
+            f"version {version}"
+        )
+    return content
+
+
+def surrogate_error(error: UnicodeEncodeError) -> ValueError:
+    """Say what to do about a text that UTF-8 cannot write.
+
+    Args:
+        error: What encoding it raised.
+
+    Returns:
+        The error to raise instead.
+    """
+    code = ord(error.object[error.start])
+    return ValueError(
+        f"the text holds a lone surrogate (U+{code:04X}), which UTF-8 cannot write; read the file "
+        'with errors="replace", or clean the text with '
+        'text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
+    )
+
+
 def check_text(text: str) -> None:
     """Refuse a text that UTF-8 cannot write.
 
@@ -230,12 +265,7 @@ def check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        code = ord(text[error.start])
-        raise ValueError(
-            f"the text holds a lone surrogate (U+{code:04X}), which UTF-8 cannot write; read the "
-            'file with errors="replace", or clean the text with '
-            'text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
-        ) from error
+        raise surrogate_error(error) from error
 
 
 def checked_texts(texts: Iterable[str]) -> Iterable[str]:
