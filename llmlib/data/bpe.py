@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Iterable, Sequence
-from operator import index
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from llmlib.core.files import atomic_write
 from llmlib.data.bpe_merging import PieceEncoder
 from llmlib.data.bpe_training import BYTE_ORDER, MAX_TOKENS, count_pieces, learn_merges
 from llmlib.data.pretokenization import pretokenize
-from llmlib.data.tokenizers.base import read_saved, surrogate_error
+from llmlib.data.tokenizers.base import checked_ids, read_saved, split_special, surrogate_error
 
 _FORMAT = "llmlib byte-level BPE"
 _VERSION = 1
@@ -173,17 +171,11 @@ class ByteBPE:
         """
         if not allowed_special:
             return self._encode_ordinary(text).tolist()
-        unknown = sorted(set(allowed_special) - self.special_tokens.keys())
-        if unknown:
-            known = sorted(self.special_tokens)
-            raise ValueError(f"not special tokens: {unknown}; this tokenizer has {known}")
-        # Of two that start at the same place the longer is meant.
-        names = sorted(allowed_special, key=len, reverse=True)
         ids: list[int] = []
-        for part in re.split(f"({'|'.join(map(re.escape, names))})", text):
+        for part in split_special(text, allowed_special, self.special_tokens):
             if part in allowed_special:
                 ids.append(self.special_tokens[part])
-            elif part:
+            else:
                 ids += self._encode_ordinary(part).tolist()
         return ids
 
@@ -237,11 +229,7 @@ class ByteBPE:
         Raises:
             ValueError: If an id is not in the vocabulary.
         """
-        checked = [index(i) for i in ids]
-        if checked and not 0 <= min(checked) <= max(checked) < self.vocab_size:
-            wrong = next(i for i in checked if not 0 <= i < self.vocab_size)
-            raise ValueError(f"token id {wrong} is not in 0..{self.vocab_size - 1}")
-        return b"".join([self._tokens[i] for i in checked])
+        return b"".join([self._tokens[i] for i in checked_ids(ids, self.vocab_size)])
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer as JSON, whole or not at all.

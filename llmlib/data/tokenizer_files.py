@@ -6,7 +6,6 @@ the same, so the engine of `ByteBPE` does it, and its ids are then translated.
 """
 
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import index
 from pathlib import Path
@@ -18,6 +17,7 @@ from llmlib.data.bpe_merging import PieceEncoder
 from llmlib.data.bpe_training import BYTE_ORDER, as_symbols
 from llmlib.data.chat_template import ChatTemplate, Message
 from llmlib.data.tokenizer_recipe import GGUF_RECIPES, Recipe, recipe_of
+from llmlib.data.tokenizers.base import split_special, surrogate_error
 
 _CONTROL, _USER_DEFINED = 3, 4  # GGUF's types of tokens that stand outside the merges
 _CACHED_PIECES, _CACHED_LENGTH = 1 << 18, 64  # as in PieceEncoder
@@ -189,11 +189,8 @@ class PretrainedBPE:
             ValueError: If the text holds a lone surrogate, or a name in `allowed_special` is no
                 special token.
         """
-        unknown = sorted(set(allowed_special) - self.special_tokens.keys())
-        if unknown:
-            raise ValueError(f"not special tokens: {unknown}; there are {[*self.special_tokens]}")
         ids: list[int] = []
-        for part in _split_special(text, allowed_special):
+        for part in split_special(text, allowed_special, self.special_tokens):
             if part in allowed_special:
                 ids.append(self.special_tokens[part])
             else:
@@ -268,7 +265,7 @@ class PretrainedBPE:
         safe = _replaced(list(messages), hidden)
         text = self.chat(safe, add_generation_prompt=add_generation_prompt)
         ids: list[int] = []
-        for part in _split_special(text, self.special_tokens):
+        for part in split_special(text, self.special_tokens, self.special_tokens):
             if part in self.special_tokens:
                 ids.append(self.special_tokens[part])
                 continue
@@ -282,10 +279,7 @@ class PretrainedBPE:
             parts = map(self._pieces.__getitem__, self.recipe.pieces(text))
             return np.frombuffer(b"".join(parts), dtype="<u4")
         except UnicodeEncodeError as error:
-            raise ValueError(
-                "the text holds a lone surrogate, which UTF-8 cannot write: read it with "
-                'errors="replace"'
-            ) from error
+            raise surrogate_error(error) from error
 
 
 class _Pieces(PieceEncoder):
@@ -345,14 +339,6 @@ def _bytes_by_id(ordinary: Mapping[str, int], special: Mapping[str, int]) -> dic
     if len(tokens) != len(ordinary) + len(special):
         raise ValueError("two tokens have one id: the tokenizer's file is damaged")
     return tokens
-
-
-def _split_special(text: str, names: Collection[str]) -> list[str]:
-    """Cut a text round the named tokens; of two that start at one place the longer counts."""
-    if not names:
-        return [text] if text else []
-    ordered = sorted(names, key=len, reverse=True)
-    return [part for part in re.split(f"({'|'.join(map(re.escape, ordered))})", text) if part]
 
 
 def _stand_ins(names: Iterable[str], text: str) -> dict[str, str]:

@@ -123,11 +123,7 @@ class BaseTokenizer(ABC):
         Raises:
             ValueError: If an id is not in the vocabulary.
         """
-        checked = [index(i) for i in ids]
-        if checked and not 0 <= min(checked) <= max(checked) < self.vocab_size:
-            wrong = next(i for i in checked if not 0 <= i < self.vocab_size)
-            raise ValueError(f"token id {wrong} is not in 0..{self.vocab_size - 1}")
-        return self._join(checked)
+        return self._join(checked_ids(ids, self.vocab_size))
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer as JSON, whole or not at all.
@@ -289,6 +285,26 @@ def checked_texts(texts: Iterable[str]) -> Iterable[str]:
         except ValueError as error:
             raise ValueError(f"text {number} of the corpus: {error}") from error
         yield text
+
+
+def checked_ids(ids: Iterable[int], vocab_size: int) -> list[int]:
+    """Return ids as whole numbers, refusing what no token has.
+
+    Args:
+        ids: Token ids.
+        vocab_size: Ids are below this.
+
+    Returns:
+        The ids.
+
+    Raises:
+        ValueError: If an id is not in the vocabulary.
+    """
+    checked = [index(i) for i in ids]
+    if checked and not 0 <= min(checked) <= max(checked) < vocab_size:
+        wrong = next(i for i in checked if not 0 <= i < vocab_size)
+        raise ValueError(f"token id {wrong} is not in 0..{vocab_size - 1}")
+    return checked
 
 
 def check_special_tokens(special_tokens: Sequence[str]) -> None:
