@@ -9,7 +9,6 @@ server, and its unit is the document, as it is here; what it does not do is shuf
 machines, which is why duplicates are found from small digests.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,11 +22,10 @@ import numpy as np
 from llmlib.core.files import atomic_write
 from llmlib.data.cleaning.pipeline import Pipeline, Stateful, Step
 from llmlib.data.cleaning.report import PipelineReport, StepAccount, merge_reports
-from llmlib.data.cleaning.rules import Dropped
+from llmlib.data.cleaning.rules import DIGEST_BYTES, Dropped, spacing_digest
 from llmlib.data.corpora.document import Document, load_documents, save_documents
 from llmlib.data.corpora.files import ReadReport, read_files
 
-DIGEST = 16
 _DUPLICATES = "exact duplicates"
 
 Task = Callable[..., Iterable[Any]]
@@ -162,7 +160,7 @@ def mark_duplicates(folder: str | Path, n_files: int) -> int:
     """
     folder = Path(folder)
     digests = [
-        np.frombuffer(_part(folder, number, "digests").read_bytes(), dtype=f"V{DIGEST}")
+        np.frombuffer(_part(folder, number, "digests").read_bytes(), dtype=f"V{DIGEST_BYTES}")
         for number in range(n_files)
     ]
     together = np.concatenate(digests)
@@ -228,7 +226,9 @@ def _clean_file(
     pipeline = Pipeline(steps)
     kept = [*pipeline.run(read_files(inputs[rank], on_error="skip", report=read))]
     save_documents(_part(folder, rank, "cleaned"), kept)
-    atomic_write(_part(folder, rank, "digests"), b"".join(map(_digest, kept)))
+    atomic_write(
+        _part(folder, rank, "digests"), b"".join(spacing_digest(document.text) for document in kept)
+    )
     report = pipeline.report()
     account = {**vars(report), "steps": [_plain(step) for step in report.steps]}
     account["problems"] = read.reasons
@@ -261,11 +261,6 @@ def _drop_duplicates(
     account["kept_documents"], account["kept_bytes"] = step.documents_left, step.bytes_left
     atomic_write(_part(folder, rank, "report.json"), json.dumps(account) + "\n")
     yield from ()
-
-
-def _digest(document: Document) -> bytes:
-    text = " ".join(document.text.split())
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST).digest()
 
 
 def _plain(step: StepAccount) -> dict[str, Any]:

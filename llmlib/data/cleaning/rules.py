@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from llmlib.data.corpora.document import Document, corpus_bytes
 
+DIGEST_BYTES = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRules:
@@ -117,6 +119,23 @@ class CleanCorpus:
         return dict(Counter(dropped.reason for dropped in self.dropped).most_common())
 
 
+def spacing_digest(text: str) -> bytes:
+    """Hash a text so that texts equal up to white space have equal hashes.
+
+    Args:
+        text: The text; lone surrogates are hashed as they are.
+
+    Returns:
+        `DIGEST_BYTES` bytes.
+
+    Example:
+        >>> spacing_digest("Add  two.") == spacing_digest(" Add two. ")
+        True
+    """
+    normal = " ".join(text.split()).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(normal, digest_size=DIGEST_BYTES).digest()
+
+
 def deduplicate(documents: Iterable[Document]) -> tuple[list[Document], list[Dropped]]:
     """Keep the first of documents that are equal up to white space.
 
@@ -135,7 +154,7 @@ def deduplicate(documents: Iterable[Document]) -> tuple[list[Document], list[Dro
     seen: set[bytes] = set()
     kept, dropped = [], []
     for document in documents:
-        key = hashlib.blake2b(" ".join(document.text.split()).encode(), digest_size=16).digest()
+        key = spacing_digest(document.text)
         if key in seen:
             dropped.append(Dropped(document=document, reason="duplicate"))
         else:

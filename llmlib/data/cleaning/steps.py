@@ -1,11 +1,10 @@
 """Ready-made steps: what cannot be text, what is there twice, and the first quality rules."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 
 from llmlib.data.cleaning.pipeline import TextFilter
-from llmlib.data.cleaning.rules import QualityRules
+from llmlib.data.cleaning.rules import QualityRules, spacing_digest
 from llmlib.data.corpora.document import Document
 
 # C0 and C1 controls without tab, line feed, form feed, carriage return and next line.
@@ -95,8 +94,7 @@ class ExactDuplicates:
             >>> [step.reason(Document(text=text, source="x")) for text in ("a b", "a  b")]
             [None, 'duplicate']
         """
-        normal = " ".join(document.text.split()).encode("utf-8", "surrogatepass")
-        key = hashlib.blake2b(normal, digest_size=16).digest()
+        key = spacing_digest(document.text)
         if key in self._seen:
             return "duplicate"
         self._seen.add(key)
