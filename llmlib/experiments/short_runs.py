@@ -1,4 +1,4 @@
-"""What the experiments with many short training runs share: the text, the loop, the record."""
+"""What experiments with many short training runs share: model, text, rows, loop and record."""
 
 import argparse
 import functools
@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmlib.architecture import Transformer
+from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core.files import atomic_write
 from llmlib.core.machine import machine_class, versions
 from llmlib.core.resources import resource
+from llmlib.core.seeding import seed_everything
 from llmlib.data import ByteBPE, corpus_sha256, fixed_corpus, split_by_module
 from llmlib.training import next_token_loss
 
@@ -27,6 +28,8 @@ T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622
 """Student's t at 97.5%, for 1 to 9 degrees of freedom."""
 
 Run = dict[str, Any]
+Rows = Callable[[int], Int[Tensor, "B T"]]
+"""A function from the step to its batch: rows of inputs with one target more at the end."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,115 @@ def short_text() -> ShortText:
     return ShortText(train, held_out, corpus_sha256([*parts[0], *parts[1]]), unigram_loss)
 
 
+def small_decoder(
+    vocab_size: int, seed: int, *, length: int, d_model: int = 128, n_layers: int = 4
+) -> Transformer:
+    """Build a decoder of LLaMA's choices that two cores train in a minute.
+
+    The tied embeddings are scaled by the root of the width (Vaswani et al. 2017, section 3.4).
+
+    Args:
+        vocab_size: Number of tokens.
+        seed: Decides the weights.
+        length: Longest row it is to read.
+        d_model: Width, a multiple of 32: heads have 32 dimensions.
+        n_layers: Depth.
+
+    Returns:
+        The model; 0.8 million parameters besides the embeddings at the default size.
+    """
+    seed_everything(seed)
+    return Transformer(
+        ModelConfig(
+            vocab_size=vocab_size,
+            d_model=d_model,
+            n_layers=n_layers,
+            n_heads=d_model // 32,
+            max_seq_len=length,
+            embedding_scale=math.sqrt(d_model),
+        )  # fmt: skip
+    )
+
+
+def warmup_decay(peak: float, steps: int) -> Callable[[int], float]:
+    """Return a schedule: a twentieth of the steps up to the peak, then straight down to zero.
+
+    Args:
+        peak: Largest learning rate.
+        steps: Length of the run.
+
+    Returns:
+        A function from the step to the rate.
+    """
+    warmup = max(1, steps // 20)
+    return lambda step: peak * min((step + 1) / warmup, (steps - step) / (steps - warmup))
+
+
+def random_rows(tokens: Int[Tensor, " n"], *, length: int, batch: int, seed: int) -> Rows:
+    """Draw rows that begin anywhere in a text, each place as likely.
+
+    Args:
+        tokens: The text, longer than a row.
+        length: Inputs of a row; a target more is drawn.
+        batch: Rows a step.
+        seed: Decides which; equal seeds see equal rows if the steps are asked for in order.
+
+    Returns:
+        A function from the step to its rows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def rows(step: int) -> Int[Tensor, "B T"]:
+        starts = torch.randint(len(tokens) - length, (batch, 1), generator=generator)
+        return tokens[starts + torch.arange(length + 1)]
+
+    return rows
+
+
+def mixed_rows(
+    sources: Sequence[Int[Tensor, " _"]],
+    weights: Sequence[float] | Callable[[int], Sequence[float]],
+    *,
+    length: int,
+    batch: int,
+    seed: int,
+) -> Rows:
+    """Draw every row from one of several texts, chosen with the probability that is its weight.
+
+    Args:
+        sources: The texts, each longer than a row.
+        weights: Share of each, or a function from the step to the shares.
+        length: Inputs of a row.
+        batch: Rows a step.
+        seed: Decides sources and places.
+
+    Returns:
+        A function from the step to its rows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ends = torch.tensor([len(source) - length for source in sources])
+
+    def rows(step: int) -> Int[Tensor, "B T"]:
+        shares = torch.as_tensor(weights(step) if callable(weights) else weights)
+        chosen = torch.multinomial(shares.double(), batch, replacement=True, generator=generator)
+        places = torch.rand(batch, generator=generator, dtype=torch.float64)
+        starts = (places * ends[chosen]).long().tolist()
+        return torch.stack([
+            sources[source][start : start + length + 1]
+            for source, start in zip(chosen.tolist(), starts, strict=True)
+        ])  # fmt: skip
+
+    return rows
+
+
 def train_briefly(
     model: Transformer,
-    tokens: Int[Tensor, " n"],
+    tokens: Int[Tensor, " n"] | Rows,
     *,
     lr: float | Callable[[int], float],
     steps: int,
-    batch: int,
-    seed: int,
+    batch: int = 16,
+    seed: int = 0,
     length: int = 64,
     after_backward: Callable[[int], None] | None = None,
 ) -> list[float]:
@@ -80,7 +184,8 @@ def train_briefly(
 
     Args:
         model: The model, changed in place.
-        tokens: Text to draw rows from.
+        tokens: Text to draw rows from, or a function from the step to its rows, which then decides
+            `batch`, `length` and `seed` itself.
         lr: Learning rate, or a function from the step to it.
         steps: Number of updates.
         batch: Rows a step.
@@ -91,13 +196,13 @@ def train_briefly(
     Returns:
         The loss before each update, in nats a token; shorter than `steps` if one was not finite.
     """
-    generator = torch.Generator().manual_seed(seed)
+    if isinstance(tokens, Tensor):
+        tokens = random_rows(tokens, length=length, batch=batch, seed=seed)
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), foreach=True)
     losses: list[float] = []
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = lr(step) if callable(lr) else lr
-        starts = torch.randint(len(tokens) - length, (batch, 1), generator=generator)
-        rows = tokens[starts + torch.arange(length + 1)]  # [B, T + 1]
+        rows = tokens(step)  # [B, T + 1]
         loss = next_token_loss(model, rows[:, :-1], rows[:, 1:])
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
@@ -131,6 +236,38 @@ def mean_loss(
         next_token_loss(model, part[:, :-1], part[:, 1:]) * len(part) for part in chosen.split(32)
     ]
     return (torch.stack(losses).sum() / rows).item()
+
+
+@torch.no_grad()
+def answered_exactly(
+    model: Transformer, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+) -> list[bool]:
+    """Say which prompts a model continues greedily with exactly the expected answer.
+
+    No text is generated: greedy decoding gives the answer if and only if each of its tokens is the
+    likeliest one after the prompt and the answer's tokens before it, which one pass tells.
+
+    Args:
+        model: The model.
+        prompts: Token ids, at least one each.
+        answers: Token ids expected after each prompt, an end mark included where it counts.
+
+    Returns:
+        Whether each answer is right, in the order of the prompts.
+    """
+    model.eval()
+    right = []
+    for start in range(0, len(prompts), 64):
+        pairs = list(zip(prompts[start : start + 64], answers[start : start + 64], strict=True))
+        rows = torch.zeros(len(pairs), max(len(p) + len(a) for p, a in pairs), dtype=torch.long)
+        for row, (prompt, answer) in zip(rows, pairs, strict=True):
+            row[: len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
+        hits = model(rows[:, :-1]).argmax(-1) == rows[:, 1:]  # [pairs, T - 1]
+        right += [
+            bool(hit[len(p) - 1 : len(p) + len(a) - 1].all())
+            for hit, (p, a) in zip(hits, pairs, strict=True)
+        ]
+    return right
 
 
 def t_interval(values: Sequence[float] | Float[Tensor, " n"]) -> tuple[float, float, float]:

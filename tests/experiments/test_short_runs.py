@@ -12,11 +12,16 @@ from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core import seed_everything
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,
+    answered_exactly,
     mean_loss,
+    mixed_rows,
+    random_rows,
     run_missing,
     short_text,
+    small_decoder,
     t_interval,
     train_briefly,
+    warmup_decay,
 )
 
 
@@ -122,3 +127,55 @@ def test_no_run_begins_after_the_time_is_over(tmp_path: Path) -> None:
     plan = [{"seed": 1}, {"seed": 2}]
     assert run_missing("sample", plan, lambda run: {}, tmp_path / "x.jsonl", minutes=-1.0) == 2
     assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_rows_of_a_mixture_come_from_its_sources_as_often_as_it_says() -> None:
+    sources = [torch.arange(100, 131), torch.arange(200, 237), torch.arange(300, 323)]
+    rows = mixed_rows(sources, [0.2, 0.7, 0.1], length=5, batch=1000, seed=3)(0)
+    assert (rows.diff(dim=1) == 1).all()  # a stretch of one source
+    assert rows.shape == (1000, 6)
+    shares = torch.bincount(rows[:, 0] // 100, minlength=4)[1:] / 1000
+    torch.testing.assert_close(shares, torch.tensor([0.2, 0.7, 0.1]), atol=0.05, rtol=0)
+    starts = rows[rows[:, 0] >= 300][:, 0] - 300
+    assert starts.min() == 0
+    assert starts.max() == 23 - 6
+
+
+def test_a_mixture_may_depend_on_the_step() -> None:
+    sources = [torch.full((20,), 1), torch.full((20,), 2)]
+    rows = mixed_rows(
+        sources, lambda step: [1, 0] if step < 2 else [0, 1], length=3, batch=4, seed=0
+    )
+    assert [set(rows(step).flatten().tolist()) for step in range(4)] == [{1}, {1}, {2}, {2}]
+
+
+def test_a_function_of_rows_trains_as_the_text_does() -> None:
+    tokens = short_text().train
+    rows = random_rows(tokens, length=11, batch=3, seed=5)
+    assert train_briefly(small_model(), rows, lr=1e-2, steps=7) == train(small_model(), seed=5)
+
+
+def test_the_rate_rises_and_falls_to_zero() -> None:
+    lr = warmup_decay(0.3, 100)
+    rates = [lr(step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.06)
+    assert max(rates) == rates[5] == pytest.approx(0.3)
+    assert rates[100] == 0
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+
+
+def test_answers_are_right_where_greedy_decoding_gives_them() -> None:
+    model = small_decoder(31, 2, length=16, d_model=32, n_layers=2).eval()
+    prompts = [[1, 2, 3], [4], *([7 * i % 31, i % 31] for i in range(70)), [9, 8, 7, 6, 5]]
+    answers = []
+    for number, prompt in enumerate(prompts):
+        ids = [*prompt]
+        for _ in range(1 + number % 4):
+            ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+        answers.append(ids[len(prompt) :])
+    assert all(answered_exactly(model, prompts, answers))
+    for position in (0, -1):  # one wrong token, the first or the last, and the answer is wrong
+        wrong = [[*answer] for answer in answers]
+        for answer in wrong:
+            answer[position] = (answer[position] + 1) % 31
+        assert not any(answered_exactly(model, prompts, wrong))
