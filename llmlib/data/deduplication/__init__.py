@@ -14,6 +14,7 @@ from llmlib.data.deduplication.exact import (
 )
 from llmlib.data.deduplication.exact_join import similar_pairs
 from llmlib.data.deduplication.fingerprints import hamming_distance, hamming_pairs, simhash
+from llmlib.data.deduplication.leak_cuts import cut_leaks
 from llmlib.data.deduplication.lsh import candidate_probability, lsh_candidates, tune_bands
 from llmlib.data.deduplication.minhash import estimated_jaccard, minhash_signatures
 from llmlib.data.deduplication.near import deduplicate_near, near_duplicate_pairs
@@ -39,6 +40,7 @@ __all__ = [
     "candidate_probability",
     "clusters",
     "common_prefixes",
+    "cut_leaks",
     "decontaminate",
     "deduplicate_exact",
     "deduplicate_near",

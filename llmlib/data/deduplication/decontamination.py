@@ -6,6 +6,7 @@ reduced to runs of letters and digits in one case, and share a leak where they s
 row.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -112,7 +113,10 @@ class EvaluationIndex:
     def matches(
         self, words: HashedWords
     ) -> tuple[
-        Int64[np.ndarray, " matches"], Int64[np.ndarray, " matches"], UInt64[np.ndarray, " matches"]
+        Int64[np.ndarray, " matches"],
+        Int64[np.ndarray, " matches"],
+        Int64[np.ndarray, " matches"],
+        UInt64[np.ndarray, " matches"],
     ]:
         """Look up all n-grams of some texts.
 
@@ -120,7 +124,8 @@ class EvaluationIndex:
             words: The texts' words.
 
         Returns:
-            For each match the index of its first word in `words`, the item, and the hash.
+            For each match the index of its first word in `words` and of its last, the item, and
+            the hash.
         """
         columns = []
         for length, (hashes, owner) in self.by_length.items():
@@ -131,11 +136,14 @@ class EvaluationIndex:
             counts, low = counts[hit], low[hit]
             ends = np.cumsum(counts)
             entry = np.arange(counts.sum()) + np.repeat(low - (ends - counts), counts)
-            columns.append((np.repeat(first_word[hit], counts), owner[entry], hashes[entry]))
+            place = np.repeat(first_word[hit], counts)
+            # A text of fewer words is one shorter run, which no item's hash equals.
+            columns.append((place, place + length - 1, owner[entry], hashes[entry]))
         if not columns:
-            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64)
-        place, item, value = (np.concatenate(column) for column in zip(*columns, strict=True))
-        return place, item, value
+            none = np.empty(0, np.int64)
+            return none, none, none, np.empty(0, np.uint64)
+        first, last, item, value = (np.concatenate(c) for c in zip(*columns, strict=True))
+        return first, last, item, value
 
 
 def find_leaks(documents: Iterable[Document], index: EvaluationIndex) -> Iterator[Leak]:
@@ -157,7 +165,7 @@ def find_leaks(documents: Iterable[Document], index: EvaluationIndex) -> Iterato
     """
     for start, block in _blocks(documents):
         words = _words([document.text for document in block])
-        place, item, value = index.matches(words)
+        place, _, item, value = index.matches(words)
         # The text that a word lies in; texts without words make some bounds equal.
         document = np.searchsorted(words.bounds, place, side="right") - 1
         order = np.lexsort((value, item, document))
@@ -171,6 +179,32 @@ def find_leaks(documents: Iterable[Document], index: EvaluationIndex) -> Iterato
         for own, number, count in rows:
             share = count / int(index.sizes[number])
             yield Leak(document=start + own, item=number, ngrams=count, share=share)
+
+
+def counted_leaks(leaks: Iterable[Leak], max_documents: int | None = None) -> dict[int, list[int]]:
+    """Gather leaks by document, without the items that stand in too many.
+
+    Args:
+        leaks: Leaks of a corpus.
+        max_documents: An item found in more documents than this counts for none. By default every
+            item counts.
+
+    Returns:
+        For each document with a leak that counts, its items.
+
+    Example:
+        >>> places = ((0, 4), (0, 5), (3, 5))
+        >>> leaks = [Leak(document=d, item=i, ngrams=1, share=1.0) for d, i in places]
+        >>> counted_leaks(leaks), counted_leaks(leaks, max_documents=1)
+        ({0: [4, 5], 3: [5]}, {0: [4]})
+    """
+    leaks = list(leaks)
+    spread = Counter(leak.item for leak in leaks)
+    by_document: dict[int, list[int]] = {}
+    for leak in leaks:
+        if max_documents is None or spread[leak.item] <= max_documents:
+            by_document.setdefault(leak.document, []).append(leak.item)
+    return by_document
 
 
 def decontaminate(
@@ -207,17 +241,11 @@ def decontaminate(
         counted as leaks).
     """
     leaks = list(find_leaks(documents, EvaluationIndex.build(items, n_words, min_words)))
-    spread: dict[int, int] = {}
-    for leak in leaks:
-        spread[leak.item] = spread.get(leak.item, 0) + 1
-    by_document: dict[int, list[str]] = {}
-    for leak in leaks:
-        if max_documents is None or spread[leak.item] <= max_documents:
-            by_document.setdefault(leak.document, []).append(str(leak.item))
+    by_document = counted_leaks(leaks, max_documents)
     kept, dropped = [], []
     for number, document in enumerate(documents):
         if number in by_document:
-            reason = f"holds evaluation item {', '.join(by_document[number])}"
+            reason = f"holds evaluation item {', '.join(map(str, by_document[number]))}"
             dropped.append(Dropped(document=document, reason=reason))
         else:
             kept.append(document)
