@@ -1,31 +1,31 @@
 """The capstone's first half: from gathered text to a tokenizer and token shards."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from llmlib.capstone.clean_text import clean_text
 from llmlib.capstone.presets import Corpus, Preset
 from llmlib.capstone.stages import Stages
 from llmlib.data import (
     ByteBPE,
     Document,
     TokenShards,
-    corpus_sha256,
     fixed_corpus,
     hub_texts,
-    load_documents,
     pydocs,
     read_texts,
-    save_documents,
     write_shards,
 )
-from llmlib.data.cleaning import FunnelStep, clean
-from llmlib.data.corpora.document import corpus_bytes
-from llmlib.data.overlap import drop_overlapping
-from llmlib.data.splits import split_by_module
+from llmlib.data.corpora.document import iterate_documents
 
 END_OF_TEXT = "<|endoftext|>"
+BLOCK = 4096
+"""Documents that are encoded at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +104,12 @@ def prepare(preset: Preset, folder: Path, stages: Stages) -> dict[str, Any]:
     corpus, vocab_size = preset.corpus, preset.model.vocab_size
     settings = {
         "corpus": corpus.name,
+        "kind": corpus.kind,
         "max_bytes": corpus.max_bytes,
         "held_out": corpus.held_out,
         "max_overlap": corpus.max_overlap,
     }
-    cleaned = stages.once("clean", settings, lambda: _clean(corpus, folder))
+    cleaned = stages.once("clean", settings, lambda: clean_text(gather(corpus), corpus, folder))
     tokenizer = stages.once(
         "tokenizer",
         {
@@ -121,7 +122,7 @@ def prepare(preset: Preset, folder: Path, stages: Stages) -> dict[str, Any]:
     tokens = stages.once(
         "tokens",
         {"train": cleaned["train_sha256"], "tokenizer": tokenizer["sha256"]},
-        lambda: _encode(preset, folder),
+        lambda: _encode(preset, cleaned, folder),
     )
     return {"clean": cleaned, "tokenizer": tokenizer, "tokens": tokens}
 
@@ -149,45 +150,10 @@ def load_prepared(folder: Path, record: dict[str, Any]) -> Prepared:
     )
 
 
-def _clean(corpus: Corpus, folder: Path) -> dict[str, Any]:
-    documents = [_with_module(number, d) for number, d in enumerate(gather(corpus))]
-    cleaned = clean(documents)
-    funnel, reasons = list(cleaned.funnel), cleaned.reasons()
-    kept = cleaned.documents
-    if corpus.max_overlap < 1:
-        kept, dropped = drop_overlapping(kept, corpus.max_overlap)
-        funnel.append(_step("near-duplicates dropped", kept))
-        reasons["near-duplicate"] = len(dropped)
-    split = split_by_module(kept, corpus.held_out)
-    funnel += [_step("training part", split.train), _step("held-out part", split.held_out)]
-    result: dict[str, Any] = {
-        "funnel": [vars(step) for step in funnel],
-        "dropped": reasons,
-        "shared_with_train": round(split.shared, 4),
-    }
-    for name, part in (("train", split.train), ("held_out", split.held_out)):
-        save_documents(folder / f"{name}.jsonl", part)
-        result[f"{name}_sha256"] = corpus_sha256(part)
-        result[f"{name}_bytes"] = corpus_bytes(part) + len(part)  # a separator a document
-    return result
-
-
-def _with_module(number: int, document: Document) -> Document:
-    """Let every document of a corpus without modules be split by itself."""
-    if "module" in document.meta:
-        return document
-    module = f"{document.source}#{number}"
-    return Document(text=document.text, source=document.source, meta={"module": module})
-
-
-def _step(name: str, documents: list[Document]) -> FunnelStep:
-    return FunnelStep(name=name, documents=len(documents), bytes=corpus_bytes(documents))
-
-
 def _train_tokenizer(corpus: Corpus, vocab_size: int, folder: Path) -> dict[str, Any]:
     def texts() -> Iterator[str]:
         size = 0
-        for document in load_documents(folder / "train.jsonl"):
+        for document in iterate_documents(folder / "train.jsonl"):
             if size >= corpus.tokenizer_bytes:
                 return
             size += document.n_bytes
@@ -198,23 +164,27 @@ def _train_tokenizer(corpus: Corpus, vocab_size: int, folder: Path) -> dict[str,
     return {"sha256": tokenizer.sha256, "vocab_size": tokenizer.vocab_size}
 
 
-def _encode(preset: Preset, folder: Path) -> dict[str, Any]:
+def _encoded(texts: Iterator[str], tokenizer: ByteBPE) -> Iterator[np.ndarray]:
+    while block := [*itertools.islice(texts, BLOCK)]:
+        yield from tokenizer.encode_batch(block)
+
+
+def _encode(preset: Preset, cleaned: dict[str, Any], folder: Path) -> dict[str, Any]:
     tokenizer = ByteBPE.load(folder / "tokenizer.json")
     result: dict[str, Any] = {}
     for name in ("train", "held_out"):
-        documents = load_documents(folder / f"{name}.jsonl")
+        texts = (document.text for document in iterate_documents(folder / f"{name}.jsonl"))
         shards = write_shards(
             folder / name,
-            tokenizer.encode_batch([document.text for document in documents]),
+            _encoded(texts, tokenizer),
             vocab_size=tokenizer.vocab_size,
             end_of_text=tokenizer.special_tokens[END_OF_TEXT],
             tokenizer_sha256=tokenizer.sha256,
-            corpus_sha256=corpus_sha256(documents),
+            corpus_sha256=cleaned[f"{name}_sha256"],
         )
-        n_bytes = corpus_bytes(documents) + len(documents)
         result[name] = {
             "tokens": shards.n_tokens,
-            "bytes_per_token": round(n_bytes / shards.n_tokens, 3),
+            "bytes_per_token": round(cleaned[f"{name}_bytes"] / shards.n_tokens, 3),
         }
     if result["held_out"]["tokens"] < 2 * preset.seq_len + 2:
         raise ValueError(

@@ -1,7 +1,7 @@
 """What each preset of the capstone trains, on what, and for how long."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from llmlib.architecture import ModelConfig
 from llmlib.architecture.counts import parameters, training_flops
@@ -23,6 +23,7 @@ class Corpus:
             a text or JSONL file or of a folder of them.
         max_bytes: Stop reading after so much text; 0 reads all.
         held_out: Share of the modules (or documents) that is never trained on.
+        kind: `documentation`, judged by `QualityRules`, or `web`, judged by Gopher's rules.
         max_overlap: A document is dropped when more than this share of its 8-word sequences
             stood in earlier documents; 1 keeps near-duplicates.
         tokenizer_bytes: Train the tokenizer on so much of the training text.
@@ -31,6 +32,7 @@ class Corpus:
     name: str = "fixed"
     max_bytes: int = 0
     held_out: float = 0.05
+    kind: Literal["documentation", "web"] = "documentation"
     max_overlap: float = 0.5
     tokenizer_bytes: int = 200_000_000
 
@@ -203,7 +205,7 @@ TINY = replace(
 # data set is the educational selection of FineWeb, its sample of ten billion tokens.
 _WEB = Corpus(
     name="hub:HuggingFaceFW/fineweb-edu:sample-10BT", max_bytes=12_000_000_000, held_out=0.001,
-    max_overlap=1.0,
+    kind="web", max_overlap=1.0,
 )  # fmt: skip
 
 GPU_124M = Preset(
@@ -230,7 +232,7 @@ GPU_124M = Preset(
     corpus=_WEB,
     stride=512,
     sample_tokens=128,
-    note="One GPU of 80 GB, or several under torchrun; preparing the text takes 40 GB of memory.",
+    note="One GPU of 80 GB, or several under torchrun; preparing the text takes a core some hours.",
 )
 
 GPU_350M = replace(
@@ -243,7 +245,7 @@ GPU_350M = replace(
     ),
     corpus=replace(_WEB, max_bytes=36_000_000_000),
     micro_batch=16,
-    note="GPUs of 80 GB under torchrun; preparing the text takes 120 GB of memory.",
+    note="GPUs of 80 GB under torchrun; preparing the text takes a core a night.",
 )  # fmt: skip
 
 PRESETS = {preset.name: preset for preset in (TINY, LAPTOP, GPU_124M, GPU_350M)}

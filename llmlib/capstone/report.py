@@ -9,6 +9,7 @@ from llmlib.capstone.presets import Preset
 from llmlib.core.figures import use_style
 from llmlib.core.files import atomic_path, atomic_write
 from llmlib.core.machine import machine_class, versions
+from llmlib.data.cleaning import FunnelStep, funnel_figure
 from llmlib.scaling import BESIROGLU_2024, HOFFMANN_2022, optimal_allocation
 from llmlib.training import read_metrics
 
@@ -69,7 +70,7 @@ def _budgets(preset: Preset, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_report(report: dict[str, Any], folder: Path) -> Path:
-    """Write `report.json`, `report.md` and `loss.png`.
+    """Write `report.json`, `report.md`, `loss.png` and `funnel.png`.
 
     Args:
         report: Output of `assemble`.
@@ -80,6 +81,7 @@ def write_report(report: dict[str, Any], folder: Path) -> Path:
     """
     atomic_write(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     draw_loss(read_metrics(folder / "metrics.jsonl"), report, folder / "loss.png")
+    draw_funnel(report["data"]["clean"]["funnel"], folder / "funnel.png")
     atomic_write(folder / "report.md", as_markdown(report))
     return folder / "report.md"
 
@@ -113,6 +115,19 @@ def draw_loss(lines: list[dict[str, Any]], report: dict[str, Any], path: Path) -
     plt.close(figure)
 
 
+def draw_funnel(funnel: list[dict[str, Any]], path: Path) -> None:
+    """Draw what was left of the text after each step of cleaning.
+
+    Args:
+        funnel: Name, documents and bytes of each step.
+        path: Where the picture goes.
+    """
+    use_style()
+    figure = funnel_figure([FunnelStep(**step) for step in funnel])
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
 def as_markdown(report: dict[str, Any]) -> str:
     """Write the report for people.
 
@@ -131,6 +146,7 @@ def as_markdown(report: dict[str, Any]) -> str:
         "![Loss against tokens](loss.png)",
         _training_table(report),
         "## Data",
+        "![What is left after each step](funnel.png)",
         _funnel_table(report["data"]),
         "## What a scaling law would have done with this compute",
         _budget_table(report),
@@ -186,6 +202,7 @@ def _funnel_table(data: dict[str, Any]) -> str:
         for step in data["clean"]["funnel"]
     ]
     tokens = data["tokens"]
+    reasons = [(reason, f"{number:,}") for reason, number in data["clean"]["dropped"].items()]
     said = (
         f"The tokenizer has {data['tokenizer']['vocab_size']:,} tokens. It cuts the training part "
         f"into {tokens['train']['tokens']:,} tokens ({tokens['train']['bytes_per_token']} bytes "
@@ -194,7 +211,8 @@ def _funnel_table(data: dict[str, Any]) -> str:
         f"{data['clean']['shared_with_train']:.1%} lie in paragraphs that also stand in the "
         "training part."
     )
-    return _table(("step", "documents", "MB"), rows) + "\n\n" + said
+    dropped = _table(("dropped, by step and reason", "documents"), reasons)
+    return "\n\n".join((_table(("step", "documents", "MB"), rows), dropped, said))
 
 
 def _budget_table(report: dict[str, Any]) -> str:

@@ -3,15 +3,21 @@
 Documentation repeats itself within a module: methods that overload each other, parameters
 described twice. A random split of documents would test what was learnt by heart, so whole modules
 are held out, and of those the documents whose paragraphs also stand in the training part are left
-out.
+out. `split_by_module` does it in memory, `split_files` with files of any size.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from llmlib.data.corpora.document import Document, corpus_bytes
+from llmlib.data.corpora.document import (
+    Document,
+    corpus_bytes,
+    iterate_documents,
+    save_documents,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +61,7 @@ def split_by_module(
         Both parts in the order given.
 
     Raises:
-        ValueError: If a document has no module, there are fewer than two, or no held-out document
-            remains.
+        ValueError: If no held-out document remains, or `held_out_modules` refuses.
 
     Example:
         >>> corpus = [
@@ -65,6 +70,32 @@ def split_by_module(
         >>> split = split_by_module(corpus, held_out=0.2)
         >>> len(split.train), len(split.held_out)
         (7, 2)
+    """
+    chosen = held_out_modules(documents, held_out, seed)
+    train = [document for document in documents if document.meta["module"] not in chosen]
+    paragraphs = {_key(part) for document in train for part in _paragraphs(document.text)}
+    candidates = [document for document in documents if document.meta["module"] in chosen]
+    kept, left_out, shared = _leave_out(candidates, paragraphs, max_shared)
+    return Split(train=train, held_out=kept, left_out=left_out, shared=shared)
+
+
+def held_out_modules(
+    documents: Iterable[Document], held_out: float = 0.05, seed: int = 0
+) -> set[str]:
+    """Choose the modules to hold out, in one pass.
+
+    Memory: a name and a number for each module.
+
+    Args:
+        documents: The corpus; read once.
+        held_out: Share of the bytes to hold out, between 0 and 1.
+        seed: Decides which.
+
+    Returns:
+        Names of modules.
+
+    Raises:
+        ValueError: If a document has no module, or there are fewer than two.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out={held_out} must lie between 0 and 1")
@@ -85,21 +116,101 @@ def split_by_module(
             break
         chosen.add(module)
         held_bytes += sizes[module]
-    train = [document for document in documents if document.meta["module"] not in chosen]
-    paragraphs = {_key(part) for document in train for part in _paragraphs(document.text)}
+    return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSizes:
+    """What `split_files` wrote.
+
+    Attributes:
+        train: Documents and UTF-8 bytes of the training part.
+        held_out: The same of the held-out part.
+        left_out: Held-out documents that stand mostly in the training part, in neither file.
+        shared: As in `Split`.
+    """
+
+    train: tuple[int, int]
+    held_out: tuple[int, int]
+    left_out: int
+    shared: float
+
+
+def split_files(
+    corpus: str | Path,
+    train: str | Path,
+    held_out: str | Path,
+    share: float = 0.05,
+    seed: int = 0,
+    *,
+    max_shared: float = 0.5,
+) -> SplitSizes:
+    """Split a saved corpus into two files, the same parts as `split_by_module`.
+
+    Memory: the held-out part, and a name and a number for each module; the training part passes
+    through.
+
+    Args:
+        corpus: A file that `save_documents` wrote; it is read twice.
+        train: File to write the training part to.
+        held_out: File to write the held-out part to.
+        share: Share of the bytes to hold out, between 0 and 1.
+        seed: Decides which modules.
+        max_shared: As in `split_by_module`.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        ValueError: As `split_by_module`.
+    """
+    chosen = held_out_modules(iterate_documents(corpus), share, seed)
+    candidates: list[Document] = []
+    sizes = [0, 0]
+
+    def training() -> Iterator[Document]:
+        for document in iterate_documents(corpus):
+            if document.meta["module"] in chosen:
+                candidates.append(document)
+                continue
+            sizes[0] += 1
+            sizes[1] += document.n_bytes
+            yield document
+
+    save_documents(train, training())
+    wanted = {_key(part) for document in candidates for part in _paragraphs(document.text)}
+    found = {
+        key
+        for document in iterate_documents(train)
+        for part in _paragraphs(document.text)
+        if (key := _key(part)) in wanted
+    }
+    kept, left_out, shared = _leave_out(candidates, found, max_shared)
+    save_documents(held_out, kept)
+    return SplitSizes(
+        train=(sizes[0], sizes[1]),
+        held_out=(len(kept), corpus_bytes(kept)),
+        left_out=len(left_out),
+        shared=shared,
+    )
+
+
+def _leave_out(
+    candidates: Sequence[Document], paragraphs: set[str], max_shared: float
+) -> tuple[list[Document], list[Document], float]:
+    """Divide held-out documents by what of them is known; tell what is known of those kept."""
     kept: list[Document] = []
     left_out: list[Document] = []
-    for document in documents:
-        if document.meta["module"] in chosen:
-            share = _shared_bytes(document, paragraphs) / max(1, document.n_bytes)
-            (left_out if share > max_shared else kept).append(document)
+    for document in candidates:
+        share = _shared_bytes(document, paragraphs) / max(1, document.n_bytes)
+        (left_out if share > max_shared else kept).append(document)
     if not kept:
         raise ValueError(
             "no held-out document remains: each stands mostly in the training part. Deduplicate, "
             "hold out more, or raise max_shared."
         )
     shared = sum(_shared_bytes(document, paragraphs) for document in kept) / corpus_bytes(kept)
-    return Split(train=train, held_out=kept, left_out=left_out, shared=shared)
+    return kept, left_out, shared
 
 
 def shared_share(held_out: Sequence[Document], train: Iterable[Document]) -> float:

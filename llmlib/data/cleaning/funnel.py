@@ -1,19 +1,22 @@
 """The picture of a cleaning run: how much text is left after each step."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmlib.core.figures import PALETTE
 from llmlib.data.cleaning.report import PipelineReport
+from llmlib.data.cleaning.rules import FunnelStep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def funnel_figure(report: PipelineReport) -> "Figure":
+def funnel_figure(report: PipelineReport | Sequence[FunnelStep]) -> "Figure":
     """Draw documents and bytes left after each step, as shares of what was read.
 
     Args:
-        report: The account of a run.
+        report: The account of a run, or the sizes after each step; its first entry is what the run
+            began with.
 
     Returns:
         A figure with one pair of bars a step, the percentages beside them.
@@ -23,10 +26,12 @@ def funnel_figure(report: PipelineReport) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    read = report.steps[0]
+    if isinstance(report, PipelineReport):
+        steps, read = report.funnel(), report.steps[0]
+    else:
+        steps, read = report, report[0]
     if not read.bytes:
         raise ValueError("the run read no text: there is no funnel to draw")
-    steps = report.funnel()
     figure = Figure(figsize=(6.0, 0.9 + 0.55 * len(steps)), layout="constrained")
     axes = figure.subplots()
     for offset, label, total, left in (

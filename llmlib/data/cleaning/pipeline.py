@@ -152,6 +152,13 @@ class Pipeline:
         if len(set(names)) < len(names):
             raise ValueError(f"steps need different names, and not {SOURCE!r}: {names[1:]}")
         self.steps = tuple(steps)
+        # Asking a protocol costs as much as judging a short text: once a step, not once a document.
+        self._rewriters: list[Callable[[Document], Document] | None] = [
+            step.apply if isinstance(step, Transform) else None for step in self.steps
+        ]
+        self._judges: list[Callable[[Document], str | None] | None] = [
+            step.reason if isinstance(step, Filter) else None for step in self.steps
+        ]
         self.on_error = on_error
         self.examples = examples
         self.on_drop = on_drop
@@ -208,16 +215,19 @@ class Pipeline:
     def _pass(self, document: Document, report: PipelineReport) -> Document | None:
         size = text_bytes(document.text)
         report.steps[0].enter(size)
-        for step, account in zip(self.steps, report.steps[1:], strict=True):
+        for step, rewrite, judge, account in zip(
+            self.steps, self._rewriters, self._judges, report.steps[1:], strict=True
+        ):
             account.enter(size)
             try:
-                if isinstance(step, Transform):
-                    document = step.apply(document)
+                if rewrite is not None:
+                    document = rewrite(document)
                     change = text_bytes(document.text) - size
                     account.bytes_added += change
                     size += change
                     continue
-                reason = step.reason(document)
+                assert judge is not None
+                reason = judge(document)
             except Exception as error:  # one document must not end a run of millions
                 reason = f"error: {_describe(error)}"
                 if self.on_error == "raise":

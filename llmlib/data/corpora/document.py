@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def save_documents(path: str | Path, documents: Iterable[Document]) -> None:
 
 
 def load_documents(path: str | Path) -> list[Document]:
-    """Read a corpus that `save_documents` wrote.
+    """Read a corpus that `save_documents` wrote, all of it.
 
     Args:
         path: The file to read.
@@ -98,7 +98,21 @@ def load_documents(path: str | Path) -> list[Document]:
     Raises:
         ValueError: If a line is not one of ours (the file and the line are named).
     """
-    documents = []
+    return list(iterate_documents(path))
+
+
+def iterate_documents(path: str | Path) -> Iterator[Document]:
+    """Read a corpus that `save_documents` wrote, one document at a time.
+
+    Args:
+        path: The file to read.
+
+    Yields:
+        The documents, in order.
+
+    Raises:
+        ValueError: If a line is not one of ours (the file and the line are named).
+    """
     with Path(path).open(encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -108,5 +122,4 @@ def load_documents(path: str | Path) -> list[Document]:
                 raise ValueError(
                     f"{path}, line {number}: not a saved document ({error})"
                 ) from error
-            documents.append(document)
-    return documents
+            yield document

@@ -1,0 +1,143 @@
+"""The capstone's cleaning: from gathered text to two files, one document at a time."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from llmlib.capstone.presets import Corpus
+from llmlib.data.cleaning import (
+    ExactDuplicates,
+    FunnelStep,
+    GopherQuality,
+    GopherRepetition,
+    Pipeline,
+    Readable,
+)
+from llmlib.data.cleaning.pipeline import Step
+from llmlib.data.cleaning.steps import quality_step
+from llmlib.data.corpora.document import (
+    Document,
+    corpus_sha256,
+    iterate_documents,
+    save_documents,
+)
+from llmlib.data.deduplication import EvaluationIndex, find_leaks
+from llmlib.data.overlap import Overlapping
+from llmlib.data.privacy import KINDS, RedactStep
+from llmlib.data.splits import split_files
+
+# Names are left: in documentation they are those of a bibliography's authors.
+MASKED = tuple(kind for kind in KINDS if kind != "name")
+LEAK_WORDS = 13
+"""Words in a row shared with a held-out document that make a leak (Brown et al. 2020)."""
+
+
+def cleaning_steps(corpus: Corpus) -> list[Step]:
+    """Return what every document of a corpus passes through.
+
+    Documentation is judged by `QualityRules`: of the fixed corpus, Gopher's rules for web pages
+    would drop three documents in four, because a docstring has few words.
+
+    Args:
+        corpus: Its `kind` and `max_overlap` decide.
+
+    Returns:
+        Steps for a `Pipeline`.
+    """
+    steps: list[Step] = [Readable(), ExactDuplicates(), RedactStep(MASKED)]
+    if corpus.kind == "web":
+        steps += [GopherQuality(), GopherRepetition()]
+    else:
+        steps.append(quality_step())
+    if corpus.max_overlap < 1:
+        steps.append(Overlapping(corpus.max_overlap))
+    return steps
+
+
+def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> dict[str, Any]:
+    """Clean a corpus, hold out whole modules, and take out of the training part what leaks.
+
+    Memory does not grow with the length of the texts, but for each document there are a hash (the
+    search for duplicates) and a name (the split), about 400 bytes, and near-duplicates, where they
+    are looked for, cost a hash for each word. The held-out part is held whole.
+
+    Args:
+        documents: The corpus, read once.
+        corpus: What to do with it.
+        folder: Gets `train.jsonl` and `held_out.jsonl`.
+
+    Returns:
+        What the report says: the funnel, the reasons, sizes and hashes.
+
+    Raises:
+        ValueError: When the source breaks off or nothing is left.
+    """
+    whole, with_leaks = folder / "clean.jsonl", folder / "with_leaks.jsonl"
+    paths = {"train": folder / "train.jsonl", "held_out": folder / "held_out.jsonl"}
+    pipeline = Pipeline(cleaning_steps(corpus))
+    save_documents(whole, pipeline.run(_with_modules(documents)))
+    report = pipeline.report()
+    if not report.complete:
+        raise ValueError(f"the corpus {corpus.name!r} was not read to its end: {report.error}")
+    if not report.kept_documents:
+        raise ValueError(f"cleaning left nothing of {corpus.name!r}: {report.reasons()}")
+    sizes = split_files(whole, with_leaks, paths["held_out"], corpus.held_out)
+    leaking = _drop_leaks(with_leaks, paths["held_out"], paths["train"])
+    whole.unlink()
+    with_leaks.unlink()
+    result: dict[str, Any] = {
+        "dropped": {**report.reasons(), "training part: holds held-out text": leaking},
+        "left_out": sizes.left_out,
+        "shared_with_train": round(sizes.shared, 4),
+    }
+    parts = {}
+    for name, path in paths.items():
+        count = Counter[str]()
+        result[f"{name}_sha256"] = corpus_sha256(_counted(path, count))
+        parts[name] = FunnelStep(name="", documents=count["documents"], bytes=count["bytes"])
+        # A separator follows each document in the token stream.
+        result[f"{name}_bytes"] = count["bytes"] + count["documents"]
+    if not parts["train"].documents:
+        raise ValueError(
+            f"every training document holds {LEAK_WORDS} words in a row of a held-out one: "
+            "deduplicate the corpus before"
+        )
+    gathered, *steps = report.funnel()
+    funnel = [
+        {**vars(gathered), "name": "gathered"},
+        *map(vars, steps),
+        {"name": "training part", "documents": sizes.train[0], "bytes": sizes.train[1]},
+        {**vars(parts["train"]), "name": "training part without leaks"},
+        {**vars(parts["held_out"]), "name": "held-out part"},
+    ]
+    return {"funnel": funnel, **result}
+
+
+def _with_modules(documents: Iterable[Document]) -> Iterator[Document]:
+    """Let every document of a corpus without modules be split by itself."""
+    for number, document in enumerate(documents):
+        if "module" in document.meta:
+            yield document
+        else:
+            module = f"{document.source}#{number}"
+            yield Document(text=document.text, source=document.source, meta={"module": module})
+
+
+def _drop_leaks(source: Path, held_out: Path, target: Path) -> int:
+    """Write the documents that share no long run of words with a held-out one; count the others."""
+    items = (document.text for document in iterate_documents(held_out))
+    index = EvaluationIndex.build(items, LEAK_WORDS, LEAK_WORDS)
+    leaking = {leak.document for leak in find_leaks(iterate_documents(source), index)}
+    save_documents(
+        target,
+        (d for number, d in enumerate(iterate_documents(source)) if number not in leaking),
+    )
+    return len(leaking)
+
+
+def _counted(path: Path, count: Counter[str]) -> Iterator[Document]:
+    for document in iterate_documents(path):
+        count["documents"] += 1
+        count["bytes"] += document.n_bytes
+        yield document
