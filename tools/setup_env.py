@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 SUPPORTED = ((3, 11), (3, 12), (3, 13))
-PROFILES = {"core": (), "all": ("book", "hub", "lab", "test")}
+PROFILES = {"core": (), "all": ("book", "data", "hub", "lab", "test")}
 FREE_GB = {"core": 2.0, "all": 4.0}
 PROBE = "iniconfig"  # a 7 kB wheel, fetched to learn whether an index answers at all
 

@@ -76,7 +76,7 @@ def clean_shards(
         files in turn, followed by `deduplicate`, whatever the number of workers.
 
     Raises:
-        ImportError: If the `hub` extra is not installed.
+        ImportError: If the `data` extra is not installed.
         ValueError: If a step remembers documents, there is no input, or the folder holds a run
             over other files or steps.
     """
@@ -85,7 +85,7 @@ def clean_shards(
     except ImportError as error:
         raise ImportError(
             "cleaning over many processes needs the package `datatrove`: install this project "
-            "with its `hub` extra"
+            "with its `data` extra"
         ) from error
     clean_task, drop_task = cleaning_tasks(inputs, folder, steps)
     folder = Path(folder)

@@ -69,7 +69,7 @@ def html_document(html: str, source: str, *, main_content: bool = True) -> Docum
         the page's title, if it has one.
 
     Raises:
-        ImportError: If the `hub` extra is not installed.
+        ImportError: If the `data` extra is not installed.
 
     Example:
         >>> page = "<title>Tea</title><nav>Home</nav><p>Boil &amp; wait.</p><script>x</script>"
@@ -82,7 +82,7 @@ def html_document(html: str, source: str, *, main_content: bool = True) -> Docum
         from resiliparse.parse.html import HTMLTree
     except ImportError as error:
         raise ImportError(
-            "reading HTML needs the package `resiliparse`: install this project with its `hub` "
+            "reading HTML needs the package `resiliparse`: install this project with its `data` "
             "extra"
         ) from error
     tree = HTMLTree.parse(html)

@@ -210,7 +210,7 @@ def _opened(path: Path, *, binary_is_refused: bool = True) -> Iterator[io.Buffer
         A buffered stream of bytes.
 
     Raises:
-        ImportError: If it is a zstd file and the `hub` extra is not installed.
+        ImportError: If it is a zstd file and the `data` extra is not installed.
         Unreadable: If it cannot be opened, holds binary data, or is damaged.
     """
     damaged: tuple[type[Exception], ...] = (EOFError, zlib.error, OSError)
@@ -242,14 +242,14 @@ def _zstandard() -> Any:
         The module.
 
     Raises:
-        ImportError: If the `hub` extra is not installed.
+        ImportError: If the `data` extra is not installed.
     """
     try:
         import zstandard
     except ImportError as error:
         raise ImportError(
             "reading .zst files needs the package `zstandard`: install this project with its "
-            "`hub` extra"
+            "`data` extra"
         ) from error
     return zstandard
 
