@@ -1,6 +1,8 @@
 """The byte-level BPE is exact, lossless, and refuses what it cannot do in one clear sentence."""
 
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -71,6 +73,19 @@ def test_a_hand_worked_example() -> None:
     assert as_bytes(bpe) == [(b"e", b"s"), (b"es", b"t"), (b"l", b"o"), (b"lo", b"w")]
     assert bpe.special_tokens == {"<|end|>": 0}
     assert [bpe.token_bytes(i) for i in bpe.encode("lowest")] == [b"low", b"est"]
+
+
+@pytest.mark.slow
+@pytest.mark.covers("data.tokenize-bpe")
+def test_training_is_fifty_times_as_fast_as_the_textbooks() -> None:
+    """In a process of its own: here every call's types are checked, which takes longer than it.
+
+    The benchmark asserts that both learn the same merges. The ratio grows with their number.
+    """
+    script = Path(__file__).parents[1] / "benchmarks" / "bench_bpe.py"
+    command = [sys.executable, str(script), "--loop"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert float(done.stdout) > 50
 
 
 @pytest.fixture(scope="module")

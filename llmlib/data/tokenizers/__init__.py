@@ -11,7 +11,7 @@ from llmlib.data.tokenizers.normalization import (
     unescape_spaces,
 )
 from llmlib.data.tokenizers.protocol import Tokenizer
-from llmlib.data.tokenizers.quality import TokenizerQuality, tokenizer_quality
+from llmlib.data.tokenizers.quality import Encoder, TokenizerQuality, tokenizer_quality
 from llmlib.data.tokenizers.rank_file import RankBPE
 from llmlib.data.tokenizers.sentencepiece_model import SentencePieceModel
 from llmlib.data.tokenizers.unigram import Unigram
@@ -24,6 +24,7 @@ __all__ = [
     "CUTS",
     "CharacterBPE",
     "EMStep",
+    "Encoder",
     "LearntPieces",
     "Normalizer",
     "RankBPE",

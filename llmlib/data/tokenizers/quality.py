@@ -1,11 +1,31 @@
 """What a tokenizer costs on a text: fertility, bytes per token, tokens per character, unknowns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from llmlib.data.tokenizers.base import checked_texts
 from llmlib.data.tokenizers.cutting import bert_words
-from llmlib.data.tokenizers.protocol import Tokenizer
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What counting needs of a tokenizer; one read from a published file, which cannot train, too.
+
+    Example:
+        >>> from llmlib.data.bpe import ByteBPE
+        >>> isinstance(ByteBPE([]), Encoder)
+        True
+    """
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Ids of the texts that stand for something else than themselves."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Turn a text into ids."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,12 +69,12 @@ class TokenizerQuality:
 
 
 def tokenizer_quality(
-    tokenizer: Tokenizer, texts: Iterable[str], unknown: str | None = None
+    tokenizer: Encoder, texts: Iterable[str], unknown: str | None = None
 ) -> TokenizerQuality:
     """Count what a tokenizer makes of texts.
 
     Args:
-        tokenizer: Any tokenizer of the protocol.
+        tokenizer: Any tokenizer: one of the protocol, or one read from a published file.
         texts: Texts, read lazily and one at a time.
         unknown: The unknown token's text; by default `tokenizer.unknown` or `<unk>`, where there
             is such a token.

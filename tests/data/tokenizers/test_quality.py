@@ -9,7 +9,8 @@ from babel import Locale
 from llmlib.core import resource
 from llmlib.data import king_james
 from llmlib.data.bpe import ByteBPE
-from llmlib.data.tokenizers import CharacterBPE, Unigram, WordPiece, tokenizer_quality
+from llmlib.data.tokenizer_files import PretrainedBPE
+from llmlib.data.tokenizers import CharacterBPE, Encoder, Unigram, WordPiece, tokenizer_quality
 
 # The same two sentences, written for this test.
 SAME = {
@@ -48,6 +49,14 @@ def test_unknown_share() -> None:
     assert tokenizer_quality(Unigram([("a", -1.0)]), ["aba"]).unknown == 0
     with pytest.raises(ValueError, match="no token"):
         tokenizer_quality(unigram, ["a"], unknown="[UNK]")
+
+
+def test_a_published_tokenizer_is_counted_too() -> None:
+    letters = {"a": 7, "b": 8, "ab": 11}
+    published = PretrainedBPE(letters, [("a", "b")], {"<unk>": 3})
+    assert isinstance(published, Encoder)
+    quality = tokenizer_quality(published, ["abba"])
+    assert (quality.tokens, quality.bytes, quality.unknown) == (3, 4, 0)
 
 
 def test_nothing_has_no_averages() -> None:
