@@ -9,8 +9,8 @@ weights on both and reads as many tokens. Three sizes of the pile ask what clean
 text is plenty, where the raw pile is read once, and where it is read four times: the cleaned pile
 is smaller, so its tokens come round more often.
 
-Nothing was tuned here: size, steps and rate are those of `source_proportions`, and the looser Gopher
-bounds are those that the chapter's section on cleaning found to suit documentation.
+Nothing was tuned here: size, steps and rate are those of `source_proportions`, and the looser
+Gopher bounds are those that the chapter's section on cleaning found to suit documentation.
 """
 
 import functools
