@@ -1,0 +1,93 @@
+"""Text selected for a target: how it is measured."""
+
+import pytest
+import torch
+
+from llmlib.data.mixing import influence
+from llmlib.experiments import data_selection
+from llmlib.experiments.data_selection import (
+    CHOSEN,
+    KINDS,
+    LENGTH,
+    TARGET,
+    WAYS,
+    Candidates,
+    choose,
+    cost_of_choosing,
+    influence_of,
+    row_losses,
+    train_on_rows,
+)
+from llmlib.experiments.short_runs import VOCAB_SIZE, small_decoder
+from llmlib.training import next_token_loss
+
+
+@pytest.fixture
+def model():
+    return small_decoder(VOCAB_SIZE, 3, length=LENGTH, d_model=32, n_layers=1).eval()
+
+
+def test_influence_is_the_product_of_gradients_over_a_whole_decoder(model):
+    rows, target = torch.randint(VOCAB_SIZE, (5, 13)), torch.randint(VOCAB_SIZE, (3, 13))
+    parameters = [*model.parameters()]
+    direction = torch.autograd.grad(
+        next_token_loss(model, target[:, :-1], target[:, 1:]), parameters
+    )
+    expected = [
+        sum(
+            (g * v).sum().item()
+            for g, v in zip(torch.autograd.grad(loss, parameters), direction, strict=True)
+        )
+        for row in rows
+        for loss in [row_losses(model, row[None]).mean()]
+    ]
+    scores = influence_of(model, rows, target)
+    torch.testing.assert_close(scores, torch.tensor(expected), rtol=1e-3, atol=1e-4)
+    finer = influence(lambda: row_losses(model, rows), parameters, direction, step=3e-4)
+    torch.testing.assert_close(finer, torch.tensor(expected), rtol=1e-3, atol=3e-4)
+
+
+def test_rows_are_read_epoch_after_epoch(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        data_selection,
+        "train_briefly",
+        lambda _model, rows, **_settings: seen.extend(rows(step) for step in range(6)),
+    )
+    train_on_rows(torch.arange(48)[:, None], 0, steps=6)  # three steps an epoch
+    first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
+    assert sorted(first.flatten().tolist()) == sorted(second.flatten().tolist()) == [*range(48)]
+    assert not torch.equal(first, second)
+
+
+def made_up(n: int) -> Candidates:
+    """Rows of which the target's kind has words of its own."""
+    kind = torch.arange(4).repeat(n)
+    target = [*KINDS].index(TARGET)
+    texts = [8 * ("nodes and edges " if k == target else "so it came to pass ") for k in kind]
+    rows = torch.randint(VOCAB_SIZE, (4 * n, LENGTH + 1))
+    return Candidates(rows, texts, kind, rows[:3], ["the edges of graphs and nodes"], rows[:3],
+                      1.0, "")  # fmt: skip
+
+
+def test_what_each_way_chooses():
+    data = made_up(CHOSEN)
+    target = [*KINDS].index(TARGET)
+    anyhow, by_words = choose("random", 0, data), choose("DSIR", 0, data)
+    assert len(anyhow) == len(by_words) == CHOSEN
+    assert len(set(anyhow.tolist())) == CHOSEN and not torch.equal(
+        anyhow, choose("random", 1, data)
+    )
+    assert (data.kind[anyhow] == target).float().mean() == pytest.approx(0.25, abs=0.06)
+    assert (data.kind[by_words] == target).float().mean() > 0.9
+    assert (data.kind[choose("all of the kind", 0, data)] == target).all()
+
+
+def test_what_choosing_costs():
+    flops = {way: cost_of_choosing(way) for way in WAYS}
+    assert len({training for _, training in flops.values()}) == 1
+    assert flops["random"][0] == flops["all of the kind"][0] == 0
+    assert 0 < flops["DSIR"][0] < 0.001 * flops["influence"][0]
+    # Two forward passes over 12,000 rows and three over 1,008, against three over 4,800.
+    choosing, training = flops["influence"]
+    assert choosing / training == pytest.approx((2 * 12_000 + 3 * (960 + 48)) / (3 * 4800))
