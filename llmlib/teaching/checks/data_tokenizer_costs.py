@@ -1,0 +1,258 @@
+"""Checks of the exercises of chapters/03_data/07_what_a_tokenizer_costs.ipynb."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from llmlib.teaching.authoring import Exercise
+
+Encode = Callable[[str], Sequence[int]]
+Messages = Mapping[str, Sequence[str]]
+Sizes = Mapping[int, float]
+
+# Groups from the right
+
+
+def _digit_groups(digits: str, size: int) -> list[str]:
+    first = len(digits) % size
+    groups = [digits[:first]] if first else []
+    return groups + [digits[i : i + size] for i in range(first, len(digits), size)]
+
+
+right = Exercise(
+    "digit_groups",
+    chapter="03_data",
+    notebook="07_what_a_tokenizer_costs",
+    title="a number in groups from the right",
+    reference=_digit_groups,
+    hints=(
+        "How long is the first group? What is left when the length is divided by the size.",
+        "If nothing is left, there is no shorter group: begin with a whole one.",
+    ),
+)
+
+
+@right.check("thousands in groups of three")
+def _(answer: Any) -> None:
+    for digits in ("1234", "12345", "1234567"):
+        right.agree(answer, digits, 3)
+
+
+@right.check("a number that the groups divide")
+def _(answer: Any) -> None:
+    right.agree(answer, "123456", 3)
+    right.agree(answer, "1234", 2)
+
+
+@right.check("a number shorter than a group, zeros inside, and groups of one")
+def _(answer: Any) -> None:
+    right.agree(answer, "12", 3)
+    right.agree(answer, "1000000", 3)
+    right.agree(answer, "1050", 1)
+
+
+@right.mistake("those are groups from the left: the short group belongs in front")
+def _from_the_left(digits: str, size: int) -> list[str]:
+    return [digits[i : i + size] for i in range(0, len(digits), size)]
+
+
+@right.mistake("the groups come out last first: return them in reading order")
+def _last_first(digits: str, size: int) -> list[str]:
+    return _digit_groups(digits, size)[::-1]
+
+
+@right.mistake("the digits inside the groups are backwards: turn the number back after cutting")
+def _backwards(digits: str, size: int) -> list[str]:
+    return [digits[::-1][i : i + size] for i in range(0, len(digits), size)][::-1]
+
+
+@right.mistake("there is an empty group in front where the length is a multiple of the size")
+def _empty_first(digits: str, size: int) -> list[str]:
+    first = len(digits) % size
+    return [digits[:first]] + [digits[i : i + size] for i in range(first, len(digits), size)]
+
+
+@right.mistake("the groups are numbers and have lost their leading zeros: keep strings")
+def _as_numbers(digits: str, size: int) -> list[str]:
+    return [str(int(group)) for group in _digit_groups(digits, size)]
+
+
+# Premiums
+
+
+def _letters(text: str) -> list[int]:
+    return list(text.encode())
+
+
+def _words(text: str) -> list[int]:
+    return [len(word) for word in text.split()]
+
+
+def _tokens(messages: Messages, encode: Encode) -> dict[str, int]:
+    return {code: sum(len(encode(text)) for text in texts) for code, texts in messages.items()}
+
+
+def _premiums(messages: Messages, encode: Encode) -> dict[str, float]:
+    tokens = _tokens(messages, encode)
+    return {code: n / tokens["en"] for code, n in tokens.items()}
+
+
+premium = Exercise(
+    "premiums",
+    chapter="03_data",
+    notebook="07_what_a_tokenizer_costs",
+    title="what the same messages cost in each language",
+    points=2,
+    reference=_premiums,
+    hints=(
+        "Count all tokens of a language first, then divide once.",
+        "A mean of the ratios of single messages lets a message of two words count as much as "
+        "one of twenty.",
+    ),
+)
+
+_SAME: Messages = {
+    "zh": ["好", "密码已过期,请重新登录。"],
+    "en": ["OK", "Your password has expired, please log in again."],
+    "de": ["Gut", "Ihr Passwort ist abgelaufen, bitte melden Sie sich neu an."],
+}
+
+
+@premium.check("two messages, a token a byte")
+def _(answer: Any) -> None:
+    premium.agree(answer, _SAME, _letters)
+
+
+@premium.check("a token a word")
+def _(answer: Any) -> None:
+    premium.agree(answer, {code: _SAME[code] for code in ("de", "en")}, _words)
+
+
+@premium.check("one language")
+def _(answer: Any) -> None:
+    premium.agree(answer, {"en": ["a b", "c"]}, _words)
+
+
+@premium.mistake("you averaged the ratios of single messages: add up the tokens, then divide")
+def _mean_of_ratios(messages: Messages, encode: Encode) -> dict[str, float]:
+    base = [len(encode(text)) for text in messages["en"]]
+    return {
+        code: sum(len(encode(text)) / n for text, n in zip(texts, base, strict=True)) / len(base)
+        for code, texts in messages.items()
+    }
+
+
+@premium.mistake("English is what the others are divided by: the ratio is upside down")
+def _upside_down(messages: Messages, encode: Encode) -> dict[str, float]:
+    return {code: 1 / ratio for code, ratio in _premiums(messages, encode).items()}
+
+
+@premium.mistake("you compared tokens a character: the messages say the same, compare their tokens")
+def _by_character(messages: Messages, encode: Encode) -> dict[str, float]:
+    tokens = _tokens(messages, encode)
+    rates = {code: tokens[code] / sum(map(len, texts)) for code, texts in messages.items()}
+    return {code: rate / rates["en"] for code, rate in rates.items()}
+
+
+@premium.mistake("you counted characters: pass each text to `encode` and count the ids")
+def _characters(messages: Messages, encode: Encode) -> dict[str, float]:
+    return _premiums(messages, lambda text: [ord(c) for c in text])
+
+
+@premium.mistake("English has a premium too, 1: keep its key")
+def _without_english(messages: Messages, encode: Encode) -> dict[str, float]:
+    return {code: n for code, n in _premiums(messages, encode).items() if code != "en"}
+
+
+# The cheapest list
+
+
+def _fits(size: int, layers: float, d: int, tied: bool, budget: float | None) -> bool:
+    return budget is None or layers + (1 if tied else 2) * d * size <= budget
+
+
+def _best_vocabulary(
+    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
+) -> int | None:
+    sizes = [size for size in tokens_per_byte if _fits(size, layers, d, tied, budget)]
+    return min(sizes, key=lambda V: (layers + d * V) * tokens_per_byte[V], default=None)
+
+
+best = Exercise(
+    "best_vocabulary",
+    chapter="03_data",
+    notebook="07_what_a_tokenizer_costs",
+    title="the size of the list that costs least work a byte",
+    points=3,
+    reference=_best_vocabulary,
+    hints=(
+        "The work a byte is proportional to (layers + d * V) * tokens_per_byte[V]; the 2 does not "
+        "change which is least.",
+        "`tied` changes how many parameters there are, and so what fits `budget`; the work is the "
+        "same, because the entrance is a look-up.",
+        "Filter the sizes by the budget first; min(..., default=None) covers an empty list.",
+    ),
+)
+
+_ENGLISH: Sizes = {1000: 0.47, 2000: 0.38, 4000: 0.31, 8000: 0.265, 16000: 0.24}
+
+
+@best.check("the models of the section")
+def _(answer: Any) -> None:
+    for layers, d in ((0.2e6, 64), (3e6, 256), (106e6, 576)):
+        best.agree(answer, _ENGLISH, layers, d)
+
+
+@best.check("two matrices, no budget")
+def _(answer: Any) -> None:
+    best.agree(answer, _ENGLISH, 3e6, 256, tied=False)
+    best.agree(answer, _ENGLISH, 12e6, 512, tied=False)
+
+
+@best.check("a budget that rules out the cheapest size")
+def _(answer: Any) -> None:
+    best.agree(answer, _ENGLISH, 106e6, 576, tied=True, budget=109e6)
+    best.agree(answer, _ENGLISH, 106e6, 576, tied=False, budget=109e6)
+
+
+@best.check("a budget that nothing fits")
+def _(answer: Any) -> None:
+    best.agree(answer, _ENGLISH, 106e6, 576, tied=True, budget=106e6)
+
+
+@best.mistake("the shortest rows are not the least work: a long list has its own price")
+def _shortest_rows(
+    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
+) -> int | None:
+    sizes = [size for size in tokens_per_byte if _fits(size, layers, d, tied, budget)]
+    return min(sizes, key=lambda V: tokens_per_byte[V], default=None)
+
+
+@best.mistake("you counted the work of a token: multiply by the tokens that a byte takes")
+def _a_token(
+    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
+) -> int | None:
+    sizes = [size for size in tokens_per_byte if _fits(size, layers, d, tied, budget)]
+    return min(sizes, key=lambda V: layers + d * V, default=None)
+
+
+@best.mistake("the entrance is a look-up and no work, even where it has a matrix of its own")
+def _look_up_as_work(
+    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
+) -> int | None:
+    sizes = [size for size in tokens_per_byte if _fits(size, layers, d, tied, budget)]
+    n = 1 if tied else 2
+    return min(sizes, key=lambda V: (layers + n * d * V) * tokens_per_byte[V], default=None)
+
+
+@best.mistake("the budget is for the whole model: two matrices count where they are not tied")
+def _one_matrix(
+    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
+) -> int | None:
+    return _best_vocabulary(tokens_per_byte, layers, d, True, budget)
+
+
+@best.mistake("a size beyond the budget must not be chosen")
+def _without_budget(
+    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
+) -> int | None:
+    return _best_vocabulary(tokens_per_byte, layers, d, tied)
