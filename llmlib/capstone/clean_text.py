@@ -24,11 +24,9 @@ from llmlib.data.corpora.document import (
 )
 from llmlib.data.deduplication import EvaluationIndex, find_leaks
 from llmlib.data.overlap import Overlapping
-from llmlib.data.privacy import KINDS, RedactStep
+from llmlib.data.privacy import RedactStep
 from llmlib.data.splits import split_files
 
-# Names are left: in documentation they are those of a bibliography's authors.
-MASKED = tuple(kind for kind in KINDS if kind != "name")
 LEAK_WORDS = 13
 """Words in a row shared with a held-out document that make a leak (Brown et al. 2020)."""
 
@@ -40,12 +38,14 @@ def cleaning_steps(corpus: Corpus) -> list[Step]:
     would drop three documents in four, because a docstring has few words.
 
     Args:
-        corpus: Its `kind` and `max_overlap` decide.
+        corpus: Its `mask`, `kind` and `max_overlap` decide.
 
     Returns:
         Steps for a `Pipeline`.
     """
-    steps: list[Step] = [Readable(), ExactDuplicates(), RedactStep(MASKED)]
+    steps: list[Step] = [Readable(), ExactDuplicates()]
+    if corpus.mask:
+        steps.append(RedactStep(corpus.mask))
     if corpus.kind == "web":
         steps += [GopherQuality(), GopherRepetition()]
     else:
@@ -56,7 +56,7 @@ def cleaning_steps(corpus: Corpus) -> list[Step]:
 
 
 def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> dict[str, Any]:
-    """Clean a corpus, hold out whole modules, and take out of the training part what leaks.
+    """Clean a corpus, hold out whole modules, and find what of them leaks into the training part.
 
     Memory does not grow with the length of the texts, but for each document there are a hash (the
     search for duplicates) and a name (the split), about 400 bytes, and near-duplicates, where they
@@ -83,11 +83,18 @@ def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> d
     if not report.kept_documents:
         raise ValueError(f"cleaning left nothing of {corpus.name!r}: {report.reasons()}")
     sizes = split_files(whole, with_leaks, paths["held_out"], corpus.held_out)
-    leaking = _drop_leaks(with_leaks, paths["held_out"], paths["train"])
+    leaking = _leaks(with_leaks, paths["held_out"])
+    reasons = report.reasons()
+    if corpus.drop_leaks:
+        save_documents(paths["train"], _without(with_leaks, leaking))
+        with_leaks.unlink()
+        reasons["training part: holds held-out text"] = len(leaking)
+    else:
+        with_leaks.rename(paths["train"])
     whole.unlink()
-    with_leaks.unlink()
     result: dict[str, Any] = {
-        "dropped": {**report.reasons(), "training part: holds held-out text": leaking},
+        "dropped": reasons,
+        "leaks": {"documents": len(leaking), "dropped": corpus.drop_leaks},
         "left_out": sizes.left_out,
         "shared_with_train": round(sizes.shared, 4),
     }
@@ -108,9 +115,10 @@ def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> d
         {**vars(gathered), "name": "gathered"},
         *map(vars, steps),
         {"name": "training part", "documents": sizes.train[0], "bytes": sizes.train[1]},
-        {**vars(parts["train"]), "name": "training part without leaks"},
-        {**vars(parts["held_out"]), "name": "held-out part"},
     ]
+    if corpus.drop_leaks:
+        funnel.append({**vars(parts["train"]), "name": "training part without leaks"})
+    funnel.append({**vars(parts["held_out"]), "name": "held-out part"})
     return {"funnel": funnel, **result}
 
 
@@ -124,16 +132,15 @@ def _with_modules(documents: Iterable[Document]) -> Iterator[Document]:
             yield Document(text=document.text, source=document.source, meta={"module": module})
 
 
-def _drop_leaks(source: Path, held_out: Path, target: Path) -> int:
-    """Write the documents that share no long run of words with a held-out one; count the others."""
+def _leaks(train: Path, held_out: Path) -> set[int]:
+    """Find the training documents that share a long run of words with a held-out one."""
     items = (document.text for document in iterate_documents(held_out))
     index = EvaluationIndex.build(items, LEAK_WORDS, LEAK_WORDS)
-    leaking = {leak.document for leak in find_leaks(iterate_documents(source), index)}
-    save_documents(
-        target,
-        (d for number, d in enumerate(iterate_documents(source)) if number not in leaking),
-    )
-    return len(leaking)
+    return {leak.document for leak in find_leaks(iterate_documents(train), index)}
+
+
+def _without(path: Path, numbers: set[int]) -> Iterator[Document]:
+    return (d for number, d in enumerate(iterate_documents(path)) if number not in numbers)
 
 
 def _counted(path: Path, count: Counter[str]) -> Iterator[Document]:

@@ -108,6 +108,8 @@ def prepare(preset: Preset, folder: Path, stages: Stages) -> dict[str, Any]:
         "max_bytes": corpus.max_bytes,
         "held_out": corpus.held_out,
         "max_overlap": corpus.max_overlap,
+        "mask": corpus.mask,
+        "drop_leaks": corpus.drop_leaks,
     }
     cleaned = stages.once("clean", settings, lambda: clean_text(gather(corpus), corpus, folder))
     tokenizer = stages.once(

@@ -13,6 +13,14 @@ from llmlib.data.cleaning import FunnelStep, funnel_figure
 from llmlib.scaling import BESIROGLU_2024, HOFFMANN_2022, optimal_allocation
 from llmlib.training import read_metrics
 
+CLEANING_OF_FIXED = (
+    "Cleaning does not show in the bits per byte of this corpus: small decoders that read equally "
+    "many tokens of it as gathered, without copies, and without what leaks differ by less than "
+    "0.01 on the same held-out text, which three seeds cannot tell from zero "
+    "(`data/results/cleaning_steps.jsonl`). It is documentation from the start, and what is held "
+    "out is of the same kind."
+)
+
 
 def assemble(
     preset: Preset,
@@ -46,6 +54,7 @@ def assemble(
         "command": command,
         "machine": machine_class(),
         "versions": versions("tokenizers", "safetensors"),
+        "corpus": preset.corpus.name,
         "model": {**preset.model.to_dict(), "parameters": counts.total},
         "optimizer": preset.train.recipe(),
         "data": data,
@@ -148,6 +157,7 @@ def as_markdown(report: dict[str, Any]) -> str:
         "## Data",
         "![What is left after each step](funnel.png)",
         _funnel_table(report["data"]),
+        *([CLEANING_OF_FIXED] if report["corpus"] == "fixed" else []),
         "## What a scaling law would have done with this compute",
         _budget_table(report),
         "## Samples",
@@ -201,7 +211,7 @@ def _funnel_table(data: dict[str, Any]) -> str:
         (step["name"], f"{step['documents']:,}", f"{step['bytes'] / 1e6:.2f}")
         for step in data["clean"]["funnel"]
     ]
-    tokens = data["tokens"]
+    tokens, leaks = data["tokens"], data["clean"]["leaks"]
     reasons = [(reason, f"{number:,}") for reason, number in data["clean"]["dropped"].items()]
     said = (
         f"The tokenizer has {data['tokenizer']['vocab_size']:,} tokens. It cuts the training part "
@@ -209,7 +219,9 @@ def _funnel_table(data: dict[str, Any]) -> str:
         f"each) and the held-out part into {tokens['held_out']['tokens']:,} "
         f"({tokens['held_out']['bytes_per_token']}). Of the held-out bytes "
         f"{data['clean']['shared_with_train']:.1%} lie in paragraphs that also stand in the "
-        "training part."
+        f"training part. {leaks['documents']:,} training documents "
+        f"{'shared' if leaks['dropped'] else 'share'} 13 words in a row with a held-out one; they "
+        f"were {'taken out' if leaks['dropped'] else 'left in'}."
     )
     dropped = _table(("dropped, by step and reason", "documents"), reasons)
     return "\n\n".join((_table(("step", "documents", "MB"), rows), dropped, said))

@@ -94,6 +94,19 @@ def test_the_fixed_corpus_shares_no_thirteen_words(tmp_path: Path) -> None:
     assert result["dropped"]["training part: holds held-out text"] == pytest.approx(290, abs=10)
 
 
+def test_leaks_that_are_left_in_are_counted(tmp_path: Path) -> None:
+    corpus = Corpus(held_out=0.1, max_overlap=1.0)
+    documents = [*invented(97)]
+    documents.append(Document(text=documents[5].text + " And more.", source="x"))
+    found = clean_text(documents, corpus, tmp_path / "out")
+    left = clean_text(documents, replace(corpus, drop_leaks=False), tmp_path / "in")
+    assert found["leaks"]["documents"] == left["leaks"]["documents"]
+    assert left["train_bytes"] >= found["train_bytes"]
+    names = [[step["name"] for step in result["funnel"]] for result in (found, left)]
+    assert set(names[0]) - set(names[1]) == {"training part without leaks"}
+    assert "training part: holds held-out text" not in left["dropped"]
+
+
 def test_a_source_that_breaks_off_is_no_corpus(tmp_path: Path) -> None:
     def broken() -> Iterator[Document]:
         yield from invented(31)

@@ -65,7 +65,14 @@ def test_report_says_all_of_it(finished):
     assert list(losses(finished)) == list(range(1, STEPS + 1))
     assert losses(finished)[STEPS] < losses(finished)[1] - 1
     text = (finished / "report.md").read_text()
-    for part in ("bits per byte", "near-duplicates", "without leaks", "MFU", "Hoffmann", "Temperature 0.8"):
+    for part in (
+        "bits per byte",
+        "near-duplicates",
+        "13 words in a row",
+        "MFU",
+        "Hoffmann",
+        "Temperature 0.8",
+    ):
         assert part in text
     for figure in ("loss.png", "funnel.png"):
         assert (finished / figure).read_bytes().startswith(b"\x89PNG")
