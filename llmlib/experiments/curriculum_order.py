@@ -2,187 +2,171 @@
 
 `python -m llmlib.experiments.curriculum_order` makes the runs that `data/results` still lacks.
 
-The skill is to look up: a text names pairs of a key and a value, in random order and again and
-again, and whenever a key comes back its value can be told. What a key means changes from text to
-text, so nothing can be learnt by heart. With two keys the value is easily found; with sixteen a
-model must do the same among many others. Three orders see the same number of texts of each kind;
-a fourth model spends the whole budget on sixteen keys.
-
-Settings were fixed after trials of 180 steps from a seed that is not recorded, after which texts of
-two keys were half learnt and texts of sixteen were not. Three kinds of sums, tried before, stayed
-at chance in every order within the same time, which compares nothing.
+The skill is to add numbers of two digits, digit by digit. It needs the sums of one digit, and to
+carry. Three orders see equally many sums of each length; a fourth model spends the whole budget on
+two digits. The model, its rate and the way to write numbers are those of `digit_tokens`. With a
+third length, in trials, a third of the budget left sums of three digits at the floor in every
+order, so there are two; the steps of each were fixed after one trial of every order with a seed
+that is not recorded.
 """
 
+import random
 from collections.abc import Iterator, Sequence
-from functools import cache
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor, nn
+from jaxtyping import Int
+from torch import Tensor
 
+from llmlib.architecture import Transformer
 from llmlib.data.mixing import Curriculum, Stage
-from llmlib.experiments.short_runs import (
-    Rows,
-    Run,
-    make_missing_runs,
-    small_decoder,
-    train_briefly,
-    warmup_decay,
+from llmlib.experiments.digit_tokens import (
+    PEAK_LR,
+    Sum,
+    accuracy,
+    decoder,
+    held_out,
+    spelling,
+    width,
+    write_sum,
 )
+from llmlib.experiments.short_runs import Run, make_missing_runs, warmup_decay
+from llmlib.training import next_token_loss
 
-KEYS = (2, 4, 8, 16)
-MOST = KEYS[-1]
-"""Keys are the tokens below it, values the tokens from there to its double."""
-TEXT_LENGTH, BATCH, PEAK_LR, STEPS = 64, 16, 3e-3, 600
-SEEDS = (0, 1, 2)
+WAY, LENGTHS, BATCH = "single", (1, 2), 64
+STEPS = (400, 1000)
+"""Steps' worth of sums of each length: 89,600 sums in all."""
+SEEDS = (0, 1, 2, 3, 4)
 ORDERS = ("staged", "mixed", "reversed", "alone")
-N_TESTS = 100
+N_TESTS = 500
 
 
-def lookups(
-    n_keys: int, batch: int, generator: torch.Generator
-) -> tuple[Int[Tensor, "B _"], Bool[Tensor, "B _"]]:
-    """Write texts of pairs whose keys come back.
+def curriculum(order: str, steps: Sequence[int] = STEPS) -> Curriculum:
+    """Return the mixture of lengths at each step.
 
     Args:
-        n_keys: How many keys a text has, 2 to 16.
-        batch: Number of texts.
-        generator: Decides all of it.
+        order: One of `ORDERS`.
+        steps: Steps' worth of sums of one and of two digits.
 
     Returns:
-        Texts of 64 tokens and a target more, key and value in turn; and which targets are values
-        whose key stood before, so that they can be told.
-
-    Example:
-        >>> texts, told = lookups(2, 1, torch.Generator().manual_seed(0))
-        >>> texts.shape, bool((texts[:, 0::2] < 16).all()), bool((texts[:, 1::2] >= 16).all())
-        (torch.Size([1, 65]), True, True)
-        >>> told[0, :3].tolist()  # the first value is anybody's guess, keys always are
-        [False, False, False]
-    """
-    n_pairs = TEXT_LENGTH // 2 + 1
-    keys = torch.rand(batch, MOST, generator=generator).argsort(dim=1)[:, :n_keys]
-    values = torch.randint(MOST, (batch, n_keys), generator=generator) + MOST
-    named = torch.randint(n_keys, (batch, n_pairs), generator=generator)
-    pairs = torch.stack((keys.gather(1, named), values.gather(1, named)), dim=2)  # [B, pairs, 2]
-    same = named[:, :, None] == named[:, None, :]
-    before = (same & torch.ones_like(same).tril(-1)).any(dim=2)  # [B, pairs]
-    told = torch.zeros(batch, TEXT_LENGTH, dtype=torch.bool)
-    told[:, 0::2] = before[:, :-1]  # the target of a key is its value
-    return pairs.flatten(1)[:, : TEXT_LENGTH + 1], told
-
-
-@cache
-def asked(n_keys: int) -> tuple[Int[Tensor, "B _"], Bool[Tensor, "B _"]]:
-    """Write the texts that all models are asked about.
-
-    Args:
-        n_keys: How many keys a text has.
-
-    Returns:
-        What `lookups` returns.
-    """
-    return lookups(n_keys, N_TESTS, torch.Generator().manual_seed(10_000 + n_keys))
-
-
-def order_of(name: str, steps: int = STEPS) -> Curriculum:
-    """Return the mixture of the kinds of texts at every step.
-
-    Args:
-        name: One of `ORDERS`.
-        steps: Length of the training, a multiple of the number of kinds.
-
-    Returns:
-        The schedule.
+        The curriculum; all but "alone" have the same totals.
 
     Raises:
-        ValueError: If the stages would not be equal.
+        ValueError: For another order.
 
     Example:
-        >>> order_of("staged", 8).weights_at(2).tolist(), order_of("mixed", 8).totals().tolist()
-        ([0.0, 1.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0])
+        >>> curriculum("staged", (1, 3)).totals().tolist()
+        [1.0, 3.0]
+        >>> curriculum("mixed", (1, 3)).weights_at(0).tolist()
+        [0.25, 0.75]
     """
-    share, rest = divmod(steps, len(KEYS))
-    if rest:
-        raise ValueError(f"steps={steps} must be a multiple of {len(KEYS)}, a stage a kind")
-    only = np.eye(len(KEYS)).tolist()
-    names = [f"{n_keys} keys" for n_keys in KEYS]
-    staged = Curriculum([Stage(share, *stage) for stage in zip(only, names, strict=True)])
-    return {
-        "staged": staged,
-        "mixed": staged.shuffled(),
-        "reversed": staged.reversed(),
-        "alone": Curriculum([Stage(steps, only[-1], names[-1])]),
-    }[name]
+    one_hot = ([1, 0], [0, 1])
+    stages = [
+        Stage(n, weights, f"{length} digits")
+        for n, weights, length in zip(steps, one_hot, LENGTHS, strict=True)
+    ]
+    match order:
+        case "staged":
+            return Curriculum(stages)
+        case "mixed":
+            return Curriculum(stages).shuffled()
+        case "reversed":
+            return Curriculum(stages).reversed()
+        case "alone":
+            return Curriculum([Stage(sum(steps), one_hot[-1], "2 digits")])
+    raise ValueError(f"{order!r} is none of {ORDERS}")
 
 
-def rows_of(curriculum: Curriculum, seed: int) -> Rows:
-    """Draw each text's kind by the weights of the step.
+def draw(rng: random.Random, digits: int, *, test: bool) -> Sum:
+    """Draw a sum of two numbers that both have so many digits.
 
     Args:
-        curriculum: The schedule.
-        seed: Decides kinds and texts.
+        rng: Source of chance.
+        digits: How many.
+        test: Whether a held-out sum is wanted, or one to learn from.
 
     Returns:
-        A function from the step to its texts.
+        The two numbers.
     """
-    generator = torch.Generator().manual_seed(seed)
-
-    def rows(step: int) -> Int[Tensor, "B T"]:
-        weights = torch.from_numpy(curriculum.weights_at(step))
-        kinds = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
-        drawn = torch.bincount(kinds, minlength=len(KEYS)).tolist()
-        parts = [lookups(k, n, generator)[0] for k, n in zip(KEYS, drawn, strict=True) if n]
-        return torch.cat(parts)
-
-    return rows
+    low, high = (0 if digits == 1 else 10 ** (digits - 1)), 10**digits
+    while True:
+        pair = rng.randrange(low, high), rng.randrange(low, high)
+        if held_out(pair) == test:
+            return pair
 
 
-@torch.no_grad()
-def told_right(model: nn.Module, n_keys: int) -> float:
-    """Measure how many values a model tells whose key stood before.
+def batches(
+    plan: Curriculum, seed: int, batch: int = BATCH
+) -> Iterator[tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]]:
+    """Yield the batches of a curriculum, one sum a row.
 
     Args:
-        model: Gives logits `[B, T, V]` of tokens `[B, T]`.
-        n_keys: How many keys a text has.
+        plan: The shares of the lengths at each step.
+        seed: Decides lengths and sums.
+        batch: Rows a batch.
+
+    Yields:
+        Rows and targets, as `digit_tokens.sums` does.
+    """
+    rng, spell, length = random.Random(seed), spelling(WAY), width(WAY, LENGTHS[-1])
+    for step in range(plan.steps):
+        rows = torch.zeros(batch, length, dtype=torch.long)
+        targets = torch.full((batch, length), -100)
+        lengths = rng.choices(LENGTHS, weights=plan.weights_at(step).tolist(), k=batch)
+        for row, target, digits in zip(rows, targets, lengths, strict=True):
+            write_sum(row, target, draw(rng, digits, test=False), spell)
+        yield rows, targets
+
+
+def train(order: str, seed: int, steps: Sequence[int] = STEPS) -> Transformer:
+    """Train a decoder in one of the orders.
+
+    Args:
+        order: One of `ORDERS`.
+        seed: Decides weights and sums.
+        steps: As for `curriculum`.
 
     Returns:
-        Share of those values that the model finds likeliest.
+        The model.
     """
-    model.eval()
-    texts, told = asked(n_keys)
-    right = model(texts[:, :-1]).argmax(-1) == texts[:, 1:]  # [B, T]
-    model.train()
-    return right[told].double().mean().item()
+    plan = curriculum(order, steps)
+    model = decoder(seed, length=width(WAY, LENGTHS[-1]))
+    lr = warmup_decay(PEAK_LR, plan.steps)
+    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), foreach=True)
+    for step, (rows, targets) in enumerate(batches(plan, seed)):
+        optimizer.param_groups[0]["lr"] = lr(step)
+        loss = next_token_loss(model, rows, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
 
 
-def perform(run: Run, *, steps: int = STEPS) -> Run:
-    """Train in one order from one seed.
+def perform(run: Run, *, steps: Sequence[int] = STEPS, n_tests: int = N_TESTS) -> Run:
+    """Train in one order from one seed and ask for sums that were held out.
 
     Args:
         run: `order` and `seed`.
-        steps: Number of updates.
+        steps: As for `curriculum`.
+        n_tests: Sums of each length; of one digit there are few, which come again.
 
     Returns:
-        Share of values told right in each kind of text at the end, and in the hardest on the way.
+        Share of exact answers by the digits of both numbers, at the end of training; the chance of
+        the commonest answer; the sums of each length that were seen.
     """
-    seed, curriculum = run["seed"], order_of(run["order"], steps)
-    model = small_decoder(2 * MOST, seed, length=TEXT_LENGTH, d_model=64, n_layers=2)
-    on_the_way: list[float] = []
-
-    def watch(step: int) -> None:
-        if step % max(1, steps // 12) == 0:
-            on_the_way.append(round(told_right(model, MOST), 3))
-
-    rate = warmup_decay(PEAK_LR, steps)
-    train_briefly(model, rows_of(curriculum, seed), lr=rate, steps=steps, after_backward=watch)
+    model = train(run["order"], run["seed"], steps)
+    rng = random.Random(1000 + run["seed"])
+    shares, chance = {}, {}
+    for digits in LENGTHS:
+        pairs = [draw(rng, digits, test=True) for _ in range(n_tests)]
+        totals = [a + b for a, b in pairs]
+        shares[str(digits)] = round(sum(accuracy(model, WAY, pairs)) / n_tests, 4)
+        chance[str(digits)] = max(map(totals.count, set(totals))) / n_tests
+    seen = curriculum(run["order"], steps).totals() * BATCH
     return {
-        "told_right": {str(n_keys): round(told_right(model, n_keys), 4) for n_keys in KEYS},
-        "on_the_way": on_the_way,
-        "chance": 1 / MOST,
-        "steps": steps,
-        "tokens": steps * BATCH * TEXT_LENGTH,
+        "accuracy": shares,
+        "chance": chance,
+        "sums_seen": [round(x) for x in seen.tolist()],
+        "parameters": sum(p.numel() for p in model.parameters()),
     }
 
 

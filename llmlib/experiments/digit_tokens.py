@@ -194,7 +194,7 @@ def sums(
         rows = torch.zeros(batch, length, dtype=torch.long)
         targets = torch.full((batch, length), -100)
         for row, target in zip(rows, targets, strict=True):
-            _write(row, target, draw(rng, digits, test=False), spell)
+            write_sum(row, target, draw(rng, digits, test=False), spell)
         yield rows, targets
 
 
@@ -280,12 +280,22 @@ def answer_nats(model: Transformer, way: str, pairs: Sequence[Sum]) -> float:
     rows = torch.zeros(len(pairs), width(way, DIGITS), dtype=torch.long)
     targets = torch.full(rows.shape, -100)
     for row, target, pair in zip(rows, targets, pairs, strict=True):
-        _write(row, target, pair, spell)
+        write_sum(row, target, pair, spell)
     counted = int((targets != -100).sum())
     return next_token_loss(model.eval(), rows, targets).item() * counted / len(pairs)
 
 
-def _write(row: Int[Tensor, " T"], target: Int[Tensor, " T"], pair: Sum, spell: Spelling) -> None:
+def write_sum(
+    row: Int[Tensor, " T"], target: Int[Tensor, " T"], pair: Sum, spell: Spelling
+) -> None:
+    """Write a sum into a row of end marks and its answer into the targets.
+
+    Args:
+        row: Token ids, changed in place.
+        target: What follows each of them, changed where the answer stands.
+        pair: The two numbers.
+        spell: From `spelling`.
+    """
     asked, wanted = question(pair, spell), answer(pair, spell)
     row[: len(asked) + len(wanted)] = torch.tensor(asked + wanted)
     target[len(asked) - 1 : len(asked) + len(wanted) - 1] = torch.tensor(wanted)

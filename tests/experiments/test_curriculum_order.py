@@ -1,91 +1,113 @@
-"""The order of skills: how it is measured."""
+"""The order of skills: how it is measured, and what the committed runs say."""
+
+import random
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from llmlib.data.mixing import MixtureSampler
+from llmlib.data.mixing import Curriculum
 from llmlib.experiments.curriculum_order import (
     BATCH,
-    KEYS,
-    MOST,
+    LENGTHS,
     ORDERS,
-    TEXT_LENGTH,
-    asked,
-    lookups,
-    order_of,
+    SEEDS,
+    batches,
+    curriculum,
+    draw,
     perform,
-    rows_of,
-    told_right,
+    plan,
 )
+from llmlib.experiments.digit_tokens import held_out
+from llmlib.experiments.short_runs import read_runs, t_interval
+
+NAME = "curriculum_order"
 
 
-@pytest.mark.parametrize("n_keys", KEYS)
-def test_a_value_can_be_told_if_and_only_if_its_key_stood_before(n_keys: int) -> None:
-    texts, told = lookups(n_keys, 23, torch.Generator().manual_seed(3))
-    for text, can in zip(texts.tolist(), told.tolist(), strict=True):
-        meaning: dict[int, int] = {}
-        for place in range(TEXT_LENGTH):
-            if place % 2 == 0:
-                key, value = text[place : place + 2]
-                assert can[place] == (key in meaning)
-                assert meaning.setdefault(key, value) == value  # one meaning within a text
-            else:
-                assert not can[place]
-        assert len(meaning) <= n_keys and max(meaning) < MOST <= min(meaning.values())
-    assert len({tuple(text) for text in texts.tolist()}) == 23
+def shares(order: str, digits: int) -> list[float]:
+    runs = {(run["order"], run["seed"]): run["accuracy"] for run in read_runs(NAME)}
+    return [runs[order, seed][str(digits)] for seed in SEEDS]
+
+
+def difference(first: str, second: str, digits: int) -> tuple[float, float, float]:
+    pairs = zip(shares(first, digits), shares(second, digits), strict=True)
+    return t_interval([a - b for a, b in pairs])
+
+
+def test_all_orders_but_alone_teach_the_same_amounts() -> None:
+    totals = {order: curriculum(order, (10, 30)).totals() for order in ORDERS}
+    for order in ("staged", "mixed", "reversed"):
+        np.testing.assert_allclose(totals[order], [10, 30])
+    np.testing.assert_allclose(totals["alone"], [0, 40])
+    assert curriculum("staged", (10, 30)).weights_at(9)[0] == 1
+    assert curriculum("reversed", (10, 30)).weights_at(9)[0] == 0
+    with pytest.raises(ValueError, match="'sideways' is none of"):
+        curriculum("sideways")
+
+
+def lengths_of(rows: torch.Tensor) -> list[int]:
+    """Digits of the first number of each row: the place of the plus sign."""
+    return [row.index(1) for row in rows.tolist()]
+
+
+def test_batches_follow_the_curriculum_and_keep_the_held_out_sums() -> None:
+    seen: list[list[int]] = []
+    for rows, targets in batches(curriculum("staged", (2, 3)), seed=5):
+        seen.append(lengths_of(rows))
+        assert ((targets != -100).sum(dim=1) >= 2).all()  # an answer and its end
+        for row in rows.tolist():
+            plus, equals = row.index(1), row.index(2)
+            a, b = (int("".join(str(i - 3) for i in part))
+                    for part in (row[:plus], row[plus + 1 : equals]))  # fmt: skip
+            assert not held_out((a, b))
+    assert seen == [[1] * BATCH] * 2 + [[2] * BATCH] * 3
+    mixed = [n for rows, _ in batches(curriculum("mixed", (2, 3)), 5) for n in lengths_of(rows)]
+    assert 0.5 < np.mean(np.array(mixed) == 2) < 0.7
+
+
+def test_sums_have_the_digits_asked_for() -> None:
+    rng = random.Random(1)
+    for digits in LENGTHS:
+        for test in (True, False):
+            pairs = [draw(rng, digits, test=test) for _ in range(53)]
+            assert {len(str(n)) for pair in pairs for n in pair} == {digits}
+            assert {held_out(pair) for pair in pairs} == {test}
+
+
+def test_a_run_of_three_steps() -> None:
+    found = perform({"order": "staged", "seed": 0}, steps=(1, 2), n_tests=17)
+    assert set(found["accuracy"]) == {"1", "2"}
+    assert found["sums_seen"] == [64, 128]
+    assert isinstance(curriculum("mixed"), Curriculum)
+
+
+def test_the_record_is_whole() -> None:
+    runs = read_runs(NAME)
+    assert [{key: run[key] for key in ("order", "seed")} for run in runs] == list(plan())
+    assert {tuple(run["sums_seen"]) for run in runs if run["order"] != "alone"} == {(25600, 64000)}
+    assert len({run["parameters"] for run in runs}) == 1
 
 
 @pytest.mark.covers("data.curriculum")
-def test_all_orders_but_alone_teach_the_same_amounts() -> None:
-    totals = {order: order_of(order, 40).totals() for order in ORDERS}
-    for order in ("staged", "mixed", "reversed"):
-        np.testing.assert_allclose(totals[order], [10, 10, 10, 10])
-    np.testing.assert_allclose(totals["alone"], [0, 0, 0, 40])
-    sampler = MixtureSampler([7] * 4, order_of("staged", 40).weights_at, seed=0)
-    assert [next(sampler)[0] for _ in range(40)] == [kind for kind in range(4) for _ in range(10)]
-    with pytest.raises(ValueError, match="multiple of 4"):
-        order_of("staged", 42)
+def test_the_order_from_easy_to_hard_does_not_beat_the_mixture() -> None:
+    mean, low, high = difference("staged", "mixed", 2)
+    assert low < mean < high < 0
+    assert mean < -0.2
+    assert min(shares("mixed", 2)) > 0.7
 
 
-def test_rows_follow_the_schedule() -> None:
-    rows = rows_of(order_of("staged", 8), seed=1)
-    for step in range(8):
-        texts = rows(step)
-        assert texts.shape == (BATCH, TEXT_LENGTH + 1)
-        keys = [len(set(text[0::2].tolist())) for text in texts]
-        assert max(keys) <= KEYS[step // 2] < 2 * max(keys)
+@pytest.mark.covers("data.curriculum")
+def test_what_came_first_is_forgotten() -> None:
+    for order, digits in (("staged", 1), ("reversed", 2)):
+        _, _, high = difference(order, "mixed", digits)
+        assert high < -0.7
+    assert max(shares("reversed", 2)) < 0.01
 
 
-class Reader(nn.Module):
-    """Looks keys up, in the whole text or in the latest pairs alone."""
-
-    def __init__(self, pairs: int = TEXT_LENGTH):
-        super().__init__()
-        self.pairs = pairs
-
-    def forward(self, texts: torch.Tensor) -> torch.Tensor:
-        logits = torch.zeros(*texts.shape, 2 * MOST)
-        for i, text in enumerate(texts.tolist()):
-            for place in range(0, len(text), 2):
-                for before in range(max(0, place - 2 * self.pairs), place, 2):
-                    if text[before] == text[place]:
-                        logits[i, place, text[before + 1]] = 1
-        return logits
-
-
-def test_values_are_counted_that_can_be_told() -> None:
-    assert told_right(Reader(), 8) == 1.0
-    texts, told = asked(8)
-    near = told_right(Reader(pairs=1), 8)
-    repeats = (texts[:, 2:-1:2] == texts[:, 0:-3:2]).sum().item()
-    assert near == pytest.approx(repeats / told.sum().item(), abs=0.03)
-    assert told_right(nn.Sequential(nn.Embedding(2 * MOST, 2 * MOST)), 16) < 0.15
-
-
-def test_a_run_of_twelve_steps() -> None:
-    found = perform({"order": "staged", "seed": 0}, steps=12)
-    assert set(found["told_right"]) == {"2", "4", "8", "16"}
-    assert found["tokens"] == 12 * 16 * 64 and found["chance"] == 1 / 16
-    assert len(found["on_the_way"]) == 12
+@pytest.mark.covers("data.curriculum")
+def test_two_digits_alone_learn_two_digits_best() -> None:
+    """The prerequisite is not needed: every sum of two digits holds two of one digit."""
+    mean, low, _ = difference("alone", "staged", 2)
+    assert low > 0
+    assert mean > 0.2
+    assert difference("alone", "mixed", 2)[1] < 0  # from the mixture it cannot be told
