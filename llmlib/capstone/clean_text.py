@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> d
     if not report.kept_documents:
         raise ValueError(f"cleaning left nothing of {corpus.name!r}: {report.reasons()}")
     sizes = split_files(whole, with_leaks, paths["held_out"], corpus.held_out)
+    whole.unlink()
     leaking = _leaks(with_leaks, paths["held_out"])
     reasons = report.reasons()
     if corpus.drop_leaks:
@@ -91,35 +93,19 @@ def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> d
         reasons["training part: holds held-out text"] = len(leaking)
     else:
         with_leaks.rename(paths["train"])
-    whole.unlink()
-    result: dict[str, Any] = {
+    gathered, *steps = report.funnel()
+    training = FunnelStep(name="training part", documents=sizes.train[0], bytes=sizes.train[1])
+    parts, result = _measured(paths)
+    funnel = [replace(gathered, name="gathered"), *steps, training]
+    funnel += parts if corpus.drop_leaks else parts[1:]
+    return {
+        "funnel": [vars(step) for step in funnel],
         "dropped": reasons,
         "leaks": {"documents": len(leaking), "dropped": corpus.drop_leaks},
         "left_out": sizes.left_out,
         "shared_with_train": round(sizes.shared, 4),
+        **result,
     }
-    parts = {}
-    for name, path in paths.items():
-        count = Counter[str]()
-        result[f"{name}_sha256"] = corpus_sha256(_counted(path, count))
-        parts[name] = FunnelStep(name="", documents=count["documents"], bytes=count["bytes"])
-        # A separator follows each document in the token stream.
-        result[f"{name}_bytes"] = count["bytes"] + count["documents"]
-    if not parts["train"].documents:
-        raise ValueError(
-            f"every training document holds {LEAK_WORDS} words in a row of a held-out one: "
-            "deduplicate the corpus before"
-        )
-    gathered, *steps = report.funnel()
-    funnel = [
-        {**vars(gathered), "name": "gathered"},
-        *map(vars, steps),
-        {"name": "training part", "documents": sizes.train[0], "bytes": sizes.train[1]},
-    ]
-    if corpus.drop_leaks:
-        funnel.append({**vars(parts["train"]), "name": "training part without leaks"})
-    funnel.append({**vars(parts["held_out"]), "name": "held-out part"})
-    return {"funnel": funnel, **result}
 
 
 def _with_modules(documents: Iterable[Document]) -> Iterator[Document]:
@@ -141,6 +127,24 @@ def _leaks(train: Path, held_out: Path) -> set[int]:
 
 def _without(path: Path, numbers: set[int]) -> Iterator[Document]:
     return (d for number, d in enumerate(iterate_documents(path)) if number not in numbers)
+
+
+def _measured(paths: dict[str, Path]) -> tuple[list[FunnelStep], dict[str, Any]]:
+    """Read the two files once more, for their sizes and hashes."""
+    labels = {"train": "training part without leaks", "held_out": "held-out part"}
+    steps, result = [], {}
+    for name, path in paths.items():
+        count = Counter[str]()
+        result[f"{name}_sha256"] = corpus_sha256(_counted(path, count))
+        if not count["documents"]:
+            raise ValueError(
+                f"every training document holds {LEAK_WORDS} words in a row of a held-out one: "
+                "deduplicate the corpus before"
+            )
+        # A separator follows each document in the token stream.
+        result[f"{name}_bytes"] = count["bytes"] + count["documents"]
+        steps.append(FunnelStep(name=labels[name], **count))
+    return steps, result
 
 
 def _counted(path: Path, count: Counter[str]) -> Iterator[Document]:
