@@ -20,17 +20,15 @@ from torch import Tensor
 from llmlib.architecture import Transformer
 from llmlib.data.mixing import Curriculum, Stage
 from llmlib.experiments.digit_tokens import (
-    PEAK_LR,
     Sum,
     accuracy,
-    decoder,
     held_out,
     spelling,
+    train_on,
     width,
     write_sum,
 )
-from llmlib.experiments.short_runs import Run, make_missing_runs, warmup_decay
-from llmlib.training import next_token_loss
+from llmlib.experiments.short_runs import Run, make_missing_runs
 
 WAY, LENGTHS, BATCH = "single", (1, 2), 64
 STEPS = (400, 1000)
@@ -129,16 +127,8 @@ def train(order: str, seed: int, steps: Sequence[int] = STEPS) -> Transformer:
         The model.
     """
     plan = curriculum(order, steps)
-    model = decoder(seed, length=width(WAY, LENGTHS[-1]))
-    lr = warmup_decay(PEAK_LR, plan.steps)
-    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), foreach=True)
-    for step, (rows, targets) in enumerate(batches(plan, seed)):
-        optimizer.param_groups[0]["lr"] = lr(step)
-        loss = next_token_loss(model, rows, targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return model
+    length = width(WAY, LENGTHS[-1])
+    return train_on(batches(plan, seed), seed, steps=plan.steps, length=length)
 
 
 def perform(run: Run, *, steps: Sequence[int] = STEPS, n_tests: int = N_TESTS) -> Run:

@@ -17,7 +17,7 @@ no way got beyond a fifth in the time; three digits instead of four.
 import math
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 
 import torch
@@ -235,10 +235,32 @@ def train(way: str, seed: int, *, steps: int, digits: int = DIGITS) -> Transform
     Returns:
         The model.
     """
-    model = decoder(seed, length=width("single", DIGITS))
+    batches = sums(way, seed, digits=digits)
+    return train_on(batches, seed, steps=steps, length=width("single", DIGITS))
+
+
+def train_on(
+    batches: Iterable[tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]],
+    seed: int,
+    *,
+    steps: int,
+    length: int,
+) -> Transformer:
+    """Train a decoder on batches of sums.
+
+    Args:
+        batches: Rows and targets, at least as many as there are steps.
+        seed: Decides the weights.
+        steps: Number of updates.
+        length: Longest row that the model can read.
+
+    Returns:
+        The model.
+    """
+    model = decoder(seed, length=length)
     lr = warmup_decay(PEAK_LR, steps)
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), foreach=True)
-    for step, (rows, targets) in zip(range(steps), sums(way, seed, digits=digits), strict=False):
+    for step, (rows, targets) in zip(range(steps), batches, strict=False):
         optimizer.param_groups[0]["lr"] = lr(step)
         loss = next_token_loss(model, rows, targets)
         optimizer.zero_grad()
