@@ -61,6 +61,9 @@ def resolve(
     target = node["reftarget"]
     if target.startswith(("'", '"')):  # a shape, not a name
         return content
+    place, _, name = target.partition("[")[0].rpartition(".")
+    if place == "jaxtyping" and hasattr(importlib.import_module(place), name):
+        return content  # an alias is documented with the whole annotation as one name
     try:
         found: object | None = find(target)
     except ValueError:
