@@ -109,7 +109,8 @@ def warmup_decay(peak: float, steps: int) -> Callable[[int], float]:
         A function from the step to the rate.
     """
     warmup = max(1, steps // 20)
-    return lambda step: peak * min((step + 1) / warmup, (steps - step) / (steps - warmup))
+    falling = max(1, steps - warmup)
+    return lambda step: peak * min((step + 1) / warmup, (steps - step) / falling)
 
 
 def random_rows(tokens: Int[Tensor, " n"], *, length: int, batch: int, seed: int) -> Rows:

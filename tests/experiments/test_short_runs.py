@@ -162,6 +162,7 @@ def test_the_rate_rises_and_falls_to_zero() -> None:
     assert max(rates) == rates[5] == pytest.approx(0.3)
     assert rates[100] == 0
     assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert warmup_decay(0.3, 1)(0) == pytest.approx(0.3)
 
 
 def test_answers_are_right_where_greedy_decoding_gives_them() -> None:
