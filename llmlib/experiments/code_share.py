@@ -30,8 +30,8 @@ from llmlib.experiments.short_runs import (
     answered_exactly,
     make_missing_runs,
     mean_loss,
+    paired_interval,
     small_decoder,
-    t_interval,
     train_briefly,
     warmup_decay,
 )
@@ -189,9 +189,7 @@ def difference(
     Returns:
         Mean of the first less the second, and its 95% interval.
     """
-    found = {(run["mix"], run["seed"]): run[of] for run in runs}
-    seeds = sorted({run["seed"] for run in runs})
-    return t_interval([found[mix, seed] - found[other, seed] for seed in seeds])
+    return paired_interval(runs, "mix", mix, other, lambda run: run[of])
 
 
 def plan() -> Iterator[Run]:

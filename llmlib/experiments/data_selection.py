@@ -32,6 +32,7 @@ from llmlib.data.mixing import ImportanceModel, gumbel_top_k, influence
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,
     Run,
+    frequency_loss,
     make_missing_runs,
     small_decoder,
     train_briefly,
@@ -106,7 +107,6 @@ def candidates() -> Candidates:
     half = len(split.held_out) // 2
     target = cut(split.held_out[:half], TARGET_ROWS)
     held_out = cut(split.held_out[half:], HELD_OUT_ROWS)
-    frequency = torch.bincount(rows.flatten(), minlength=VOCAB_SIZE) + 1.0
     everything = [d for kind in of.values() for d in kind] + split.held_out
     return Candidates(
         rows=rows,
@@ -115,7 +115,7 @@ def candidates() -> Candidates:
         target=target,
         target_texts=[bpe.decode(row) for row in target.tolist()],
         held_out=held_out,
-        unigram_loss=-(frequency / frequency.sum()).log()[held_out[:, 1:]].mean().item(),
+        unigram_loss=frequency_loss(rows.flatten(), held_out[:, 1:]),
         sha256=corpus_sha256(everything),
     )
 

@@ -33,6 +33,7 @@ from llmlib.data import ByteBPE, corpus_sha256, fixed_code, split_by_module
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,
     Run,
+    frequency_loss,
     make_missing_runs,
     mean_loss,
     small_decoder,
@@ -78,9 +79,8 @@ def code_text() -> CodeText:
     train, held_out = (
         torch.tensor([i for d in part for i in bpe.encode(d.text)]) for part in parts
     )
-    counts = torch.bincount(train, minlength=VOCAB_SIZE) + 1.0
-    unigram_loss = -(counts / counts.sum()).log()[held_out].mean().item()
-    return CodeText(train, held_out, unigram_loss, corpus_sha256([*parts[0], *parts[1]]))
+    sha256 = corpus_sha256([*parts[0], *parts[1]])
+    return CodeText(train, held_out, frequency_loss(train, held_out), sha256)
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,30 @@ def short_text() -> ShortText:
     train, held_out = (
         torch.tensor([i for document in part for i in bpe.encode(document.text)]) for part in parts
     )
-    counts = torch.bincount(train, minlength=VOCAB_SIZE) + 1.0  # one each, so that none is zero
-    unigram_loss = -(counts / counts.sum()).log()[held_out].mean().item()
-    return ShortText(train, held_out, corpus_sha256([*parts[0], *parts[1]]), unigram_loss)
+    sha256 = corpus_sha256([*parts[0], *parts[1]])
+    return ShortText(train, held_out, sha256, frequency_loss(train, held_out))
+
+
+def frequency_loss(
+    tokens: Int[Tensor, " n"], held_out: Int[Tensor, "*m"], vocab_size: int = VOCAB_SIZE
+) -> float:
+    """Return what a model pays that has learnt how common the tokens are, and no context.
+
+    Args:
+        tokens: The text whose frequencies are known.
+        held_out: The text that is predicted.
+        vocab_size: Number of tokens; each counts once more, so that none is impossible.
+
+    Returns:
+        Cross-entropy of the held-out tokens, in nats a token.
+
+    Example:
+        >>> text = torch.tensor([0, 0, 1])
+        >>> round(frequency_loss(text, torch.tensor([0]), vocab_size=3), 4)  # ln(6 / 3)
+        0.6931
+    """
+    counts = torch.bincount(tokens, minlength=vocab_size) + 1.0
+    return -(counts / counts.sum()).log()[held_out].mean().item()
 
 
 def small_decoder(
@@ -94,7 +115,7 @@ def small_decoder(
             n_heads=d_model // 32,
             max_seq_len=length,
             embedding_scale=math.sqrt(d_model),
-        )  # fmt: skip
+        )
     )
 
 
@@ -298,6 +319,32 @@ def t_interval(values: Sequence[float] | Float[Tensor, " n"]) -> tuple[float, fl
     half = T_975[len(numbers) - 2] * numbers.std().item() / math.sqrt(len(numbers))
     mean = numbers.mean().item()
     return mean, mean - half, mean + half
+
+
+def paired_interval(
+    runs: Sequence[Run], varied: str, first: str, second: str, value: Callable[[Run], float]
+) -> tuple[float, float, float]:
+    """Compare two conditions of an experiment seed by seed.
+
+    Args:
+        runs: Lines of its record.
+        varied: The field that tells conditions apart, as `mix`.
+        first: A condition.
+        second: Another one, with the same seeds.
+        value: What a run measured.
+
+    Returns:
+        Mean of the first less the second, and its 95% interval.
+
+    Example:
+        >>> runs = [{"mix": m, "seed": s, "loss": x} for m, s, x in
+        ...         (("a", 0, 1.0), ("b", 0, 0.5), ("b", 1, 1.5), ("a", 1, 2.0))]
+        >>> paired_interval(runs, "mix", "a", "b", lambda run: run["loss"])
+        (0.5, 0.5, 0.5)
+    """
+    found = {(run[varied], run["seed"]): value(run) for run in runs}
+    seeds = sorted({run["seed"] for run in runs})
+    return t_interval([found[first, seed] - found[second, seed] for seed in seeds])
 
 
 def read_runs(name: str) -> list[Run]:

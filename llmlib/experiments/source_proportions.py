@@ -41,6 +41,7 @@ from llmlib.data import (
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,
     Run,
+    frequency_loss,
     make_missing_runs,
     mean_loss,
     mixed_rows,
@@ -100,11 +101,8 @@ def domain_text() -> DomainText:
     bpe = ByteBPE.train([text[:600_000] for text in texts[0]], vocab_size=VOCAB_SIZE)
     train, held_out = ([torch.tensor(bpe.encode(text)) for text in half] for half in texts)
     shortest = min(map(len, train))
-    counts = (
-        torch.bincount(torch.cat([ids[:shortest] for ids in train]), minlength=VOCAB_SIZE) + 1.0
-    )
-    log_shares = (counts / counts.sum()).log()
-    unigram = [-log_shares[ids].mean().item() for ids in held_out]
+    even = torch.cat([ids[:shortest] for ids in train])
+    unigram = [frequency_loss(even, ids) for ids in held_out]
     return DomainText(train, held_out, unigram, corpus_sha256([*split.train, *split.held_out]))
 
 
