@@ -44,6 +44,12 @@ Fields = Annotated[
     list[str] | None,
     typer.Option("--model", help="FIELD=VALUE of the model, e.g. mixer=mamba; may be repeated"),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="processes that clean and encode text [default: the preset's]"
+    ),
+]
 Shrunk = Annotated[bool, typer.Option("--shrunk", help="the same recipe in seconds, to try it out")]
 
 
@@ -61,12 +67,13 @@ def run_command(
     ] = None,
     record: Annotated[Path | None, typer.Option(help="append the result to this file")] = None,
     model: Fields = None,
+    workers: Processes = None,
     shrunk: Shrunk = False,
 ) -> None:
     """Gather, clean, tokenize, train, evaluate, sample, report; continues where it stopped."""
     with _mistakes_in_one_sentence():
         chosen = preset(name).shrunk() if shrunk else preset(name)
-        chosen = _adjusted(chosen, corpus, steps, vocab_size, precision)
+        chosen = _adjusted(chosen, corpus, steps, vocab_size, precision, workers)
         chosen = replace(chosen, model=with_fields(chosen.model, model or []))
         command = shlex.join(["python", "-m", "llmlib.capstone", *sys.argv[1:]])
         report = run(chosen, _folder(out, chosen), seed=seed, device=device, command=command)
@@ -80,12 +87,13 @@ def prepare_command(
     corpus: CorpusName = None,
     out: Out = None,
     vocab_size: VocabSize = None,
+    workers: Processes = None,
     shrunk: Shrunk = False,
 ) -> None:
     """Gather, clean and tokenize only: `run` then starts at once, and no GPU waits for text."""
     with _mistakes_in_one_sentence():
         chosen = preset(name).shrunk() if shrunk else preset(name)
-        chosen = _adjusted(chosen, corpus, None, vocab_size, None)
+        chosen = _adjusted(chosen, corpus, None, vocab_size, None, workers)
         folder = _folder(out, chosen) / "data"
         prepare(chosen, folder, Stages(folder))
 
@@ -113,12 +121,15 @@ def _adjusted(
     steps: int | None,
     vocab_size: int | None,
     precision: str | None,
+    workers: int | None,
 ) -> Preset:
     """Change what the options name; a schedule keeps its shape when the steps change."""
     if corpus:
         chosen = replace(chosen, corpus=replace(chosen.corpus, name=corpus))
     if vocab_size:
         chosen = replace(chosen, model=chosen.model.replace(vocab_size=vocab_size))
+    if workers:
+        chosen = replace(chosen, workers=workers)
     if precision:
         chosen = chosen.with_train(precision=precision)
     if steps:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.capstone.presets import Corpus
+from llmlib.core.workers import Workers
 from llmlib.data.cleaning import (
     ExactDuplicates,
     FunnelStep,
     GopherQuality,
     GopherRepetition,
+    ParallelPipeline,
     Pipeline,
     Readable,
 )
@@ -20,16 +22,19 @@ from llmlib.data.cleaning.steps import quality_step
 from llmlib.data.corpora.document import (
     Document,
     corpus_sha256,
+    document_blocks,
     iterate_documents,
+    load_documents,
     save_documents,
 )
 from llmlib.data.deduplication import EvaluationIndex, find_leaks
 from llmlib.data.overlap import Overlapping
 from llmlib.data.privacy import RedactStep
-from llmlib.data.splits import split_files
+from llmlib.data.splits import known_paragraphs, known_share, paragraphs_of, split_files
 
 LEAK_WORDS = 13
 """Words in a row shared with a held-out document that make a leak (Brown et al. 2020)."""
+LEAKS_BLOCK = 1 << 20  # characters that a process searches at a time
 
 
 def cleaning_steps(corpus: Corpus) -> list[Step]:
@@ -56,7 +61,9 @@ def cleaning_steps(corpus: Corpus) -> list[Step]:
     return steps
 
 
-def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> dict[str, Any]:
+def clean_text(
+    documents: Iterable[Document], corpus: Corpus, folder: Path, *, workers: int = 1
+) -> dict[str, Any]:
     """Clean a corpus, hold out whole modules, and find what of them leaks into the training part.
 
     Memory does not grow with the length of the texts, but for each document there are a hash (the
@@ -67,6 +74,7 @@ def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> d
         documents: The corpus, read once.
         corpus: What to do with it.
         folder: Gets `train.jsonl` and `held_out.jsonl`.
+        workers: Processes; each holds some millions of characters. The files do not depend on it.
 
     Returns:
         What the report says: the funnel, the reasons, sizes and hashes.
@@ -76,7 +84,8 @@ def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> d
     """
     whole, with_leaks = folder / "clean.jsonl", folder / "with_leaks.jsonl"
     paths = {"train": folder / "train.jsonl", "held_out": folder / "held_out.jsonl"}
-    pipeline = Pipeline(cleaning_steps(corpus))
+    steps = cleaning_steps(corpus)
+    pipeline = Pipeline(steps) if workers == 1 else ParallelPipeline(steps, workers)
     save_documents(whole, pipeline.run(_with_modules(documents)))
     report = pipeline.report()
     if not report.complete:
@@ -85,7 +94,7 @@ def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> d
         raise ValueError(f"cleaning left nothing of {corpus.name!r}: {report.reasons()}")
     sizes = split_files(whole, with_leaks, paths["held_out"], corpus.held_out)
     whole.unlink()
-    leaking = _leaks(with_leaks, paths["held_out"])
+    leaking, shared = _leaks(with_leaks, paths["held_out"], workers)
     reasons = report.reasons()
     if corpus.drop_leaks:
         save_documents(paths["train"], _without(with_leaks, leaking))
@@ -103,7 +112,7 @@ def clean_text(documents: Iterable[Document], corpus: Corpus, folder: Path) -> d
         "dropped": reasons,
         "leaks": {"documents": len(leaking), "dropped": corpus.drop_leaks},
         "left_out": sizes.left_out,
-        "shared_with_train": round(sizes.shared, 4),
+        "shared_with_train": round(shared if corpus.drop_leaks else sizes.shared, 4),
         **result,
     }
 
@@ -118,11 +127,33 @@ def _with_modules(documents: Iterable[Document]) -> Iterator[Document]:
             yield Document(text=document.text, source=document.source, meta={"module": module})
 
 
-def _leaks(train: Path, held_out: Path) -> set[int]:
-    """Find the training documents that share a long run of words with a held-out one."""
-    items = (document.text for document in iterate_documents(held_out))
-    index = EvaluationIndex.build(items, LEAK_WORDS, LEAK_WORDS)
-    return {leak.document for leak in find_leaks(iterate_documents(train), index)}
+def _leaks(train: Path, held_out: Path, workers: int) -> tuple[set[int], float]:
+    """Find the training documents that share a long run of words with a held-out one.
+
+    Returns:
+        Their numbers, and the share of held-out bytes in paragraphs of all the others.
+    """
+    known = load_documents(held_out)
+    index = EvaluationIndex.build((document.text for document in known), LEAK_WORDS, LEAK_WORDS)
+    blocks = document_blocks(iterate_documents(train), LEAKS_BLOCK)
+    leaking: set[int] = set()
+    found: set[str] = set()
+    start = 0
+    with Workers(workers, (index, paragraphs_of(known))) as pool:
+        for size, numbers, paragraphs in pool.map(_searched, blocks):
+            leaking.update(start + number for number in numbers)
+            found |= paragraphs
+            start += size
+    return leaking, known_share(known, found)
+
+
+def _searched(
+    known: tuple[EvaluationIndex, set[str]], block: list[Document]
+) -> tuple[int, set[int], set[str]]:
+    index, wanted = known
+    leaking = {leak.document for leak in find_leaks(block, index)}
+    others = (document for number, document in enumerate(block) if number not in leaking)
+    return len(block), leaking, known_paragraphs(others, wanted)
 
 
 def _without(path: Path, numbers: set[int]) -> Iterator[Document]:

@@ -1,8 +1,8 @@
 """The capstone's first half: from gathered text to a tokenizer and token shards."""
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 from llmlib.capstone.clean_text import clean_text
 from llmlib.capstone.presets import Corpus, Preset
 from llmlib.capstone.stages import Stages
+from llmlib.core.machine import available_cores
+from llmlib.core.workers import Workers
 from llmlib.data import (
     ByteBPE,
     Document,
@@ -21,11 +23,12 @@ from llmlib.data import (
     read_texts,
     write_shards,
 )
-from llmlib.data.corpora.document import iterate_documents
+from llmlib.data.corpora.document import document_blocks, iterate_documents
 
 END_OF_TEXT = "<|endoftext|>"
-BLOCK = 4096
-"""Documents that are encoded at a time."""
+BLOCK_CHARACTERS = 1 << 20
+"""Text that is encoded at a time."""
+MOST_WORKERS = 32  # one process reads and writes for all of them: more would wait for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,10 @@ def prepare(preset: Preset, folder: Path, stages: Stages) -> dict[str, Any]:
         "mask": corpus.mask,
         "drop_leaks": corpus.drop_leaks,
     }
-    cleaned = stages.once("clean", settings, lambda: clean_text(gather(corpus), corpus, folder))
+    workers = preset.workers or min(available_cores(), MOST_WORKERS)
+    cleaned = stages.once(
+        "clean", settings, lambda: clean_text(gather(corpus), corpus, folder, workers=workers)
+    )
     tokenizer = stages.once(
         "tokenizer",
         {
@@ -124,7 +130,7 @@ def prepare(preset: Preset, folder: Path, stages: Stages) -> dict[str, Any]:
     tokens = stages.once(
         "tokens",
         {"train": cleaned["train_sha256"], "tokenizer": tokenizer["sha256"]},
-        lambda: _encode(preset, cleaned, folder),
+        lambda: _encode(preset, cleaned, folder, workers),
     )
     return {"clean": cleaned, "tokenizer": tokenizer, "tokens": tokens}
 
@@ -166,28 +172,29 @@ def _train_tokenizer(corpus: Corpus, vocab_size: int, folder: Path) -> dict[str,
     return {"sha256": tokenizer.sha256, "vocab_size": tokenizer.vocab_size}
 
 
-def _encoded(texts: Iterator[str], tokenizer: ByteBPE) -> Iterator[np.ndarray]:
-    while block := [*itertools.islice(texts, BLOCK)]:
-        yield from tokenizer.encode_batch(block)
+def _encode_block(tokenizer: ByteBPE, block: list[Document]) -> list[np.ndarray]:
+    return tokenizer.encode_batch(document.text for document in block)
 
 
-def _encode(preset: Preset, cleaned: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _encode(preset: Preset, cleaned: dict[str, Any], folder: Path, workers: int) -> dict[str, Any]:
     tokenizer = ByteBPE.load(folder / "tokenizer.json")
     result: dict[str, Any] = {}
-    for name in ("train", "held_out"):
-        texts = (document.text for document in iterate_documents(folder / f"{name}.jsonl"))
-        shards = write_shards(
-            folder / name,
-            _encoded(texts, tokenizer),
-            vocab_size=tokenizer.vocab_size,
-            end_of_text=tokenizer.special_tokens[END_OF_TEXT],
-            tokenizer_sha256=tokenizer.sha256,
-            corpus_sha256=cleaned[f"{name}_sha256"],
-        )
-        result[name] = {
-            "tokens": shards.n_tokens,
-            "bytes_per_token": round(cleaned[f"{name}_bytes"] / shards.n_tokens, 3),
-        }
+    with Workers(workers, tokenizer) as pool:
+        for name in ("train", "held_out"):
+            documents = iterate_documents(folder / f"{name}.jsonl")
+            blocks = pool.map(_encode_block, document_blocks(documents, BLOCK_CHARACTERS))
+            shards = write_shards(
+                folder / name,
+                chain.from_iterable(blocks),
+                vocab_size=tokenizer.vocab_size,
+                end_of_text=tokenizer.special_tokens[END_OF_TEXT],
+                tokenizer_sha256=tokenizer.sha256,
+                corpus_sha256=cleaned[f"{name}_sha256"],
+            )
+            result[name] = {
+                "tokens": shards.n_tokens,
+                "bytes_per_token": round(cleaned[f"{name}_bytes"] / shards.n_tokens, 3),
+            }
     if result["held_out"]["tokens"] < 2 * preset.seq_len + 2:
         raise ValueError(
             f"the held-out part has {result['held_out']['tokens']} tokens, too few for windows of "

@@ -58,6 +58,8 @@ class Preset:
         stride: Tokens by which the window moves when held-out text is scored.
         sample_tokens: Tokens of each sample.
         threads: Processor threads to compute with; 0 leaves torch's choice.
+        workers: Processes that clean and encode the text; 0 takes one for each core. What they
+            make does not depend on it.
         time: How long it takes, and on what.
         note: What it needs and what it is for.
     """
@@ -71,6 +73,7 @@ class Preset:
     stride: int = 128
     sample_tokens: int = 96
     threads: int = 0
+    workers: int = 1
     time: str = ""
     note: str = ""
 
@@ -160,7 +163,7 @@ class Preset:
         corpus = replace(self.corpus, name="fixed", max_bytes=300_000, tokenizer_bytes=300_000)
         return replace(
             self, name=f"{self.name}-shrunk", model=model, train=train, corpus=corpus,
-            batch_size=4, micro_batch=2, stride=16, sample_tokens=8,
+            batch_size=4, micro_batch=2, stride=16, sample_tokens=8, workers=2,
         )  # fmt: skip
 
 
@@ -184,9 +187,6 @@ LAPTOP = Preset(
     ),
     batch_size=8,
     micro_batch=8,
-    # The committed runs read this text as it is. Masking would change one address in it; leaks
-    # are counted, and `experiments.cleaning_steps` measures what dropping them does.
-    corpus=Corpus(mask=(), drop_leaks=False),
     threads=2,
     time="about 10 min on 2 cores",
     note="Learns the manner of documentation: a look at every stage on a laptop.",
@@ -242,7 +242,8 @@ GPU_124M = Preset(
     corpus=_WEB,
     stride=512,
     sample_tokens=128,
-    note="One GPU of 80 GB, or several under torchrun; preparing the text takes a core some hours.",
+    workers=0,
+    note="One GPU of 80 GB, or several under torchrun.",
 )
 
 GPU_350M = replace(
@@ -255,7 +256,7 @@ GPU_350M = replace(
     ),
     corpus=replace(_WEB, max_bytes=36_000_000_000),
     micro_batch=16,
-    note="GPUs of 80 GB under torchrun; preparing the text takes a core a night.",
+    note="GPUs of 80 GB under torchrun.",
 )  # fmt: skip
 
 PRESETS = {preset.name: preset for preset in (TINY, LAPTOP, GPU_124M, GPU_350M)}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .sandbox import SandboxResult, run_python
     from .seeding import seed_everything
     from .survey import Table, load_table, table_names
+    from .workers import Workers
 
 __all__ = [
     "PALETTE",
@@ -22,6 +23,7 @@ __all__ = [
     "RankError",
     "SandboxResult",
     "Table",
+    "Workers",
     "atomic_path",
     "atomic_write",
     "available_cores",
@@ -54,6 +56,7 @@ _HOMES = {
     "sandbox": ("SandboxResult", "run_python"),
     "seeding": ("seed_everything",),
     "survey": ("Table", "load_table", "table_names"),
+    "workers": ("Workers",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -178,13 +178,7 @@ def split_files(
             yield document
 
     save_documents(train, training())
-    wanted = {_key(part) for document in candidates for part in _paragraphs(document.text)}
-    found = {
-        key
-        for document in iterate_documents(train)
-        for part in _paragraphs(document.text)
-        if (key := _key(part)) in wanted
-    }
+    found = known_paragraphs(iterate_documents(train), paragraphs_of(candidates))
     kept, left_out, shared = _leave_out(candidates, found, max_shared)
     save_documents(held_out, kept)
     return SplitSizes(
@@ -209,8 +203,7 @@ def _leave_out(
             "no held-out document remains: each stands mostly in the training part. Deduplicate, "
             "hold out more, or raise max_shared."
         )
-    shared = sum(_shared_bytes(document, paragraphs) for document in kept) / corpus_bytes(kept)
-    return kept, left_out, shared
+    return kept, left_out, known_share(kept, paragraphs)
 
 
 def shared_share(held_out: Sequence[Document], train: Iterable[Document]) -> float:
@@ -218,14 +211,60 @@ def shared_share(held_out: Sequence[Document], train: Iterable[Document]) -> flo
 
     Args:
         held_out: The part to look at.
-        train: The part to look for it in.
+        train: The part to look for it in, read once.
 
     Returns:
         Share of bytes, from 0 to 1.
     """
-    paragraphs = {_key(part) for document in train for part in _paragraphs(document.text)}
-    total = corpus_bytes(held_out)
-    return sum(_shared_bytes(document, paragraphs) for document in held_out) / max(1, total)
+    return known_share(held_out, known_paragraphs(train, paragraphs_of(held_out)))
+
+
+def known_share(held_out: Sequence[Document], known: set[str]) -> float:
+    """Measure how much of a part lies in known paragraphs.
+
+    Args:
+        held_out: The part to look at.
+        known: Paragraphs, as `paragraphs_of` returns them.
+
+    Returns:
+        Share of bytes, from 0 to 1.
+    """
+    shared = sum(_shared_bytes(document, known) for document in held_out)
+    return shared / max(1, corpus_bytes(held_out))
+
+
+def paragraphs_of(documents: Iterable[Document]) -> set[str]:
+    r"""Gather the different paragraphs of documents, white space reduced to single blanks.
+
+    Args:
+        documents: The documents.
+
+    Returns:
+        The paragraphs; a paragraph ends where a line is empty.
+
+    Example:
+        >>> sorted(paragraphs_of([Document(text="one\n two\n\nthree", source="x")]))
+        ['one two', 'three']
+    """
+    return {_key(part) for document in documents for part in _paragraphs(document.text)}
+
+
+def known_paragraphs(documents: Iterable[Document], wanted: set[str]) -> set[str]:
+    """Find which paragraphs stand in documents.
+
+    Args:
+        documents: Read once; memory holds one of them.
+        wanted: Paragraphs to look for, as `paragraphs_of` returns them.
+
+    Returns:
+        Those that are there.
+    """
+    return {
+        key
+        for document in documents
+        for part in _paragraphs(document.text)
+        if (key := _key(part)) in wanted
+    }
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -40,7 +40,7 @@ from llmlib.experiments.word_problems import KINDS, LARGEST, Problem, problem, p
 LENGTH, BATCH, STEPS, PEAK_LR = 64, 16, 600, 6e-3
 PROBLEMS_SHARE = 0.2
 N_QUESTIONS = 200
-SEEDS = (0, 1, 2)
+SEEDS = tuple(range(10))
 MIXES = {
     "no code": ("programs", 0.0),
     "25% programs": ("programs", 0.25),

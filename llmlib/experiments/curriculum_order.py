@@ -19,11 +19,11 @@ from torch import Tensor
 
 from llmlib.architecture import Transformer
 from llmlib.data.mixing import Curriculum, Stage
+from llmlib.experiments.digit_groups import spelling
 from llmlib.experiments.digit_tokens import (
     Sum,
     accuracy,
     held_out,
-    spelling,
     train_on,
     width,
     write_sum,

@@ -16,9 +16,7 @@ no way got beyond a fifth in the time; three digits instead of four.
 
 import math
 import random
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Int
@@ -26,7 +24,7 @@ from torch import Tensor
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core.seeding import seed_everything
-from llmlib.data import CharacterBPE, fixed_code, fixed_corpus
+from llmlib.experiments.digit_groups import GROUPS, WAYS, Spelling, groups, spelling
 from llmlib.experiments.short_runs import (
     Run,
     answered_exactly,
@@ -35,73 +33,11 @@ from llmlib.experiments.short_runs import (
 )
 from llmlib.training import next_token_loss
 
-WAYS = ("single", "left", "right", "learnt")
 SEEDS = (0, 1, 2, 3, 4)
-DIGITS, GROUP = 3, 2
+DIGITS = 3
 STEPS, BATCH, PEAK_LR = 2500, 64, 4e-3
 N_TESTED = 1000
-GROUPS = tuple(f"{i:0{n}}" for n in range(1, GROUP + 1) for i in range(10**n))
-"""All strings of one or two digits, 110 of them."""
-
 Sum = tuple[int, int]
-Spelling = Callable[[int], list[int]]
-
-
-def groups(digits: str, way: str, size: int = GROUP) -> list[str]:
-    """Cut the digits of a number by a rule.
-
-    Args:
-        digits: The number, as it is written.
-        way: "single", "left" or "right".
-        size: Digits of a group; without meaning for "single".
-
-    Returns:
-        The groups, most significant first.
-
-    Raises:
-        ValueError: For another way.
-
-    Example:
-        >>> groups("123", "left"), groups("123", "right")
-        (['12', '3'], ['1', '23'])
-    """
-    if way == "single":
-        return list(digits)
-    if way not in ("left", "right"):
-        raise ValueError(f"{way!r} is no rule: give single, left or right")
-    first = len(digits) % size if way == "right" else 0
-    rest = [digits[start : start + size] for start in range(first, len(digits), size)]
-    return [digits[:first], *rest] if first else rest
-
-
-@cache
-def learnt_numbers() -> CharacterBPE:
-    """Learn byte-pair merges from the numbers, of five digits at most, in prose and code.
-
-    Returns:
-        A tokenizer of digit strings: an unknown token and as many others as there are `GROUPS`.
-    """
-    texts = [document.text for source in (fixed_corpus(), fixed_code()) for document in source]
-    numbers = re.findall(r"(?<!\d)\d{1,5}(?!\d)", "\n".join(texts), re.ASCII)
-    return CharacterBPE.train(
-        [" ".join(numbers)], len(GROUPS) + 1, byte_fallback=False, cut="whitespace"
-    )
-
-
-def spelling(way: str) -> Spelling:
-    """Return the function that writes a number in tokens.
-
-    Args:
-        way: One of `WAYS`.
-
-    Returns:
-        A function from the number to ids from 3 on; 0 ends a sum, 1 is plus, 2 is equals.
-    """
-    if way == "learnt":
-        encode = learnt_numbers().encode  # the unknown token has the id 0
-        return cache(lambda number: [i + 2 for i in encode(str(number))])
-    ids = {text: i for i, text in enumerate(GROUPS, start=3)}
-    return cache(lambda number: [ids[group] for group in groups(str(number), way)])
 
 
 def held_out(pair: Sum) -> bool:

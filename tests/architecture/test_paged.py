@@ -46,6 +46,7 @@ def test_logits_equal_the_contiguous_caches(model, block_size):
     assert paged.length == 29 and paged.nbytes == 3 * -(-29 // block_size) * paged.pool.block_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.covers("arch.attn-paged")
 @pytest.mark.parametrize("block_size", [1, 4, 7])
 def test_greedy_text_of_unequal_rows_is_the_same(model, block_size, monkeypatch):

@@ -19,6 +19,7 @@ def test_every_row_of_the_table_is_a_preset():
     assert PRESETS.keys() - TABLE.keys() == newer
 
 
+@pytest.mark.slow
 @pytest.mark.covers("arch.presets")
 @presets
 def test_size_is_within_three_percent_of_the_published_one(preset: Preset):
@@ -28,6 +29,7 @@ def test_size_is_within_three_percent_of_the_published_one(preset: Preset):
     assert count == pytest.approx(preset.parameters, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"T5"}))  # counts are of decoders
 def test_counts_agree_with_the_built_model(name: str):
     preset = PRESETS[name]

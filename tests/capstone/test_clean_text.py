@@ -1,11 +1,13 @@
 """The capstone's cleaning: accounted to the last document, without leaks, in bounded memory."""
 
+import itertools
 import random
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,6 +15,7 @@ from llmlib.capstone.clean_text import LEAK_WORDS, clean_text, cleaning_steps
 from llmlib.capstone.presets import PRESETS, Corpus
 from llmlib.data import Document, fixed_corpus, load_documents
 from llmlib.data.deduplication import EvaluationIndex, find_leaks
+from llmlib.data.splits import shared_share
 
 WORDS = [
     first + second
@@ -140,3 +143,22 @@ def test_documents_pass_one_at_a_time(tmp_path: Path) -> None:
 
     clean_text(watched(), Corpus(held_out=0.1), tmp_path)
     assert most <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["documentation", "web"])
+def test_files_do_not_depend_on_the_number_of_processes(
+    kind: Literal["documentation", "web"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmlib.capstone.clean_text.LEAKS_BLOCK", 50_000)
+    documents = [*itertools.islice(fixed_corpus(), 0, None, 7)]
+    corpus = Corpus(kind=kind, max_overlap=0.5 if kind == "documentation" else 1.0)
+    one, several = (
+        clean_text(documents, corpus, tmp_path / str(workers), workers=workers)
+        for workers in (1, 3)
+    )
+    assert one == several
+    train, held_out = (load_documents(tmp_path / "1" / f"{n}.jsonl") for n in ("train", "held_out"))
+    assert one["shared_with_train"] == round(shared_share(held_out, train), 4) > 0
+    assert sum(one["dropped"].values()) > 20
+    assert one["leaks"]["documents"] > 0

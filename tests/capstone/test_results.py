@@ -1,7 +1,10 @@
 """The committed laptop runs: what the book says of them is computed again here."""
 
 import json
+import random
 import statistics
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +16,15 @@ from llmlib.architecture.counts import parameters
 from llmlib.capstone import PRESETS
 from llmlib.capstone.measure import baselines
 from llmlib.capstone.prepare import load_prepared, prepare
+from llmlib.capstone.presets import Corpus
 from llmlib.capstone.stages import Stages
 from llmlib.core.resources import resource
+from llmlib.data import Document, corpus_bytes, load_documents
+from llmlib.evaluation.compressors import primed_xz_bits_per_byte
+from llmlib.experiments.short_runs import t_interval
 
 Run = dict
+LEFT_WITHOUT_LEAKS = 5_280_000  # bytes of training text
 
 
 @cache
@@ -25,11 +33,15 @@ def runs() -> list[Run]:
     return [json.loads(line) for line in lines]
 
 
+def config_of(run: Run) -> ModelConfig:
+    return ModelConfig.from_dict({k: v for k, v in run["model"].items() if k != "parameters"})
+
+
 def test_three_seeds_of_the_preset_as_it_is():
     laptop = PRESETS["laptop"]
     assert sorted(run["seed"] for run in runs()) == [0, 1, 2]
     for run in runs():
-        config = ModelConfig.from_dict({k: v for k, v in run["model"].items() if k != "parameters"})
+        config = config_of(run)
         assert config == laptop.model
         assert parameters(config).total == run["parameters"] == laptop.n_parameters
         assert run["tokens"] == laptop.tokens
@@ -48,6 +60,52 @@ def test_every_seed_beats_both_baselines():
         assert run["model_bits_per_byte"] < best_baseline - 0.02
     bits = [run["model_bits_per_byte"] for run in runs()]
     assert statistics.stdev(bits) < 0.02, "the seeds agree, so the margin is not luck"
+
+
+@cache
+def runs_with_leaks() -> list[Run]:
+    lines = resource("results/capstone_with_leaks.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_what_leaks_hand_over_is_measured_on_the_same_text():
+    pairs = [sorted(lines, key=lambda run: run["seed"]) for lines in (runs_with_leaks(), runs())]
+    gains = []
+    for leaky, clean in zip(*pairs, strict=True):
+        assert config_of(leaky) == config_of(clean)
+        same = ("seed", "train", "steps", "tokens", "held_out_sha256", "held_out_bytes")
+        assert [leaky[key] for key in same] == [clean[key] for key in same]
+        assert leaky["train_sha256"] != clean["train_sha256"]
+        gains.append(clean["model_bits_per_byte"] - leaky["model_bits_per_byte"])
+        for key in ("xz_bits_per_byte", "ngram_bits_per_byte"):
+            assert clean[key] > leaky[key] + 0.06
+    assert t_interval(gains)[1] > 0
+
+
+@pytest.mark.slow
+def test_leaks_are_worth_more_to_a_compressor_than_other_text(tmp_path: Path):
+    """The settings of the earlier runs give their text; dropping as much at random costs less."""
+    laptop = replace(PRESETS["laptop"], corpus=Corpus(mask=(), drop_leaks=False))
+    record = prepare(laptop, tmp_path, Stages(tmp_path, lambda line: None))
+    for run in runs_with_leaks():
+        assert run["train_sha256"] == record["clean"]["train_sha256"]
+        assert run["held_out_sha256"] == record["clean"]["held_out_sha256"]
+    train, held_out = (load_documents(tmp_path / f"{part}.jsonl") for part in ("train", "held_out"))
+    leaky, clean = runs_with_leaks()[0]["xz_bits_per_byte"], runs()[0]["xz_bits_per_byte"]
+    losses = []
+    for seed in range(2):
+        kept = random.Random(seed).sample(train, len(train))
+        while corpus_bytes(kept) > LEFT_WITHOUT_LEAKS:
+            del kept[-10:]
+        known = {id(document) for document in kept}
+        text = joined(document for document in train if id(document) in known)
+        losses.append(primed_xz_bits_per_byte(text, joined(held_out)) - leaky)
+    assert max(losses) < (clean - leaky) / 4
+    assert "costs `xz` {:.3f} and {:.3f} (two draws)".format(*losses) in page()
+
+
+def joined(documents: Iterable[Document]) -> bytes:
+    return "".join(document.text + "\n" for document in documents).encode()
 
 
 @pytest.mark.slow
@@ -69,13 +127,23 @@ def test_baselines_come_out_again(tmp_path: Path):
     assert np.count_nonzero(held_out == prepared.end_of_text) == len(prepared.held_out.starts)
 
 
+def page() -> str:
+    path = resource("survey/README.md").parents[2] / "chapters" / "09_capstone" / "index.md"
+    return path.read_text(encoding="utf-8")
+
+
 def test_the_chapter_page_says_what_was_measured():
-    page = resource("survey/README.md").parents[2] / "chapters" / "09_capstone" / "index.md"
-    text = page.read_text(encoding="utf-8")
+    text = page()
     in_order = sorted(runs(), key=lambda run: run["seed"])
     said = ", ".join(f"{run['model_bits_per_byte']:.3f}" for run in in_order)
     assert f"| this model, seeds 0, 1 and 2 | {said} |" in text
     for key in ("xz_bits_per_byte", "ngram_bits_per_byte"):
         assert f"| {in_order[0][key]:.3f} |" in text
+        assert f"| {runs_with_leaks()[0][key]:.3f} | {in_order[0][key]:.3f} |" in text
+    means = [
+        statistics.mean(run["model_bits_per_byte"] for run in lines)
+        for lines in (runs_with_leaks(), runs())
+    ]
+    assert "| the model, mean of three seeds | {:.3f} | {:.3f} |".format(*means) in text
     minutes = [run["training_seconds"] / 60 for run in in_order]
     assert f"{min(minutes):.0f} to {max(minutes):.0f} minutes" in text

@@ -49,6 +49,7 @@ def in_one_process(paths: list[Path]) -> tuple[list[Document], Pipeline, int]:
     return kept, pipeline, len(duplicates)
 
 
+@pytest.mark.slow
 @pytest.mark.covers("data.at-scale")
 def test_two_workers_give_what_one_process_gives(tmp_path: Path, shards: list[Path]) -> None:
     run = clean_shards(shards, tmp_path / "out", STEPS, workers=2)

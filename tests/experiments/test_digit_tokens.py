@@ -6,20 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmlib.experiments.digit_groups import GROUPS, WAYS, groups, learnt_numbers, spelling
 from llmlib.experiments.digit_tokens import (
     BATCH,
     DIGITS,
-    GROUPS,
-    WAYS,
     answer,
     draw,
-    groups,
     held_out,
-    learnt_numbers,
     perform,
     plan,
     question,
-    spelling,
     sums,
     width,
     without_carrying,

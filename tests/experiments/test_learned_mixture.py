@@ -58,6 +58,7 @@ def test_the_excess_is_the_models_loss_less_the_grammars() -> None:
     torch.testing.assert_close(token_losses(model, rows).mean(), loss)
 
 
+@pytest.mark.slow
 def test_the_proxy_turns_to_the_domain_where_the_reference_is_ahead() -> None:
     """The reference knows one text by heart; the other is noise that nobody predicts."""
     generator = torch.Generator().manual_seed(5)
@@ -73,6 +74,7 @@ def test_the_proxy_turns_to_the_domain_where_the_reference_is_ahead() -> None:
     assert learned.path[0, 0] > 0.6
 
 
+@pytest.mark.slow
 def test_a_run_of_ten_steps_holds_every_mixture() -> None:
     found = perform({"seed": 1}, steps=10)
     assert set(found["weights"]) == {"uniform", "proportional", "learned"}

@@ -11,23 +11,25 @@ from llmlib.experiments.memorized_secrets import (
     BATCH,
     CANDIDATES,
     LENGTH,
-    REPEATS,
-    SECRETS_A_LEVEL,
     ask,
-    copies,
-    draw_secrets,
     encode,
     exposure,
     losses_of,
     mean_exposure_by_chance,
-    occurrences,
     one_pass,
     perform,
     plan,
-    plant,
     tokenizer,
     train,
     treated,
+)
+from llmlib.experiments.planted_secrets import (
+    REPEATS,
+    SECRETS_A_LEVEL,
+    copies,
+    draw_secrets,
+    occurrences,
+    plant,
 )
 from llmlib.experiments.short_runs import answered_exactly, read_runs, t_interval
 

@@ -43,6 +43,7 @@ def test_a_design_is_asked_in_its_own_mode():
         assert batch.encoder_inputs[:, 0].tolist() == [SPECIAL.mode(mode)] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", DESIGNS)
 def test_every_design_spends_the_budget(design):
     torch.manual_seed(0)

@@ -75,6 +75,7 @@ def test_passages_span_the_text():
     assert (found.diff(dim=1) == 1).all()
 
 
+@pytest.mark.slow
 def test_a_run_measures_the_model_it_trained(monkeypatch):
     code = CodeText(TOKENS % VOCAB_SIZE, TOKENS % VOCAB_SIZE, 5.0, "0")
     monkeypatch.setattr(repeated_data, "code_text", lambda: code)

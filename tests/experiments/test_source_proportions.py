@@ -47,6 +47,7 @@ def test_too_few_mixtures_are_refused():
         fit_law(SHARES[:3], np.ones(3))
 
 
+@pytest.mark.slow
 def test_a_run_reads_its_share_of_each_domain_and_its_part_of_the_tokens(monkeypatch):
     ids = [torch.full((2003,), domain) for domain in range(3)]
     text = DomainText(ids, ids, [1.0, 1.0, 1.0], "0")

@@ -52,6 +52,7 @@ def test_a_run_counts_how_often_its_pile_is_read(tokens):
     assert set(run["losses"]) == set(TEXTS) and run["tokens"] == 3 * BATCH * LENGTH
 
 
+@pytest.mark.slow
 def test_the_chain_drops_what_is_no_prose():
     prose = reference_texts("train", 200)
     chain = cleaning_chain(prose)

@@ -38,6 +38,7 @@ def test_first_bytes_are_a_beginning_as_long_as_characters_allow(texts: list[str
         assert size + len(whole[len(taken)].encode()) > limit
 
 
+@pytest.mark.slow
 def test_both_vocabularies_see_as_much_text_and_none_of_what_they_are_measured_on():
     parts = material(5)
     sizes = [sum(len(text.encode()) for text in texts) for texts in parts.train.values()]

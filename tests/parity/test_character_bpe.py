@@ -11,6 +11,7 @@ from llmlib.data import fixed_corpus
 from llmlib.data.tokenizers import CharacterBPE
 
 
+@pytest.mark.slow
 @pytest.mark.covers("data.tokenize-bpe")
 @pytest.mark.parametrize(
     ("end", "inside"), [("", ""), ("</w>", ""), ("", "##")], ids=["plain", "suffix", "prefix"]

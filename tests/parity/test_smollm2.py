@@ -90,6 +90,7 @@ def lines() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.covers("arch.pretrained")
 def test_tokenizer_gives_the_ids_of_tokenizers(ours, theirs, lines):
     expected = theirs(lines, add_special_tokens=False)["input_ids"]

@@ -45,6 +45,7 @@ def test_greedy_is_the_naive_loop_alone_and_in_a_batch(model: Transformer, use_c
     assert len({tuple(row) for row in expected}) == len(PROMPTS), "the rows differ"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixer", ["s4", "retnet", "hyena", "mamba", "rwkv"])
 def test_a_model_with_a_state_reads_rows_of_equal_length_together(mixer: str) -> None:
     norms = {"norm": "layer", "norm_bias": True} if mixer == "rwkv" else {}

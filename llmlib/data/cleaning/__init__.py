@@ -23,6 +23,7 @@ from llmlib.data.cleaning.language import (
 )
 from llmlib.data.cleaning.linear import LinearClassifier, Recipe
 from llmlib.data.cleaning.measures import Interval, Score, auc, precision_recall, wilson
+from llmlib.data.cleaning.parallel import ParallelPipeline
 from llmlib.data.cleaning.perplexity import PerplexityFilter, bits_per_byte, train_perplexity_model
 from llmlib.data.cleaning.pipeline import (
     Filter,
@@ -68,6 +69,7 @@ __all__ = [
     "LANGUAGES",
     "LanguageFilter",
     "LinearClassifier",
+    "ParallelPipeline",
     "PerplexityFilter",
     "Pipeline",
     "PipelineReport",

@@ -35,6 +35,33 @@ class Document:
         return len(self.text.encode())
 
 
+def document_blocks(documents: Iterable[Document], max_characters: int) -> Iterator[list[Document]]:
+    """Gather documents into blocks of bounded size.
+
+    Args:
+        documents: The corpus, read lazily.
+        max_characters: Most characters of a block; a longer document is a block by itself.
+
+    Yields:
+        Blocks, in order, none empty.
+
+    Example:
+        >>> corpus = [Document(text=text, source="x") for text in ("one", "two", "three")]
+        >>> [len(block) for block in document_blocks(corpus, 6)]
+        [2, 1]
+    """
+    block: list[Document] = []
+    size = 0
+    for document in documents:
+        if block and size + len(document.text) > max_characters:
+            yield block
+            block, size = [], 0
+        block.append(document)
+        size += len(document.text)
+    if block:
+        yield block
+
+
 def corpus_bytes(documents: Iterable[Document]) -> int:
     """Sum the documents' lengths in UTF-8 bytes.
 

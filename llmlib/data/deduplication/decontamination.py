@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64, UInt64
 
 from llmlib.data.cleaning import Dropped
-from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.document import Document, document_blocks
 from llmlib.data.deduplication.exact import Normalization, normalize_for_matching
 from llmlib.data.deduplication.window_hashes import (
     BLOCK_CHARACTERS,
@@ -163,7 +163,8 @@ def find_leaks(documents: Iterable[Document], index: EvaluationIndex) -> Iterato
         >>> [(leak.document, leak.item, leak.ngrams) for leak in find_leaks([post], index)]
         [(0, 0, 2)]
     """
-    for start, block in _blocks(documents):
+    start = 0
+    for block in document_blocks(documents, BLOCK_CHARACTERS):
         words = _words([document.text for document in block])
         place, _, item, value = index.matches(words)
         # The text that a word lies in; texts without words make some bounds equal.
@@ -179,6 +180,7 @@ def find_leaks(documents: Iterable[Document], index: EvaluationIndex) -> Iterato
         for own, number, count in rows:
             share = count / int(index.sizes[number])
             yield Leak(document=start + own, item=number, ngrams=count, share=share)
+        start += len(block)
 
 
 def counted_leaks(leaks: Iterable[Leak], max_documents: int | None = None) -> dict[int, list[int]]:
@@ -254,16 +256,3 @@ def decontaminate(
 
 def _words(texts: list[str]) -> HashedWords:
     return hashed_words([normalize_for_matching(t, _FORM) for t in texts], "alphanumeric")
-
-
-def _blocks(documents: Iterable[Document]) -> Iterator[tuple[int, list[Document]]]:
-    """Documents in blocks of bounded size, each with the index of its first."""
-    start, block, size = 0, [], 0
-    for document in documents:
-        if block and size + len(document.text) > BLOCK_CHARACTERS:
-            yield start, block
-            start, block, size = start + len(block), [], 0
-        block.append(document)
-        size += len(document.text)
-    if block:
-        yield start, block

@@ -124,13 +124,13 @@ def _issued(digits: str) -> bool:
     Returns:
         True for the ranges of ISO/IEC 7812 that the six large networks use.
     """
-    length, two, four = len(digits), int(digits[:2]), int(digits[:4])
+    length, two, three, four = len(digits), *(int(digits[:n]) for n in (2, 3, 4))
     if digits[0] == "4":
         return length in (13, 16, 19)
     if 51 <= two <= 55 or 2221 <= four <= 2720:
         return length == 16
     if two in (34, 37):
         return length == 15
-    if two in (36, 38):
+    if two in (36, 38, 39) or 300 <= three <= 305 or three == 309:
         return length == 14
     return (four == 6011 or two in (62, 65) or 3528 <= four <= 3589) and 16 <= length <= 19

@@ -265,6 +265,7 @@ def test_a_cache_of_keys_is_refused(layer):
         layer(torch.randn(1, 5, D, dtype=torch.float64), None, cache, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixer", ["s4", "h3", "retnet", "hyena"])
 def test_a_model_of_these_layers_learns(mixer):
     torch.manual_seed(6)

@@ -117,6 +117,7 @@ def test_keep_probability_is_the_pareto_rule(twentieths: int) -> None:
     assert keep_probability(score) == pytest.approx(draws.mean(), abs=0.016)
 
 
+@pytest.mark.slow
 def test_draws_depend_on_the_text_alone_and_have_the_right_frequency() -> None:
     lines = ["ein Haus am See", "a house by the lake"]
     flat = LinearClassifier.train(lines, [RAW, REFERENCE], Recipe(buckets=64, epochs=0))

@@ -44,6 +44,7 @@ def test_precision_and_recall_of_the_lexicon() -> None:
     assert bare.precision.value < 0.6 * score.precision.value
 
 
+@pytest.mark.slow
 @pytest.mark.covers("data.filter-toxicity")
 @pytest.mark.parametrize("seed", (0, 1, 2))
 def test_a_hundred_sentences_are_too_few_for_a_classifier(seed: int) -> None:

@@ -67,6 +67,38 @@ def test_every_digit_counts_in_its_place() -> None:
     assert checks == [(10 - sum(map(int, str(2 * first)))) % 10 for first in range(10)]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "lengths"),
+    [
+        ("4", {13, 16, 19}),
+        ("51", {16}),
+        ("2221", {16}),
+        ("2720", {16}),
+        ("34", {15}),
+        ("37", {15}),
+        ("300", {14}),
+        ("305", {14}),
+        ("309", {14}),
+        ("36", {14}),
+        ("39", {14}),
+        ("6011", {16, 17, 18, 19}),
+        ("3528", {16, 17, 18, 19}),
+        ("306", set()),
+        ("2721", set()),
+        ("50", set()),
+        ("99", set()),
+    ],
+)
+def test_a_card_has_a_prefix_and_length_that_are_issued(prefix: str, lengths: set[int]) -> None:
+    found = set()
+    for length in range(12, 20):
+        body = prefix.ljust(length - 1, "1")
+        number = next(body + digit for digit in "0123456789" if luhn_valid(body + digit))
+        if [span.text for span in find_personal(f"pay {number} now", ["card"])] == [number]:
+            found.add(length)
+    assert found == lengths
+
+
 def test_entropy_of_known_strings() -> None:
     assert bits_per_character("abab") == pytest.approx(1)
     assert bits_per_character("aaab") == pytest.approx(0.8112781)
