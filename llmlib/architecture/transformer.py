@@ -81,6 +81,8 @@ class Transformer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw new weights, the embeddings and the output matrix normal; see `Block`'s."""
+        if self.embedding.weight.is_meta:
+            return  # there is nothing to draw into, and torch takes a millisecond to find out
         for name, parameter in self.named_parameters():
             if name.startswith("blocks."):
                 continue

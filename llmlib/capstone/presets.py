@@ -243,7 +243,7 @@ GPU_124M = Preset(
     stride=512,
     sample_tokens=128,
     workers=0,
-    note="One GPU of 80 GB, or several under torchrun.",
+    note="One GPU of 80 GB, or several under torchrun. `prepare` readies the text on all cores.",
 )
 
 GPU_350M = replace(
