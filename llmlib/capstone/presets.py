@@ -188,7 +188,7 @@ LAPTOP = Preset(
     batch_size=8,
     micro_batch=8,
     threads=2,
-    time="about 10 min on 2 cores",
+    time="about 13 min on 2 cores",
     note="Learns the manner of documentation: a look at every stage on a laptop.",
 )
 

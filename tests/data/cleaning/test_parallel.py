@@ -75,7 +75,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_small_blocks")
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_documents_and_account_are_those_of_one_process(workers: int) -> None:
     alone, together = Pipeline(steps(), examples=2), ParallelPipeline(steps(), workers, examples=2)
     kept = [*alone.run(corpus(211))]
@@ -102,6 +102,7 @@ def test_a_source_that_breaks_off_leaves_the_account_of_what_was_read() -> None:
     assert vars(found) == vars(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small_blocks")
 @pytest.mark.parametrize("after", [[], [ExactDuplicates()]])
 def test_the_death_of_a_process_is_in_the_account(after: list[Step]) -> None:
