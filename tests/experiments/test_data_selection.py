@@ -87,6 +87,14 @@ def test_what_each_way_chooses():
     assert (data.kind[choose("all of the kind", 0, data)] == target).all()
 
 
+def test_influence_takes_the_rows_that_help_most(monkeypatch):
+    data = made_up(CHOSEN)
+    scores = torch.randperm(len(data.rows)).float()
+    monkeypatch.setattr(data_selection, "train_on_rows", lambda _rows, _seed, steps: steps)
+    monkeypatch.setattr(data_selection, "influence_of", lambda _model, _rows, _target: scores)
+    assert scores[choose("influence", 0, data)].min() == len(data.rows) - CHOSEN
+
+
 def runs_of_tokens(rows: torch.Tensor, n: int) -> np.ndarray:
     """A hash of each n tokens in a row, by row."""
     windows = np.lib.stride_tricks.sliding_window_view(rows.numpy().astype(np.uint64), n, axis=1)
