@@ -73,7 +73,14 @@ def run_command(
     """Gather, clean, tokenize, train, evaluate, sample, report; continues where it stopped."""
     with _mistakes_in_one_sentence():
         chosen = preset(name).shrunk() if shrunk else preset(name)
-        chosen = _adjusted(chosen, corpus, steps, vocab_size, precision, workers)
+        chosen = _adjusted(
+            chosen,
+            corpus=corpus,
+            steps=steps,
+            vocab_size=vocab_size,
+            precision=precision,
+            workers=workers,
+        )
         chosen = replace(chosen, model=with_fields(chosen.model, model or []))
         command = shlex.join(["python", "-m", "llmlib.capstone", *sys.argv[1:]])
         report = run(chosen, _folder(out, chosen), seed=seed, device=device, command=command)
@@ -93,7 +100,7 @@ def prepare_command(
     """Gather, clean and tokenize only: `run` then starts at once, and no GPU waits for text."""
     with _mistakes_in_one_sentence():
         chosen = preset(name).shrunk() if shrunk else preset(name)
-        chosen = _adjusted(chosen, corpus, None, vocab_size, None, workers)
+        chosen = _adjusted(chosen, corpus=corpus, vocab_size=vocab_size, workers=workers)
         folder = _folder(out, chosen) / "data"
         prepare(chosen, folder, Stages(folder))
 
@@ -117,11 +124,12 @@ def _folder(out: Path | None, chosen: Preset) -> Path:
 
 def _adjusted(
     chosen: Preset,
-    corpus: str | None,
-    steps: int | None,
-    vocab_size: int | None,
-    precision: str | None,
-    workers: int | None,
+    *,
+    corpus: str | None = None,
+    steps: int | None = None,
+    vocab_size: int | None = None,
+    precision: str | None = None,
+    workers: int | None = None,
 ) -> Preset:
     """Change what the options name; a schedule keeps its shape when the steps change."""
     if corpus:

@@ -17,6 +17,7 @@ from llmlib.data.cleaning import (
     Pipeline,
     Readable,
 )
+from llmlib.data.cleaning.parallel import BLOCK_CHARACTERS
 from llmlib.data.cleaning.pipeline import Step
 from llmlib.data.cleaning.steps import quality_step
 from llmlib.data.corpora.document import (
@@ -34,7 +35,6 @@ from llmlib.data.splits import known_paragraphs, known_share, paragraphs_of, spl
 
 LEAK_WORDS = 13
 """Words in a row shared with a held-out document that make a leak (Brown et al. 2020)."""
-LEAKS_BLOCK = 1 << 20  # characters that a process searches at a time
 
 
 def cleaning_steps(corpus: Corpus) -> list[Step]:
@@ -135,7 +135,7 @@ def _leaks(train: Path, held_out: Path, workers: int) -> tuple[set[int], float]:
     """
     known = load_documents(held_out)
     index = EvaluationIndex.build((document.text for document in known), LEAK_WORDS, LEAK_WORDS)
-    blocks = document_blocks(iterate_documents(train), LEAKS_BLOCK)
+    blocks = document_blocks(iterate_documents(train), BLOCK_CHARACTERS)
     leaking: set[int] = set()
     found: set[str] = set()
     start = 0

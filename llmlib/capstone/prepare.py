@@ -23,11 +23,10 @@ from llmlib.data import (
     read_texts,
     write_shards,
 )
+from llmlib.data.cleaning.parallel import BLOCK_CHARACTERS
 from llmlib.data.corpora.document import document_blocks, iterate_documents
 
 END_OF_TEXT = "<|endoftext|>"
-BLOCK_CHARACTERS = 1 << 20
-"""Text that is encoded at a time."""
 MOST_WORKERS = 32  # one process reads and writes for all of them: more would wait for it
 
 

@@ -92,8 +92,7 @@ def seconds(documents: list[Document], steps: list[Step]) -> tuple[float, int]:
     return time.process_time() - begin, kept
 
 
-def measure() -> list[dict]:
-    makers = step_makers()
+def measure(makers: dict[str, Callable[[], list[Step]]]) -> list[dict]:
     rows = []
     for size in SIZES:
         documents = corpus(size)
@@ -119,9 +118,9 @@ def measure() -> list[dict]:
     return rows
 
 
-def by_processes() -> list[dict]:
+def by_processes(make: Callable[[], list[Step]]) -> list[dict]:
     """All steps over the largest size, by the wall's clock."""
-    make, documents = step_makers()["all but C4"], corpus(SIZES[-1])
+    documents = corpus(SIZES[-1])
     read = sum(document.n_bytes for document in documents) / 1e6
 
     def wall(chosen: list[Document], workers: int) -> float:
@@ -143,7 +142,8 @@ def by_processes() -> list[dict]:
 
 
 def main() -> None:
-    rows, parallel = measure(), by_processes()
+    makers = step_makers()
+    rows, parallel = measure(makers), by_processes(makers["all but C4"])
     table = Table(title=f"Cleaning on one core: medians of {REPEATS}")
     for head in ("step", "MB", "documents", "s", "MB/s", "kept"):
         table.add_column(head, justify="left" if head == "step" else "right")

@@ -150,7 +150,7 @@ def test_documents_pass_one_at_a_time(tmp_path: Path) -> None:
 def test_files_do_not_depend_on_the_number_of_processes(
     kind: Literal["documentation", "web"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmlib.capstone.clean_text.LEAKS_BLOCK", 50_000)
+    monkeypatch.setattr("llmlib.capstone.clean_text.BLOCK_CHARACTERS", 50_000)
     documents = [*itertools.islice(fixed_corpus(), 0, None, 7)]
     corpus = Corpus(kind=kind, max_overlap=0.5 if kind == "documentation" else 1.0)
     one, several = (

@@ -1,11 +1,9 @@
 """The committed laptop runs: what the book says of them is computed again here."""
 
-import json
 import random
 import statistics
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +19,13 @@ from llmlib.capstone.stages import Stages
 from llmlib.core.resources import resource
 from llmlib.data import Document, corpus_bytes, load_documents
 from llmlib.evaluation.compressors import primed_xz_bits_per_byte
-from llmlib.experiments.short_runs import t_interval
+from llmlib.experiments.short_runs import Run, read_runs, t_interval
 
-Run = dict
 LEFT_WITHOUT_LEAKS = 5_280_000  # bytes of training text
 
 
-@cache
 def runs() -> list[Run]:
-    lines = resource("results/capstone_laptop.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return read_runs("capstone_laptop")
 
 
 def config_of(run: Run) -> ModelConfig:
@@ -62,10 +57,8 @@ def test_every_seed_beats_both_baselines():
     assert statistics.stdev(bits) < 0.02, "the seeds agree, so the margin is not luck"
 
 
-@cache
 def runs_with_leaks() -> list[Run]:
-    lines = resource("results/capstone_with_leaks.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return read_runs("capstone_with_leaks")
 
 
 def test_what_leaks_hand_over_is_measured_on_the_same_text():

@@ -8,7 +8,8 @@ from llmlib.data.cleaning.pipeline import SOURCE, Pipeline, Stateful, Step
 from llmlib.data.cleaning.report import PipelineReport, StepAccount, merge_reports
 from llmlib.data.corpora.document import Document, document_blocks
 
-BLOCK_CHARACTERS = 1 << 20  # some tenths of a second of work, so that sending it costs little
+BLOCK_CHARACTERS = 1 << 20
+"""Text for a process at a time: some tenths of a second of work, so that sending it is cheap."""
 
 
 class ParallelPipeline:
@@ -42,13 +43,12 @@ class ParallelPipeline:
             A copy, which later documents do not change.
         """
         parts = [part.report() for part in self._parts]
-        errors = [part.error for part in parts if part.error]
         return PipelineReport(
             [parts[0].steps[0], *(step for part in parts[1:] for step in part.steps[1:])],
             kept_documents=parts[-1].kept_documents,
             kept_bytes=parts[-1].kept_bytes,
             complete=all(part.complete for part in parts),
-            error=errors[0] if errors else None,
+            error=next((part.error for part in parts if part.error), None),
         )
 
     def run(self, documents: Iterable[Document]) -> Iterator[Document]:
