@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import exercises
     from .attention_map import draw_attention, explore_attention
-    from .authoring import Exercise, Outcome, WrongAnswer, expect, peak_bytes
+    from .authoring import Exercise, Outcome, WrongAnswer, args, expect, peak_bytes
     from .widgets import with_controls, with_slider
 
 __all__ = [
     "Exercise",
     "Outcome",
     "WrongAnswer",
+    "args",
     "draw_attention",
     "exercises",
     "expect",
@@ -25,7 +26,7 @@ __all__ = [
 # Loaded on first use: listing progress needs no torch.
 _HOMES = {
     "attention_map": ("draw_attention", "explore_attention"),
-    "authoring": ("Exercise", "Outcome", "WrongAnswer", "expect", "peak_bytes"),
+    "authoring": ("Exercise", "Outcome", "WrongAnswer", "args", "expect", "peak_bytes"),
     "widgets": ("with_controls", "with_slider"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

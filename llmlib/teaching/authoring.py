@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +16,6 @@ from .differences import difference
 from .raised import describe_raised
 
 Status = Literal["passed", "wrong", "error", "not attempted"]
-CheckFunction = TypeVar("CheckFunction", bound=Callable[[Any], None])
-Implementation = TypeVar("Implementation", bound=Callable[..., Any])
 
 REGISTRY: dict[str, Exercise] = {}
 """Every exercise constructed so far, by name."""
@@ -28,18 +26,26 @@ class WrongAnswer(Exception):  # noqa: N818 - it is a diagnosis, not an error of
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A typical wrong answer and what to tell the student who gave it.
+class Args:
+    """The arguments of one call, for a case; `args` makes it."""
 
-    Attributes:
-        name: The wrong implementation's name.
-        message: What the student did, and where to look.
-        implementation: It takes what a right answer takes.
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+def args(*positional: Any, **named: Any) -> Args:
+    """Say what a case calls the answer and the reference with.
+
+    Example:
+        >>> args(2, scale=0.5)
+        Args(positional=(2,), named={'scale': 0.5})
     """
+    return Args(positional, named)
 
-    name: str
-    message: str
-    implementation: Callable[..., Any]
+
+Case = Args | Callable[[Any], Any]
+"""Arguments, or a function of the answer whose result is compared with its result for the
+reference; it may also call `expect`."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +104,16 @@ def peak_bytes(answer: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
 class Exercise:
     """One exercise: constructed once, in a module of `llmlib.teaching.checks`.
 
-    Checks run in the order they are written, the most basic first, and the first that fails gives
-    the diagnosis. An answer that agrees with a declared mistake gets that mistake's message.
+    The module says which notebook it belongs to: `NOTEBOOK = "04_architecture/01_attention"`.
+    Cases are tried in the order they are written, the most basic first, and the first that fails
+    gives the diagnosis. An answer that agrees with a declared mistake gets that mistake's message.
 
     Args:
         name: A Python identifier, unique in the book; the file of its solution bears it.
-        chapter: The chapter's folder, as `04_architecture`.
-        notebook: The notebook's name without suffix, as `01_attention`.
         reference: A right implementation.
+        cases: What is tried, by a few words that say what it is: `heads of 4 and 64 numbers`.
+        mistakes: Typical wrong implementations, by what to tell the student who wrote one: what
+            they did, and where to look.
         title: A few words for lists.
         points: What it is worth in a course.
         hints: From a nudge to nearly the answer.
@@ -113,15 +121,24 @@ class Exercise:
             the exercise's.
         rtol: Relative tolerance of comparisons.
         atol: Absolute tolerance of comparisons.
+
+    Example:
+        >>> twice = Exercise(
+        ...     "twice", reference=lambda x: 2 * x, cases={"a number": args(3)},
+        ...     mistakes={"you squared it": lambda x: x * x},
+        ... )
+        >>> twice.evaluate(lambda x: x * x).message
+        'a number: you squared it'
+        >>> _ = REGISTRY.pop("twice")
     """
 
     def __init__(
         self,
         name: str,
         *,
-        chapter: str,
-        notebook: str,
         reference: Callable[..., Any],
+        cases: Mapping[str, Case] | None = None,
+        mistakes: Mapping[str, Callable[..., Any]] | None = None,
         title: str = "",
         points: int | float = 1,
         hints: tuple[str, ...] = (),
@@ -131,47 +148,13 @@ class Exercise:
     ) -> None:
         if not name.isidentifier():
             raise ValueError(f"an exercise's name is a Python identifier, not {name!r}")
-        if name in REGISTRY and REGISTRY[name].reference.__module__ != reference.__module__:
-            raise ValueError(f"two exercises are called {name!r}; rename one")
-        self.name, self.chapter, self.notebook = name, chapter, notebook
-        self.reference, self.title, self.points, self.hints = reference, title, points, hints
+        self.name, self.reference, self.title = name, reference, title
+        self.points, self.hints = points, hints
         self.symbol = symbol or name
         self.rtol, self.atol = rtol, atol
-        self.checks: list[tuple[str, Callable[[Any], None]]] = []
-        self.mistakes: list[Mistake] = []
+        self.cases = dict(cases or {})
+        self.mistakes = dict(mistakes or {})
         REGISTRY[name] = self
-
-    def check(self, description: str) -> Callable[[CheckFunction], CheckFunction]:
-        """Add a check: a function of the answer that raises `WrongAnswer`, or calls `agree`.
-
-        Args:
-            description: What is tried, in a few words: `heads of 4 and 64 numbers`.
-
-        Returns:
-            A decorator.
-        """
-
-        def add(function: CheckFunction) -> CheckFunction:
-            self.checks.append((description, function))
-            return function
-
-        return add
-
-    def mistake(self, message: str) -> Callable[[Implementation], Implementation]:
-        """Declare a typical wrong answer.
-
-        Args:
-            message: What the student did and where to look.
-
-        Returns:
-            A decorator for the wrong implementation.
-        """
-
-        def add(function: Implementation) -> Implementation:
-            self.mistakes.append(Mistake(function.__name__, message, function))
-            return function
-
-        return add
 
     def agree(self, answer: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Require that the answer and the reference return the same for these arguments.
@@ -217,11 +200,11 @@ class Exercise:
         found = difference(got, want, rtol=self.rtol, atol=self.atol)
         if found is None:
             return
-        for mistake in self.mistakes:
-            wrong = _seeded(probe, mistake.implementation)
+        for message, implementation in self.mistakes.items():
+            wrong = _seeded(probe, implementation)
             telling = difference(wrong, want, rtol=self.rtol, atol=self.atol) is not None
             if telling and difference(got, wrong, rtol=self.rtol, atol=self.atol) is None:
-                raise WrongAnswer(mistake.message)
+                raise WrongAnswer(message)
         raise WrongAnswer(found)
 
     def evaluate(self, answer: Any) -> Outcome:
@@ -234,13 +217,13 @@ class Exercise:
         Returns:
             The outcome; no exception of the student's code escapes but KeyboardInterrupt.
         """
-        total = len(self.checks)
+        total = len(self.cases)
         if answer is None or answer is Ellipsis:
             return Outcome(self.name, "not attempted", "", 0, total)
-        for passed, (description, function) in enumerate(self.checks):
+        for passed, (description, case) in enumerate(self.cases.items()):
             try:
                 with torch.random.fork_rng(devices=[]):
-                    function(answer)
+                    self._try(case, answer)
             except WrongAnswer as diagnosis:
                 message = f"{description}: {diagnosis}"
                 return Outcome(self.name, "wrong", message, passed, total)
@@ -251,6 +234,13 @@ class Exercise:
                 message = f"{description}: your code raised {raised}"
                 return Outcome(self.name, "error", message, passed, total)
         return Outcome(self.name, "passed", "", total, total)
+
+    def _try(self, case: Case, answer: Any) -> None:
+        """Raise `WrongAnswer` unless the answer and the reference agree in a case."""
+        if isinstance(case, Args):
+            self.agree(answer, *case.positional, **case.named)
+        else:
+            self.compare(answer, case)
 
 
 def _seeded(probe: Callable[[Any], Any], candidate: Any) -> Any:

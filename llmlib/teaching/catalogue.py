@@ -6,6 +6,7 @@ import ast
 import difflib
 import functools
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,52 +38,90 @@ class Entry:
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
-    """List every exercise of the book.
+    """List every exercise of the book; see `read_checks`.
 
-    They are read from the sources of `llmlib.teaching.checks`, where `Exercise(...)` is called with
-    literal strings, so that listing them imports nothing.
+    Returns:
+        The exercises by chapter, notebook and place in the file.
+    """
+    return read_checks(_CHECKS)
+
+
+def read_checks(folder: Path) -> tuple[Entry, ...]:
+    """List the exercises of a folder of checks from the sources, importing nothing.
+
+    Each module says `NOTEBOOK = "CHAPTER/NOTEBOOK"` and calls `Exercise("name", ...)`.
+
+    Args:
+        folder: The folder, read to its depth.
 
     Returns:
         The exercises by chapter, notebook and place in the file.
 
     Raises:
-        ValueError: If a call of `Exercise` in a check has no literal name, chapter or notebook.
+        ValueError: If a string that is needed is computed, or two exercises have one name.
     """
-    found = []
-    for path in sorted(_CHECKS.rglob("*.py")):
-        module = ".".join(
-            ["llmlib.teaching.checks", *path.relative_to(_CHECKS).with_suffix("").parts]
-        )
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Exercise":
-                found.append(_entry(node, module))
-    return tuple(sorted(found, key=lambda entry: (entry.chapter, entry.notebook)))
+    found: dict[str, Entry] = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        for entry in _read(path, ".".join(["llmlib.teaching.checks", *parts])):
+            if entry.name in found:
+                raise ValueError(
+                    f"{entry.module} and {found[entry.name].module} each have an exercise "
+                    f"{entry.name!r}: rename one"
+                )
+            found[entry.name] = entry
+    return tuple(sorted(found.values(), key=lambda entry: (entry.chapter, entry.notebook)))
 
 
-def _entry(call: ast.Call, module: str) -> Entry:
-    """Read one call of `Exercise`.
+def _read(path: Path, module: str) -> Iterator[Entry]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Exercise"
+    ]
+    if not calls:
+        return
+    chapter, _, notebook = _literal(_assigned(tree), f"{module}: NOTEBOOK").partition("/")
+    for call in calls:
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+        where = f"{module}, line {call.lineno}: Exercise's"
+        name = _literal(call.args[0] if call.args else keywords.get("name"), f"{where} name")
+        title = _literal(keywords.get("title", ast.Constant("")), f"{where} title")
+        yield Entry(name, chapter, notebook, title, module)
+
+
+def _assigned(tree: ast.Module) -> ast.expr | None:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NOTEBOOK":
+            return node.value
+    return None
+
+
+def _literal(node: ast.expr | None, what: str) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    raise ValueError(f"{what} must be there as a literal string")
+
+
+def entry_of(name: str) -> Entry:
+    """Return what the source says of an exercise.
+
+    Args:
+        name: The exercise's name.
 
     Returns:
-        The entry.
+        Its entry.
 
     Raises:
-        ValueError: If a string it needs is computed.
+        KeyError: If no exercise has that name; the message names the nearest.
     """
-    values = {keyword.arg: keyword.value for keyword in call.keywords}
-    if call.args:
-        values["name"] = call.args[0]
-    strings = {
-        key: node.value
-        for key, node in values.items()
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    try:
-        name, chapter, notebook = (strings[key] for key in ("name", "chapter", "notebook"))
-    except KeyError as error:
-        raise ValueError(
-            f"{module}, line {call.lineno}: write Exercise's {error} as a literal string"
-        ) from None
-    return Entry(name, chapter, notebook, strings.get("title", ""), module)
+    known = {entry.name: entry for entry in entries()}
+    if name not in known:
+        near = difflib.get_close_matches(str(name), sorted(known), n=1)
+        ending = f"; did you mean {near[0]!r}?" if near else ""
+        raise KeyError(f"no exercise is called {name!r}{ending}")
+    return known[name]
 
 
 def find(name: str) -> Exercise:
@@ -100,12 +139,5 @@ def find(name: str) -> Exercise:
     from .authoring import REGISTRY
 
     if name not in REGISTRY:
-        for entry in entries():
-            if entry.name == name:
-                importlib.import_module(entry.module)
-    if name not in REGISTRY:
-        known = sorted({*REGISTRY, *(entry.name for entry in entries())})
-        near = difflib.get_close_matches(str(name), known, n=1)
-        ending = f"; did you mean {near[0]!r}?" if near else ""
-        raise KeyError(f"no exercise is called {name!r}{ending}")
+        importlib.import_module(entry_of(name).module)
     return REGISTRY[name]

@@ -7,7 +7,7 @@ from typing import Any
 from llmlib.core.resources import resource
 
 from .authoring import Outcome
-from .catalogue import Entry, entries, find
+from .catalogue import Entry, entries, entry_of, find
 from .progress import note
 
 __all__ = ["Entry", "Outcome", "check", "entries", "evaluate", "hint", "solution"]
@@ -108,5 +108,5 @@ def solution(name: str) -> str:
         KeyError: If no exercise has that name.
         FileNotFoundError: If this version of the book carries no solution for it.
     """
-    path = resource(f"solutions/{find(name).chapter}/{name}.py")
+    path = resource(f"solutions/{entry_of(name).chapter}/{name}.py")
     return path.read_text(encoding="utf-8")

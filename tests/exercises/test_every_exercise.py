@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmlib.core.resources import resource
-from llmlib.teaching import Exercise, authoring
+from llmlib.teaching import Exercise, args, authoring
 from llmlib.teaching.catalogue import Entry, entries, find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,8 +69,8 @@ def test_names_are_unique_and_each_check_module_is_listed() -> None:
     names = [entry.name for entry in EXERCISES]
     assert len(set(names)) == len(names)
     for entry in EXERCISES:
-        exercise = find(entry.name)  # imports its module
-        assert (exercise.chapter, exercise.notebook) == (entry.chapter, entry.notebook)
+        assert find(entry.name).name == entry.name  # imports its module
+        assert entry.module.split(".")[-2] == entry.chapter.partition("_")[2]
 
 
 def test_every_check_in_a_notebook_is_registered_and_every_exercise_is_in_one_notebook() -> None:
@@ -100,7 +100,7 @@ def test_the_solution_passes(entry: Entry) -> None:
 @each_exercise
 def test_the_reference_passes(entry: Entry) -> None:
     exercise = find(entry.name)
-    assert exercise.checks, f"{entry.name} checks nothing"
+    assert exercise.cases, f"{entry.name} checks nothing"
     outcome = exercise.evaluate(exercise.reference)
     assert outcome.status == "passed", outcome.message
 
@@ -117,10 +117,10 @@ def test_the_stub_is_not_attempted(entry: Entry) -> None:
 
 def each_mistake_gets_its_message(exercise: Exercise) -> None:
     assert exercise.mistakes, f"declare at least one typical mistake of {exercise.name}"
-    for mistake in exercise.mistakes:
-        outcome = exercise.evaluate(mistake.implementation)
-        assert outcome.status == "wrong", (mistake.name, outcome)
-        assert mistake.message in outcome.message, (mistake.name, outcome.message)
+    for message, implementation in exercise.mistakes.items():
+        outcome = exercise.evaluate(implementation)
+        assert outcome.status == "wrong", (message, outcome)
+        assert message in outcome.message, (message, outcome.message)
 
 
 @each_exercise
@@ -145,9 +145,7 @@ def twice(x: int) -> int:
 @pytest.fixture
 def sample(monkeypatch: pytest.MonkeyPatch) -> Exercise:
     monkeypatch.setattr(authoring, "REGISTRY", {})
-    exercise = Exercise("twice", chapter="01_x", notebook="01_y", reference=twice)
-    exercise.check("three")(lambda answer: exercise.agree(answer, 3))
-    return exercise
+    return Exercise("twice", reference=twice, cases={"three": args(3)})
 
 
 def notebook(folder: Path, *cells: str) -> Path:
@@ -179,8 +177,8 @@ def test_a_solved_stub_is_found_out(sample: Exercise, tmp_path: Path) -> None:
 def test_a_mistake_that_the_checks_miss_is_found_out(sample: Exercise) -> None:
     with pytest.raises(AssertionError, match="at least one typical mistake"):
         each_mistake_gets_its_message(sample)
-    sample.mistake("you squared it")(lambda x: x**2)
+    sample.mistakes["you squared it"] = lambda x: x**2
     each_mistake_gets_its_message(sample)
-    sample.mistake("you added three")(lambda x: x + 3)  # right for 3, the only case tried
+    sample.mistakes["you added three"] = lambda x: x + 3  # right for 3, the only case tried
     with pytest.raises(AssertionError, match="passed"):
         each_mistake_gets_its_message(sample)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmlib.teaching import Exercise, authoring, exercises, expect, progress
+from llmlib.teaching import Exercise, args, authoring, catalogue, exercises, expect, progress
 from llmlib.teaching.catalogue import Entry, find
 
 
@@ -31,35 +31,29 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def sample(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exercise]:
     monkeypatch.setattr(authoring, "REGISTRY", dict(authoring.REGISTRY))
-    exercise = Exercise(
-        "sample_scores",
-        chapter="04_architecture",
-        notebook="01_attention",
-        reference=scaled_scores,
-        hints=("What is the variance of q·k?", "Divide by the root of the head size."),
-    )
 
-    @exercise.check("the shape")
-    def _(answer: Callable[..., Any]) -> None:
+    def has_one_score_a_pair(answer: Callable[..., Any]) -> None:
         got = answer(normal(2, 4), normal(3, 4))
         expect(got.shape == (2, 3), f"one score a pair: (2, 3), not {tuple(got.shape)}")
 
-    @exercise.check("heads of 4 numbers")
-    def _(answer: Callable[..., Any]) -> None:
-        exercise.agree(answer, normal(3, 4), normal(5, 4))
-
-    @exercise.check("heads of 67 numbers")
-    def _(answer: Callable[..., Any]) -> None:
-        exercise.agree(answer, normal(3, 67), k=normal(5, 67))
-
-    @exercise.mistake("you left the scores unscaled: divide by the root of the head size")
-    def unscaled(q: Tensor, k: Tensor) -> Tensor:
-        return q @ k.T
-
-    @exercise.mistake("you divided by 2, the root for head size 4 only")
-    def constant(q: Tensor, k: Tensor) -> Tensor:
-        return q @ k.T / 2
-
+    exercise = Exercise(
+        "sample_scores",
+        reference=scaled_scores,
+        hints=("What is the variance of q·k?", "Divide by the root of the head size."),
+        cases={
+            "the shape": has_one_score_a_pair,
+            "heads of 4 numbers": args(normal(3, 4), normal(5, 4)),
+            "heads of 67 numbers": args(normal(3, 67), k=normal(5, 67)),
+        },
+        mistakes={
+            "you left the scores unscaled: divide by the root of the head size": (
+                lambda q, k: q @ k.T
+            ),
+            "you divided by 2, the root for head size 4 only": lambda q, k: q @ k.T / 2,
+        },
+    )
+    entry = Entry("sample_scores", "04_architecture", "01_attention", "", "m")
+    monkeypatch.setattr(catalogue, "entries", lambda: (entry,))
     yield exercise
 
 
@@ -74,10 +68,10 @@ def test_the_reference_passes_and_is_noted(home: Path, capsys: pytest.CaptureFix
 
 
 def test_each_declared_mistake_is_recognised(sample: Exercise) -> None:
-    for mistake in sample.mistakes:
-        outcome = sample.evaluate(mistake.implementation)
+    for message, implementation in sample.mistakes.items():
+        outcome = sample.evaluate(implementation)
         assert outcome.status == "wrong"
-        assert mistake.message in outcome.message
+        assert message in outcome.message
 
 
 def stub(q: Tensor, k: Tensor) -> Tensor:
@@ -171,12 +165,12 @@ def test_a_class_is_compared_through_a_probe() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return 3 * x
 
-    exercise = Exercise("sample_class", chapter="x", notebook="y", reference=Doubler)
-    exercise.mistake("three times, not twice")(Tripler)
-
-    @exercise.check("a random input")
-    def _(answer: Any) -> None:
-        exercise.compare(answer, lambda kind: kind()(torch.randn(5)))
+    exercise = Exercise(
+        "sample_class",
+        reference=Doubler,
+        cases={"a random input": lambda kind: kind()(torch.randn(5))},
+        mistakes={"three times, not twice": Tripler},
+    )
 
     assert exercise.evaluate(Doubler).status == "passed"
     assert exercise.evaluate(Tripler).message == "a random input: three times, not twice"
@@ -264,7 +258,23 @@ def test_the_progress_command_runs_without_torch(home: Path) -> None:
 
 def test_names_are_checked(sample: Exercise) -> None:
     with pytest.raises(ValueError, match="identifier"):
-        Exercise("two words", chapter="x", notebook="y", reference=scaled_scores)
-    with pytest.raises(ValueError, match="two exercises are called"):
-        Exercise("sample_scores", chapter="x", notebook="y", reference=torch.relu)
+        Exercise("two words", reference=scaled_scores)
     assert find("sample_scores") is sample
+
+
+CHECK = 'NOTEBOOK = "01_x/02_y"\nx = Exercise("{name}", title="t")\n'
+
+
+def test_the_catalogue_reads_sources(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(CHECK.format(name="one"))
+    module = "llmlib.teaching.checks.a"
+    assert catalogue.read_checks(tmp_path) == (Entry("one", "01_x", "02_y", "t", module),)
+    (tmp_path / "b.py").write_text(CHECK.format(name="one"))
+    with pytest.raises(ValueError, match="rename one"):
+        catalogue.read_checks(tmp_path)
+    (tmp_path / "b.py").write_text('x = Exercise("two")')
+    with pytest.raises(ValueError, match="b: NOTEBOOK must be there"):
+        catalogue.read_checks(tmp_path)
+    (tmp_path / "b.py").write_text('NOTEBOOK = "c/d"\nx = Exercise(name)')
+    with pytest.raises(ValueError, match="line 2: Exercise's name must be there"):
+        catalogue.read_checks(tmp_path)

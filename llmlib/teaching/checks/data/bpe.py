@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from llmlib.teaching.authoring import Exercise, expect
+from llmlib.teaching.authoring import Exercise, args, expect
+
+NOTEBOOK = "03_data/05_byte_pair_encoding"
 
 Pair = tuple[str, str]
 Ranks = Mapping[Pair, int]
@@ -28,54 +30,17 @@ def _merge_pair(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list
     return merged
 
 
-merge = Exercise(
-    "merge_pair",
-    chapter="03_data",
-    notebook="05_byte_pair_encoding",
-    title="one pair replaced wherever it stands",
-    reference=_merge_pair,
-    hints=(
-        "Walk with a place that moves by two after a merge and by one otherwise.",
-        "At the last symbol there is no neighbor to its right: compare only where there is one.",
-        "A symbol that was just made does not take part: in 5 5 5 only the first two are merged.",
-    ),
-)
-
-
-@merge.check("a pair that stands twice")
-def _(answer: Any) -> None:
-    merge.agree(answer, [3, 1, 2, 7, 1, 2], (1, 2), 256)
-
-
-@merge.check("a pair that does not occur, and its mirror image")
-def _(answer: Any) -> None:
-    merge.agree(answer, [2, 1, 3, 2, 1], (1, 2), 256)
-
-
-@merge.check("runs of one symbol")
-def _(answer: Any) -> None:
-    merge.agree(answer, [5, 5, 5, 5, 5, 8, 5, 5], (5, 5), 256)
-
-
-@merge.check("a new symbol that equals a part of the pair")
-def _(answer: Any) -> None:
-    merge.agree(answer, [1, 2, 2, 1, 2], (1, 2), 1)
-
-
-@merge.check("one symbol, and none")
-def _(answer: Any) -> None:
+def _one_symbol_and(answer: Any) -> None:
     merge.agree(answer, [1], (1, 2), 256)
     merge.agree(answer, [], (1, 2), 256)
 
 
-@merge.check("the list that was given")
-def _(answer: Any) -> None:
+def _the_list_that(answer: Any) -> None:
     given = [4, 1, 2]
     answer(given, (1, 2), 256)
     expect(given == [4, 1, 2], "the list you were given has changed: build a new one")
 
 
-@merge.mistake("only the first occurrence is merged: go on behind it")
 def _once(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
     for place, found in enumerate(pairwise(symbols)):
         if found == pair:
@@ -83,12 +48,6 @@ def _once(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
     return list(symbols)
 
 
-@merge.mistake("you went from right to left: in a run of odd length the last symbol stays alone")
-def _from_the_right(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
-    return _merge_pair(symbols[::-1], (pair[1], pair[0]), new)[::-1]
-
-
-@merge.mistake("a symbol took part in two merges: move by two places after a merge")
 def _overlapping(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
     merged: list[int] = []
     for place, symbol in enumerate(symbols):
@@ -99,7 +58,6 @@ def _overlapping(symbols: Sequence[int], pair: tuple[int, int], new: int) -> lis
     return merged
 
 
-@merge.mistake("a new symbol was merged again: look only at the symbols that were given")
 def _again(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
     merged: list[int] = []
     for symbol in symbols:
@@ -109,7 +67,6 @@ def _again(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]
     return merged
 
 
-@merge.mistake("the order within the pair counts: 2 1 is another pair than 1 2")
 def _either_order(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
     merged: list[int] = []
     place = 0
@@ -121,6 +78,35 @@ def _either_order(symbols: Sequence[int], pair: tuple[int, int], new: int) -> li
             merged.append(symbols[place])
             place += 1
     return merged
+
+
+merge = Exercise(
+    "merge_pair",
+    title="one pair replaced wherever it stands",
+    reference=_merge_pair,
+    hints=(
+        "Walk with a place that moves by two after a merge and by one otherwise.",
+        "At the last symbol there is no neighbor to its right: compare only where there is one.",
+        "A symbol that was just made does not take part: in 5 5 5 only the first two are merged.",
+    ),
+    cases={
+        "a pair that stands twice": args([3, 1, 2, 7, 1, 2], (1, 2), 256),
+        "a pair that does not occur, and its mirror image": args([2, 1, 3, 2, 1], (1, 2), 256),
+        "runs of one symbol": args([5, 5, 5, 5, 5, 8, 5, 5], (5, 5), 256),
+        "a new symbol that equals a part of the pair": args([1, 2, 2, 1, 2], (1, 2), 1),
+        "one symbol, and none": _one_symbol_and,
+        "the list that was given": _the_list_that,
+    },
+    mistakes={
+        "only the first occurrence is merged: go on behind it": _once,
+        (
+            "you went from right to left: in a run of odd length the last symbol stays alone"
+        ): lambda symbols, pair, new: _merge_pair(symbols[::-1], (pair[1], pair[0]), new)[::-1],
+        "a symbol took part in two merges: move by two places after a merge": _overlapping,
+        "a new symbol was merged again: look only at the symbols that were given": _again,
+        "the order within the pair counts: 2 1 is another pair than 1 2": _either_order,
+    },
+)
 
 
 # Encode a word
@@ -139,55 +125,23 @@ def _encode_piece(word: str, ranks: Ranks) -> list[str]:
         _join(symbols, min(found)[1])
 
 
-encode = Exercise(
-    "encode_piece",
-    chapter="03_data",
-    notebook="05_byte_pair_encoding",
-    title="a word cut by merges in their order",
-    points=2,
-    reference=_encode_piece,
-    hints=(
-        "Look at all pairs of neighbors and choose the one whose rank is lowest.",
-        "After each merge there are new neighbors: begin again with all pairs.",
-        "Stop when no pair of neighbors has a rank.",
-    ),
-)
-
 _RING: dict[Pair, int] = {("n", "g"): 0, ("i", "ng"): 1, ("o", "ng"): 2, ("s", "ing"): 3}
 _OVERLAP: dict[Pair, int] = {("c", "d"): 0, ("a", "b"): 1, ("b", "c"): 2}
 _DEAD_END: dict[Pair, int] = {("a", "b"): 0, ("c", "d"): 1, ("b", "c"): 2, ("a", "bc"): 3}
 _LATE: dict[Pair, int] = {("b", "c"): 0, ("a", "b"): 1, ("bc", "d"): 2, ("a", "bcd"): 3}
 
 
-@encode.check("the words of the section")
-def _(answer: Any) -> None:
+def _the_words_of(answer: Any) -> None:
     for word in ("sing", "wring", "song", "verse", "s", ""):
         encode.agree(answer, word, _RING)
 
 
-@encode.check("three pairs that overlap")
-def _(answer: Any) -> None:
-    encode.agree(answer, "abcd", _OVERLAP)
-
-
-@encode.check("a piece that is in the vocabulary, but that no merges lead to")
-def _(answer: Any) -> None:
-    encode.agree(answer, "abcd", _DEAD_END)
-
-
-@encode.check("a pair further right that was learnt earlier")
-def _(answer: Any) -> None:
+def _a_pair_further(answer: Any) -> None:
     encode.agree(answer, "abcd", _LATE)
     encode.agree(answer, "abab", _LATE)
 
 
-@encode.check("runs of one letter")
-def _(answer: Any) -> None:
-    encode.agree(answer, "aaaaaaa", {("a", "a"): 0, ("aa", "aa"): 1, ("aa", "a"): 2})
-
-
-@encode.check("random merges, learnt as a trainer would")
-def _(answer: Any) -> None:
+def _random_merges_learnt(answer: Any) -> None:
     rng = random.Random(3)
     words = {"".join(rng.choices("abc", k=rng.randrange(2, 9))): rng.randrange(1, 9)
              for _ in range(40)}  # fmt: skip
@@ -196,7 +150,6 @@ def _(answer: Any) -> None:
         encode.agree(answer, word + "ab", ranks)
 
 
-@encode.mistake("you merged the leftmost pair that has a rank; the lowest rank comes first")
 def _leftmost(word: str, ranks: Ranks) -> list[str]:
     symbols = list(word)
     while True:
@@ -206,7 +159,6 @@ def _leftmost(word: str, ranks: Ranks) -> list[str]:
         _join(symbols, places[0])
 
 
-@encode.mistake("among equal ranks the leftmost is merged first; you took the rightmost")
 def _rightmost(word: str, ranks: Ranks) -> list[str]:
     symbols = list(word)
     while True:
@@ -216,7 +168,6 @@ def _rightmost(word: str, ranks: Ranks) -> list[str]:
         _join(symbols, -min(found)[1])
 
 
-@encode.mistake("that is the longest match, as WordPiece cuts: byte-pair encoding makes its merges")
 def _longest(word: str, ranks: Ranks) -> list[str]:
     known = {a + b for a, b in ranks} | set(word)
     pieces: list[str] = []
@@ -227,7 +178,6 @@ def _longest(word: str, ranks: Ranks) -> list[str]:
     return pieces
 
 
-@encode.mistake("you took the highest rank first: rank 0 was learnt first and is merged first")
 def _highest(word: str, ranks: Ranks) -> list[str]:
     symbols = list(word)
     while True:
@@ -237,7 +187,6 @@ def _highest(word: str, ranks: Ranks) -> list[str]:
         _join(symbols, min(found)[1])
 
 
-@encode.mistake("after a merge look again: its result can be merged further")
 def _one_round(word: str, ranks: Ranks) -> list[str]:
     symbols: list[str] = []
     rest = list(word)
@@ -248,6 +197,36 @@ def _one_round(word: str, ranks: Ranks) -> list[str]:
         else:
             symbols.append(rest.pop(0))
     return symbols
+
+
+encode = Exercise(
+    "encode_piece",
+    title="a word cut by merges in their order",
+    points=2,
+    reference=_encode_piece,
+    hints=(
+        "Look at all pairs of neighbors and choose the one whose rank is lowest.",
+        "After each merge there are new neighbors: begin again with all pairs.",
+        "Stop when no pair of neighbors has a rank.",
+    ),
+    cases={
+        "the words of the section": _the_words_of,
+        "three pairs that overlap": args("abcd", _OVERLAP),
+        "a piece that is in the vocabulary, but that no merges lead to": args("abcd", _DEAD_END),
+        "a pair further right that was learnt earlier": _a_pair_further,
+        "runs of one letter": args("aaaaaaa", {("a", "a"): 0, ("aa", "aa"): 1, ("aa", "a"): 2}),
+        "random merges, learnt as a trainer would": _random_merges_learnt,
+    },
+    mistakes={
+        "you merged the leftmost pair that has a rank; the lowest rank comes first": _leftmost,
+        "among equal ranks the leftmost is merged first; you took the rightmost": _rightmost,
+        (
+            "that is the longest match, as WordPiece cuts: byte-pair encoding makes its merges"
+        ): _longest,
+        "you took the highest rank first: rank 0 was learnt first and is merged first": _highest,
+        "after a merge look again: its result can be merged further": _one_round,
+    },
+)
 
 
 # Learn merges
@@ -290,10 +269,20 @@ def _learn_pairs(words: Words, n_merges: int) -> list[Pair]:
     return _learn(words, n_merges)
 
 
+def _case_2_000_words(answer: Any) -> None:
+    rng = random.Random(7)
+    words = {"".join(rng.choices("etaoinshr", k=rng.randrange(1, 9))): rng.randrange(1, 99)
+             for _ in range(2000)}  # fmt: skip
+    learn.agree(answer, words, 40)
+
+
+def _counted_once(words: Words, n_merges: int) -> list[Pair]:
+    counts = _count({word: list(word) for word in words}, words)
+    return sorted(counts, key=lambda pair: (-counts[pair], pair))[:n_merges]
+
+
 learn = Exercise(
     "learn_pairs",
-    chapter="03_data",
-    notebook="05_byte_pair_encoding",
     title="the trainer of byte-pair encoding",
     points=3,
     reference=_learn_pairs,
@@ -303,63 +292,29 @@ learn = Exercise(
         "among equals.",
         "Replace the pair in every word before you count again, and stop when no pair is left.",
     ),
+    cases={
+        "the four words of the section": args({"sing": 6, "song": 5, "ring": 3, "wrong": 1}, 6),
+        "a rare word full of one pair against a common word": args(
+            {"xyxyxyxy": 1, "ab": 7, "abxy": 2}, 3
+        ),
+        "equal counts": args({"cd": 2, "ab": 2, "bc": 2, "abcd": 1}, 3),
+        "runs of one letter": args({"aaaaa": 3, "aaba": 2}, 3),
+        "more merges asked for than there are pairs": args({"abc": 1, "d": 4}, 9),
+        "2,000 words": _case_2_000_words,
+    },
+    mistakes={
+        (
+            "a pair counts as often as its word occurs: add the word's count, not 1"
+        ): lambda words, n_merges: _learn(words, n_merges, weighted=False),
+        (
+            "among equal counts take the smallest pair, not the one that was met first"
+        ): lambda words, n_merges: _learn(words, n_merges, first=False),
+        "you took the rarest pair; the commonest is merged": lambda words, n_merges: _learn(
+            words, n_merges, frequent=False
+        ),
+        "count again after each merge: new symbols have new neighbors": _counted_once,
+        "return pairs of strings, in the order in which they were merged": lambda words, n_merges: [
+            a + b for a, b in _learn_pairs(words, n_merges)
+        ],
+    },
 )
-
-
-@learn.check("the four words of the section")
-def _(answer: Any) -> None:
-    learn.agree(answer, {"sing": 6, "song": 5, "ring": 3, "wrong": 1}, 6)
-
-
-@learn.check("a rare word full of one pair against a common word")
-def _(answer: Any) -> None:
-    learn.agree(answer, {"xyxyxyxy": 1, "ab": 7, "abxy": 2}, 3)
-
-
-@learn.check("equal counts")
-def _(answer: Any) -> None:
-    learn.agree(answer, {"cd": 2, "ab": 2, "bc": 2, "abcd": 1}, 3)
-
-
-@learn.check("runs of one letter")
-def _(answer: Any) -> None:
-    learn.agree(answer, {"aaaaa": 3, "aaba": 2}, 3)
-
-
-@learn.check("more merges asked for than there are pairs")
-def _(answer: Any) -> None:
-    learn.agree(answer, {"abc": 1, "d": 4}, 9)
-
-
-@learn.check("2,000 words")
-def _(answer: Any) -> None:
-    rng = random.Random(7)
-    words = {"".join(rng.choices("etaoinshr", k=rng.randrange(1, 9))): rng.randrange(1, 99)
-             for _ in range(2000)}  # fmt: skip
-    learn.agree(answer, words, 40)
-
-
-@learn.mistake("a pair counts as often as its word occurs: add the word's count, not 1")
-def _unweighted(words: Words, n_merges: int) -> list[Pair]:
-    return _learn(words, n_merges, weighted=False)
-
-
-@learn.mistake("among equal counts take the smallest pair, not the one that was met first")
-def _first_met(words: Words, n_merges: int) -> list[Pair]:
-    return _learn(words, n_merges, first=False)
-
-
-@learn.mistake("you took the rarest pair; the commonest is merged")
-def _rarest(words: Words, n_merges: int) -> list[Pair]:
-    return _learn(words, n_merges, frequent=False)
-
-
-@learn.mistake("count again after each merge: new symbols have new neighbors")
-def _counted_once(words: Words, n_merges: int) -> list[Pair]:
-    counts = _count({word: list(word) for word in words}, words)
-    return sorted(counts, key=lambda pair: (-counts[pair], pair))[:n_merges]
-
-
-@learn.mistake("return pairs of strings, in the order in which they were merged")
-def _joined(words: Words, n_merges: int) -> list[str]:
-    return [a + b for a, b in _learn_pairs(words, n_merges)]

@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.architecture import attention_weights
-from llmlib.teaching.authoring import Exercise, expect, peak_bytes
+from llmlib.teaching.authoring import Exercise, args, expect, peak_bytes
+
+NOTEBOOK = "04_architecture/01_attention"
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
@@ -22,24 +24,6 @@ def _online_softmax_attention(
     return F.scaled_dot_product_attention(queries, keys, values)[0, 0]
 
 
-online = Exercise(
-    "online_softmax_attention",
-    chapter="04_architecture",
-    notebook="01_attention",
-    title="attention without the T by S matrix",
-    points=5,
-    reference=_online_softmax_attention,
-    hints=(
-        "Keep three things for each query: the largest score so far, the sum of exponentials, and "
-        "the sum of exponentials times values.",
-        "Sums that were made with the old maximum m are worth exp(m - m_new) times as much with "
-        "the new one.",
-        "In each block: `new = maximum(m, scores.amax(-1, keepdim=True))`, `p = exp(scores - new)`,"
-        " `shrink = exp(m - new)`, `total = total * shrink + p.sum(-1, keepdim=True)`,"
-        " `mixed = mixed * shrink + p @ block_values`. At the end `mixed / total`.",
-    ),
-)
-
 _ALL_AT_ONCE = (
     "the result is right, but somewhere you made a tensor as large as all T x S scores; look at "
     "one block of keys at a time"
@@ -47,29 +31,12 @@ _ALL_AT_ONCE = (
 _OVERFLOW = "exp overflows: subtract the largest score seen so far before exp"
 
 
-@online.check("3 queries, 8 keys in blocks of 4")
-def _(answer: Any) -> None:
-    online.agree(answer, _random(3, 4), _random(8, 4, seed=1), _random(8, 2, seed=2), 4)
-
-
-@online.check("scores that grow from block to block")
-def _(answer: Any) -> None:
+def _scores_that_grow(answer: Any) -> None:
     keys = _random(8, 4, seed=1).abs() * torch.arange(1.0, 9.0)[:, None]
     online.agree(answer, _random(3, 4).abs(), keys, _random(8, 2, seed=2), 2)
 
 
-@online.check("11 keys in blocks of 4: the last block is short")
-def _(answer: Any) -> None:
-    online.agree(answer, _random(3, 4), _random(11, 4, seed=1), _random(11, 2, seed=2), 4)
-
-
-@online.check("scores in the hundreds")
-def _(answer: Any) -> None:
-    online.agree(answer, 200 * _random(3, 4), _random(11, 4, seed=1), _random(11, 2, seed=2), 4)
-
-
-@online.check("memory for 67 queries and 4001 keys")
-def _(answer: Any) -> None:
+def _memory_for_67(answer: Any) -> None:
     inputs = _random(67, 8), _random(4001, 8, seed=1), _random(4001, 8, seed=2)
     online.agree(answer, *inputs, 16)
     expect(peak_bytes(answer, *inputs, 16) < 67 * 4001 * 4 / 2, _ALL_AT_ONCE)
@@ -102,46 +69,76 @@ def _running(
     return mixed / total
 
 
-@online.mistake(
-    "when a block brings a larger score, the weighted sum made so far must shrink by "
-    "exp(old maximum - new maximum); yours keeps its old size"
-)
-def _mixed_not_rescaled(queries: Tensor, keys: Tensor, values: Tensor, block: int = 4) -> Tensor:
-    return _running(queries, keys, values, block, shrinks_mixed=False)
-
-
-@online.mistake(
-    "when a block brings a larger score, the sum of exponentials made so far must shrink by "
-    "exp(old maximum - new maximum) too; yours keeps its old size"
-)
-def _total_not_rescaled(queries: Tensor, keys: Tensor, values: Tensor, block: int = 4) -> Tensor:
-    return _running(queries, keys, values, block, shrinks_total=False)
-
-
-@online.mistake("neither sum shrinks by exp(old maximum - new maximum) when a larger score comes")
-def _nothing_rescaled(queries: Tensor, keys: Tensor, values: Tensor, block: int = 4) -> Tensor:
-    return _running(queries, keys, values, block, shrinks_total=False, shrinks_mixed=False)
-
-
-@online.mistake("you averaged the blocks' own softmaxes: a block with large scores should win")
 def _mean_of_blocks(queries: Tensor, keys: Tensor, values: Tensor, block: int = 4) -> Tensor:
     parts = [s.softmax(-1) @ v for s, v in _blocks(queries, keys, values, block)]
     return torch.stack(parts).mean(dim=0)
 
 
-@online.mistake("the last block is missing where the number of keys is no multiple of its size")
 def _last_block_missing(queries: Tensor, keys: Tensor, values: Tensor, block: int = 4) -> Tensor:
     whole = len(keys) // block * block
     return _running(queries, keys[:whole], values[:whole], block)
 
 
-@online.mistake(_OVERFLOW)
 def _no_maximum(queries: Tensor, keys: Tensor, values: Tensor, block: int = 4) -> Tensor:
     parts = [(s.exp(), v) for s, v in _blocks(queries, keys, values, block)]
     total = torch.stack([p.sum(-1, keepdim=True) for p, _ in parts]).sum(dim=0)
     return torch.stack([p @ v for p, v in parts]).sum(dim=0) / total
 
 
-@online.mistake(_ALL_AT_ONCE)
-def _all_at_once(queries: Tensor, keys: Tensor, values: Tensor, block: int = 4) -> Tensor:
-    return attention_weights(queries, keys) @ values
+online = Exercise(
+    "online_softmax_attention",
+    title="attention without the T by S matrix",
+    points=5,
+    reference=_online_softmax_attention,
+    hints=(
+        "Keep three things for each query: the largest score so far, the sum of exponentials, and "
+        "the sum of exponentials times values.",
+        "Sums that were made with the old maximum m are worth exp(m - m_new) times as much with "
+        "the new one.",
+        "In each block: `new = maximum(m, scores.amax(-1, keepdim=True))`, `p = exp(scores - new)`,"
+        " `shrink = exp(m - new)`, `total = total * shrink + p.sum(-1, keepdim=True)`,"
+        " `mixed = mixed * shrink + p @ block_values`. At the end `mixed / total`.",
+    ),
+    cases={
+        "3 queries, 8 keys in blocks of 4": args(
+            _random(3, 4), _random(8, 4, seed=1), _random(8, 2, seed=2), 4
+        ),
+        "scores that grow from block to block": _scores_that_grow,
+        "11 keys in blocks of 4: the last block is short": args(
+            _random(3, 4), _random(11, 4, seed=1), _random(11, 2, seed=2), 4
+        ),
+        "scores in the hundreds": args(
+            200 * _random(3, 4), _random(11, 4, seed=1), _random(11, 2, seed=2), 4
+        ),
+        "memory for 67 queries and 4001 keys": _memory_for_67,
+    },
+    mistakes={
+        (
+            "when a block brings a larger score, the weighted sum made so far must shrink "
+            "by exp(old maximum - new maximum); yours keeps its old size"
+        ): lambda queries, keys, values, block=4: _running(
+            queries, keys, values, block, shrinks_mixed=False
+        ),
+        (
+            "when a block brings a larger score, the sum of exponentials made so far must "
+            "shrink by exp(old maximum - new maximum) too; yours keeps its old size"
+        ): lambda queries, keys, values, block=4: _running(
+            queries, keys, values, block, shrinks_total=False
+        ),
+        (
+            "neither sum shrinks by exp(old maximum - new maximum) when a larger score comes"
+        ): lambda queries, keys, values, block=4: _running(
+            queries, keys, values, block, shrinks_total=False, shrinks_mixed=False
+        ),
+        (
+            "you averaged the blocks' own softmaxes: a block with large scores should win"
+        ): _mean_of_blocks,
+        (
+            "the last block is missing where the number of keys is no multiple of its size"
+        ): _last_block_missing,
+        (_OVERFLOW): _no_maximum,
+        (_ALL_AT_ONCE): lambda queries, keys, values, block=4: (
+            attention_weights(queries, keys) @ values
+        ),
+    },
+)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from llmlib.data.mixing import capped, doremi
-from llmlib.teaching.authoring import Exercise
+from llmlib.teaching.authoring import Exercise, args
+
+NOTEBOOK = "03_data/08_mixtures_and_curricula"
 
 # Caps
 
@@ -18,10 +20,13 @@ def _capped_tokens(sizes: Sequence[float], budget: float, max_epochs: float) -> 
     return [float(share) * spent for share in capped(sizes, budget, max_epochs)]
 
 
+def _scaled_up(sizes: Sequence[float], budget: float, max_epochs: float) -> list[float]:
+    given = _capped_tokens(sizes, budget, max_epochs)
+    return [budget * x / math.fsum(given) for x in given]
+
+
 caps = Exercise(
     "capped_tokens",
-    chapter="03_data",
-    notebook="08_mixtures_and_curricula",
     title="a budget shared evenly under caps",
     reference=_capped_tokens,
     hints=(
@@ -29,45 +34,30 @@ caps = Exercise(
         "Each may have an equal share of what is left: left / (sources still to come).",
         "It gets that or max_epochs * size, whichever is less; what it leaves goes to the others.",
     ),
+    cases={
+        "no cap reached": args([100.0, 100.0, 100.0], 90.0, 4.0),
+        "one small source": args([1000.0, 10.0, 500.0], 300.0, 2.0),
+        "two small sources, and a cap that shows only after the first": args(
+            [30.0, 4000.0, 10.0, 900.0, 70.0], 1000.0, 3.0
+        ),
+        "a budget that all caps together cannot spend": args([10.0, 40.0, 20.0], 500.0, 2.0),
+    },
+    mistakes={
+        (
+            "what a full source cannot take is lost: fill the smallest source first and "
+            "share what is left of the budget among the others"
+        ): lambda sizes, budget, max_epochs: [
+            min(budget / len(sizes), max_epochs * size) for size in sizes
+        ],
+        (
+            "that spends more than a source may give: the cap is max_epochs * size, and "
+            "the rest of the budget stays unspent"
+        ): _scaled_up,
+        "return tokens: a share of the budget times the budget": lambda sizes, budget, max_epochs: [
+            x / budget for x in _capped_tokens(sizes, budget, max_epochs)
+        ],
+    },
 )
-
-
-@caps.check("no cap reached")
-def _(answer: Any) -> None:
-    caps.agree(answer, [100.0, 100.0, 100.0], 90.0, 4.0)
-
-
-@caps.check("one small source")
-def _(answer: Any) -> None:
-    caps.agree(answer, [1000.0, 10.0, 500.0], 300.0, 2.0)
-
-
-@caps.check("two small sources, and a cap that shows only after the first")
-def _(answer: Any) -> None:
-    caps.agree(answer, [30.0, 4000.0, 10.0, 900.0, 70.0], 1000.0, 3.0)
-
-
-@caps.check("a budget that all caps together cannot spend")
-def _(answer: Any) -> None:
-    caps.agree(answer, [10.0, 40.0, 20.0], 500.0, 2.0)
-
-
-@caps.mistake("what a full source cannot take is lost: fill the smallest source first and share "
-              "what is left of the budget among the others")  # fmt: skip
-def _lost(sizes: Sequence[float], budget: float, max_epochs: float) -> list[float]:
-    return [min(budget / len(sizes), max_epochs * size) for size in sizes]
-
-
-@caps.mistake("that spends more than a source may give: the cap is max_epochs * size, and the rest "
-              "of the budget stays unspent")  # fmt: skip
-def _scaled_up(sizes: Sequence[float], budget: float, max_epochs: float) -> list[float]:
-    given = _capped_tokens(sizes, budget, max_epochs)
-    return [budget * x / math.fsum(given) for x in given]
-
-
-@caps.mistake("return tokens: a share of the budget times the budget")
-def _shares(sizes: Sequence[float], budget: float, max_epochs: float) -> list[float]:
-    return [x / budget for x in _capped_tokens(sizes, budget, max_epochs)]
 
 
 # One step of DoReMi
@@ -93,10 +83,41 @@ def _step(weights: Tensor, excess: Tensor, smoothing: float = 1e-3) -> Tensor:
     return (1 - smoothing) * raised / raised.sum() + smoothing / len(weights)
 
 
+def _two_domains_of(answer: Any) -> None:
+    proxy, reference = torch.tensor([3.0, 2, 1, 1]), torch.tensor([1.0, 2, 0.5, 1])
+    step.agree(answer, torch.tensor([0.5, 0.5]), proxy, reference, torch.tensor([0, 0, 1, 1]))
+
+
+def _a_domain_where(answer: Any) -> None:
+    generator = torch.Generator().manual_seed(2)
+    domains = torch.tensor([0, 2, 1, 1, 0, 2, 1, 1, 2, 1, 1])
+    proxy, reference = 2 * torch.rand(2, 11, generator=generator)
+    step.agree(answer, torch.tensor([0.2, 0.7, 0.1]), proxy, reference, domains)
+
+
+def _a_domain_whose(answer: Any) -> None:
+    proxy, reference = torch.tensor([3.0, 2, 1]), torch.tensor([1.0, 2, 0.5])
+    weights = torch.tensor([0.0, 0.4, 0.6])
+    step.agree(answer, weights, proxy, reference, torch.tensor([0, 1, 2]))
+
+
+def _summed(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) -> Tensor:
+    excess = (proxy - reference).clamp(min=0)
+    return _step(weights, torch.zeros(len(weights)).index_add(0, domains, excess))
+
+
+def _unsmoothed(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) -> Tensor:
+    excess = _mean_by_domain((proxy - reference).clamp(min=0), domains, len(weights))
+    return _step(weights, excess, smoothing=0.0)
+
+
+def _from_scratch(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) -> Tensor:
+    excess = _mean_by_domain((proxy - reference).clamp(min=0), domains, len(weights))
+    return _step(torch.ones_like(weights), excess)
+
+
 step = Exercise(
     "reweigh",
-    chapter="03_data",
-    notebook="08_mixtures_and_curricula",
     title="one step of DoReMi's weights",
     points=2,
     reference=_reweigh,
@@ -106,57 +127,32 @@ step = Exercise(
         "Multiply the weights by the exponential, divide by their sum, and mix: 0.999 of that and "
         "0.001 / n.",
     ),
+    cases={
+        "two domains of two tokens": _two_domains_of,
+        (
+            "a domain where the proxy is ahead on some tokens, and domains of unequal length"
+        ): _a_domain_where,
+        "a domain whose weight had died out": _a_domain_whose,
+    },
+    mistakes={
+        (
+            "clip each token's excess before you average: tokens where the proxy is ahead "
+            "must not pay for others"
+        ): lambda weights, proxy, reference, domains: _step(
+            weights, _mean_by_domain(proxy - reference, domains, len(weights)).clamp(min=0)
+        ),
+        (
+            "you did not clip: where the proxy is ahead of the reference the excess is 0"
+        ): lambda weights, proxy, reference, domains: _step(
+            weights, _mean_by_domain(proxy - reference, domains, len(weights))
+        ),
+        "average each domain over its own tokens, so that long domains weigh no more": _summed,
+        (
+            "mix in a thousandth of the uniform mixture, or a weight of 0 never comes back"
+        ): _unsmoothed,
+        "the new weights grow from the old ones: multiply them by the exponentials": _from_scratch,
+    },
 )
-
-
-@step.check("two domains of two tokens")
-def _(answer: Any) -> None:
-    proxy, reference = torch.tensor([3.0, 2, 1, 1]), torch.tensor([1.0, 2, 0.5, 1])
-    step.agree(answer, torch.tensor([0.5, 0.5]), proxy, reference, torch.tensor([0, 0, 1, 1]))
-
-
-@step.check("a domain where the proxy is ahead on some tokens, and domains of unequal length")
-def _(answer: Any) -> None:
-    generator = torch.Generator().manual_seed(2)
-    domains = torch.tensor([0, 2, 1, 1, 0, 2, 1, 1, 2, 1, 1])
-    proxy, reference = 2 * torch.rand(2, 11, generator=generator)
-    step.agree(answer, torch.tensor([0.2, 0.7, 0.1]), proxy, reference, domains)
-
-
-@step.check("a domain whose weight had died out")
-def _(answer: Any) -> None:
-    proxy, reference = torch.tensor([3.0, 2, 1]), torch.tensor([1.0, 2, 0.5])
-    weights = torch.tensor([0.0, 0.4, 0.6])
-    step.agree(answer, weights, proxy, reference, torch.tensor([0, 1, 2]))
-
-
-@step.mistake("clip each token's excess before you average: tokens where the proxy is ahead must "
-              "not pay for others")  # fmt: skip
-def _clipped_late(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) -> Tensor:
-    return _step(weights, _mean_by_domain(proxy - reference, domains, len(weights)).clamp(min=0))
-
-
-@step.mistake("you did not clip: where the proxy is ahead of the reference the excess is 0")
-def _unclipped(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) -> Tensor:
-    return _step(weights, _mean_by_domain(proxy - reference, domains, len(weights)))
-
-
-@step.mistake("average each domain over its own tokens, so that long domains weigh no more")
-def _summed(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) -> Tensor:
-    excess = (proxy - reference).clamp(min=0)
-    return _step(weights, torch.zeros(len(weights)).index_add(0, domains, excess))
-
-
-@step.mistake("mix in a thousandth of the uniform mixture, or a weight of 0 never comes back")
-def _unsmoothed(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) -> Tensor:
-    excess = _mean_by_domain((proxy - reference).clamp(min=0), domains, len(weights))
-    return _step(weights, excess, smoothing=0.0)
-
-
-@step.mistake("the new weights grow from the old ones: multiply them by the exponentials")
-def _from_scratch(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) -> Tensor:
-    excess = _mean_by_domain((proxy - reference).clamp(min=0), domains, len(weights))
-    return _step(torch.ones_like(weights), excess)
 
 
 # Best fit
@@ -186,69 +182,27 @@ def _pack_rows(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
     return _fill(lengths, seq_len, order, lambda fits, free: min(fits, key=lambda r: free[r]))
 
 
-best = Exercise(
-    "pack_rows",
-    chapter="03_data",
-    notebook="08_mixtures_and_curricula",
-    title="documents packed whole, by best fit",
-    points=3,
-    reference=_pack_rows,
-    hints=(
-        "Take the documents from the longest to the shortest; among equals the first comes first.",
-        "Of the rows with room enough take the one with the least room, of equals the first; open "
-        "a row if there is none.",
-        "Keep rows as lists of numbers and their free space beside them; return "
-        "sorted(sorted(row) for row in rows).",
-    ),
-)
-
-
-@best.check("four documents")
-def _(answer: Any) -> None:
-    best.agree(answer, [3, 4, 1, 2], 5)
-
-
-@best.check("documents in an order that best fit must not keep")
-def _(answer: Any) -> None:
-    best.agree(answer, [2, 3, 2, 7, 5, 8, 1], 10)
-
-
-@best.check("a row that has room, and a tighter one that has too")
-def _(answer: Any) -> None:
-    best.agree(answer, [6, 5, 3, 2, 4, 7], 10)
-
-
-@best.check("200 documents")
-def _(answer: Any) -> None:
+def _case_200_documents(answer: Any) -> None:
     generator = torch.Generator().manual_seed(4)
     lengths = torch.randint(1, 98, (200,), generator=generator) ** 2 // 97 + 1
     best.agree(answer, lengths.tolist(), 101)
 
 
-@best.mistake("you took the documents as they came: begin with the longest")
 def _as_they_come(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
     order = list(range(len(lengths)))
     return _fill(lengths, seq_len, order, lambda fits, free: min(fits, key=lambda r: free[r]))
 
 
-@best.mistake("you took the shortest documents first: the long ones then find no room beside them")
 def _shortest_first(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
     order = _longest_first(lengths)[::-1]
     return _fill(lengths, seq_len, order, lambda fits, free: min(fits, key=lambda r: free[r]))
 
 
-@best.mistake("that is first fit, the first row with room: take the one with the least room")
-def _first_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
-    return _fill(lengths, seq_len, _longest_first(lengths), lambda fits, free: fits[0])
-
-
-@best.mistake("that is worst fit, the row with the most room: take the one with the least")
 def _worst_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
     order = _longest_first(lengths)
     return _fill(lengths, seq_len, order, lambda fits, free: max(fits, key=lambda r: free[r]))
 
 
-@best.mistake("you looked only at the latest row: earlier ones may still have room")
 def _next_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
     rows: list[list[int]] = []
     free = 0
@@ -259,3 +213,37 @@ def _next_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
         rows[-1].append(i)
         free -= lengths[i]
     return sorted(sorted(row) for row in rows)
+
+
+best = Exercise(
+    "pack_rows",
+    title="documents packed whole, by best fit",
+    points=3,
+    reference=_pack_rows,
+    hints=(
+        "Take the documents from the longest to the shortest; among equals the first comes first.",
+        "Of the rows with room enough take the one with the least room, of equals the first; open "
+        "a row if there is none.",
+        "Keep rows as lists of numbers and their free space beside them; return "
+        "sorted(sorted(row) for row in rows).",
+    ),
+    cases={
+        "four documents": args([3, 4, 1, 2], 5),
+        "documents in an order that best fit must not keep": args([2, 3, 2, 7, 5, 8, 1], 10),
+        "a row that has room, and a tighter one that has too": args([6, 5, 3, 2, 4, 7], 10),
+        "200 documents": _case_200_documents,
+    },
+    mistakes={
+        "you took the documents as they came: begin with the longest": _as_they_come,
+        (
+            "you took the shortest documents first: the long ones then find no room beside them"
+        ): _shortest_first,
+        (
+            "that is first fit, the first row with room: take the one with the least room"
+        ): lambda lengths, seq_len: _fill(
+            lengths, seq_len, _longest_first(lengths), lambda fits, free: fits[0]
+        ),
+        "that is worst fit, the row with the most room: take the one with the least": _worst_fit,
+        "you looked only at the latest row: earlier ones may still have room": _next_fit,
+    },
+)

@@ -1,11 +1,11 @@
 """Checks of the exercises on objectives in chapter 4's 06_families_and_objectives.ipynb."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from llmlib.teaching.authoring import Exercise
+from llmlib.teaching.authoring import Exercise, args
+
+NOTEBOOK = "04_architecture/06_families_and_objectives"
 
 IGNORE = -100
 
@@ -24,10 +24,28 @@ def _prefix_targets(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
     return targets.masked_fill(in_prefix, IGNORE)
 
 
+def _first_ignored(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
+    places = torch.arange(tokens.shape[1] - 1)
+    return tokens[:, 1:].masked_fill(places < prefix_lengths[:, None], IGNORE)
+
+
+def _not_shifted(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
+    places = torch.arange(tokens.shape[1] - 1)
+    return tokens[:, :-1].masked_fill(places < prefix_lengths[:, None], IGNORE)
+
+
+def _inverted(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
+    in_prefix = torch.arange(1, tokens.shape[1]) < prefix_lengths[:, None]
+    return tokens[:, 1:].masked_fill(~in_prefix, IGNORE)
+
+
+def _zeros(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
+    found = _prefix_targets(tokens, prefix_lengths)
+    return found.where(found != IGNORE, 0)
+
+
 targets = Exercise(
     "prefix_targets",
-    chapter="04_architecture",
-    notebook="06_families_and_objectives",
     title="which tokens a prefix language model must predict",
     points=2,
     reference=_prefix_targets,
@@ -36,59 +54,29 @@ targets = Exercise(
         "The target at place t counts if token t + 1 is not in the prefix: t + 1 >= P.",
         "`tokens[:, 1:].masked_fill(torch.arange(1, T + 1) < prefix_lengths[:, None], -100)`.",
     ),
+    cases={
+        "one text of 6 tokens, a prefix of 3": args(_tokens(1, 6), torch.tensor([3])),
+        "three texts, each with a prefix of its own": args(_tokens(3, 7), torch.tensor([2, 6, 4])),
+        "a prefix of 1: a language model": args(_tokens(2, 5), torch.tensor([1, 1])),
+    },
+    mistakes={
+        (
+            "nothing is ignored: the targets whose token is in the prefix do not count"
+        ): lambda tokens, prefix_lengths: tokens[:, 1:].clone(),
+        (
+            "the last token of the prefix predicts the first one behind it, and that one "
+            "must count: your mask is one place too long"
+        ): _first_ignored,
+        "the target at place t is token t + 1; yours are the inputs themselves": _not_shifted,
+        "you ignore what comes behind the prefix, and count what is in it": _inverted,
+        "0 is a token like any other: what does not count is marked with -100": _zeros,
+        (
+            "every text has its own prefix: compare with `prefix_lengths[:, None]`"
+        ): lambda tokens, prefix_lengths: _prefix_targets(
+            tokens, prefix_lengths[:1].expand(len(tokens))
+        ),
+    },
 )
-
-
-@targets.check("one text of 6 tokens, a prefix of 3")
-def _(answer: Any) -> None:
-    targets.agree(answer, _tokens(1, 6), torch.tensor([3]))
-
-
-@targets.check("three texts, each with a prefix of its own")
-def _(answer: Any) -> None:
-    targets.agree(answer, _tokens(3, 7), torch.tensor([2, 6, 4]))
-
-
-@targets.check("a prefix of 1: a language model")
-def _(answer: Any) -> None:
-    targets.agree(answer, _tokens(2, 5), torch.tensor([1, 1]))
-
-
-@targets.mistake("nothing is ignored: the targets whose token is in the prefix do not count")
-def _all_count(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
-    return tokens[:, 1:].clone()
-
-
-@targets.mistake(
-    "the last token of the prefix predicts the first one behind it, and that one must count: your "
-    "mask is one place too long"
-)
-def _first_ignored(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
-    places = torch.arange(tokens.shape[1] - 1)
-    return tokens[:, 1:].masked_fill(places < prefix_lengths[:, None], IGNORE)
-
-
-@targets.mistake("the target at place t is token t + 1; yours are the inputs themselves")
-def _not_shifted(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
-    places = torch.arange(tokens.shape[1] - 1)
-    return tokens[:, :-1].masked_fill(places < prefix_lengths[:, None], IGNORE)
-
-
-@targets.mistake("you ignore what comes behind the prefix, and count what is in it")
-def _inverted(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
-    in_prefix = torch.arange(1, tokens.shape[1]) < prefix_lengths[:, None]
-    return tokens[:, 1:].masked_fill(~in_prefix, IGNORE)
-
-
-@targets.mistake("0 is a token like any other: what does not count is marked with -100")
-def _zeros(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
-    found = _prefix_targets(tokens, prefix_lengths)
-    return found.where(found != IGNORE, 0)
-
-
-@targets.mistake("every text has its own prefix: compare with `prefix_lengths[:, None]`")
-def _one_for_all(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
-    return _prefix_targets(tokens, prefix_lengths[:1].expand(len(tokens)))
 
 
 # Span corruption
@@ -112,43 +100,8 @@ def _cut_spans(
     return inputs, [*said, sentinel + 1]
 
 
-spans = Exercise(
-    "cut_spans",
-    chapter="04_architecture",
-    notebook="06_families_and_objectives",
-    title="a text with holes, and what was in them",
-    points=3,
-    reference=_cut_spans,
-    hints=(
-        "Go through the text once. A kept token goes to the inputs, a cut one to the targets.",
-        "A span begins where a token is cut and the one before it is not: a new sentinel there.",
-        "The sentinel goes to both lists. At the end the targets get one more, which closes them.",
-    ),
-)
-
-
 def _example(cut: list[int], length: int = 9) -> tuple[list[int], list[bool], int]:
     return list(range(20, 20 + length)), [place in cut for place in range(length)], 100
-
-
-@spans.check("9 tokens, one span of 2")
-def _(answer: Any) -> None:
-    spans.agree(answer, *_example([3, 4]))
-
-
-@spans.check("two spans")
-def _(answer: Any) -> None:
-    spans.agree(answer, *_example([1, 2, 3, 6]))
-
-
-@spans.check("spans at both ends")
-def _(answer: Any) -> None:
-    spans.agree(answer, *_example([0, 1, 4, 7, 8]))
-
-
-@spans.check("nothing cut out")
-def _(answer: Any) -> None:
-    spans.agree(answer, *_example([]))
 
 
 def _parts(cut: list[bool], first: int, *, each: bool = False, same: bool = False) -> list[int]:
@@ -162,7 +115,6 @@ def _parts(cut: list[bool], first: int, *, each: bool = False, same: bool = Fals
     return found
 
 
-@spans.mistake("you put a sentinel for each token: neighbors that are cut out share one")
 def _one_each(
     tokens: list[int], cut: list[bool], first_sentinel: int
 ) -> tuple[list[int], list[int]]:
@@ -173,7 +125,6 @@ def _one_each(
     return inputs, [*(x for pair in pairs for x in pair), end]
 
 
-@spans.mistake("every span needs a sentinel of its own, or no one knows which hole it fills")
 def _same_sentinel(
     tokens: list[int], cut: list[bool], first_sentinel: int
 ) -> tuple[list[int], list[int]]:
@@ -184,13 +135,11 @@ def _same_sentinel(
     )
 
 
-@spans.mistake("the targets lack their end: one more sentinel behind the last span")
 def _no_end(tokens: list[int], cut: list[bool], first_sentinel: int) -> tuple[list[int], list[int]]:
     inputs, said = _cut_spans(tokens, cut, first_sentinel)
     return inputs, said[:-1]
 
 
-@spans.mistake("the inputs show no hole: the span's sentinel must stand in its place there")
 def _no_hole(
     tokens: list[int], cut: list[bool], first_sentinel: int
 ) -> tuple[list[int], list[int]]:
@@ -198,9 +147,38 @@ def _no_hole(
     return [x for x in inputs if x < first_sentinel], said
 
 
-@spans.mistake("in the targets each span stands behind its sentinel; yours has the spans alone")
 def _spans_alone(
     tokens: list[int], cut: list[bool], first_sentinel: int
 ) -> tuple[list[int], list[int]]:
     inputs, said = _cut_spans(tokens, cut, first_sentinel)
     return inputs, [*(x for x in said[:-1] if x < first_sentinel), said[-1]]
+
+
+spans = Exercise(
+    "cut_spans",
+    title="a text with holes, and what was in them",
+    points=3,
+    reference=_cut_spans,
+    hints=(
+        "Go through the text once. A kept token goes to the inputs, a cut one to the targets.",
+        "A span begins where a token is cut and the one before it is not: a new sentinel there.",
+        "The sentinel goes to both lists. At the end the targets get one more, which closes them.",
+    ),
+    cases={
+        "9 tokens, one span of 2": args(*_example([3, 4])),
+        "two spans": args(*_example([1, 2, 3, 6])),
+        "spans at both ends": args(*_example([0, 1, 4, 7, 8])),
+        "nothing cut out": args(*_example([])),
+    },
+    mistakes={
+        "you put a sentinel for each token: neighbors that are cut out share one": _one_each,
+        (
+            "every span needs a sentinel of its own, or no one knows which hole it fills"
+        ): _same_sentinel,
+        "the targets lack their end: one more sentinel behind the last span": _no_end,
+        "the inputs show no hole: the span's sentinel must stand in its place there": _no_hole,
+        (
+            "in the targets each span stands behind its sentinel; yours has the spans alone"
+        ): _spans_alone,
+    },
+)

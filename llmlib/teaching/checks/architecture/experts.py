@@ -1,0 +1,289 @@
+"""Checks of the exercises of chapters/04_architecture/07_mixture_of_experts.ipynb."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmlib.architecture.routing import route, switch_balance_loss, within_capacity
+from llmlib.teaching.authoring import Exercise, args, expect, peak_bytes
+
+NOTEBOOK = "04_architecture/07_mixture_of_experts"
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Gates
+
+
+def _mixture_gates(scores: Tensor, k: int) -> Tensor:
+    chosen = scores.topk(k, dim=-1)
+    return torch.zeros_like(scores).scatter(-1, chosen.indices, chosen.values.softmax(dim=-1))
+
+
+def _not_normalized(scores: Tensor, k: int) -> Tensor:
+    probabilities = scores.softmax(dim=-1)
+    chosen = probabilities.topk(k, dim=-1)
+    return torch.zeros_like(scores).scatter(-1, chosen.indices, chosen.values)
+
+
+def _masked_with_zero(scores: Tensor, k: int) -> Tensor:
+    chosen = scores.topk(k, dim=-1)
+    return torch.zeros_like(scores).scatter(-1, chosen.indices, chosen.values).softmax(dim=-1)
+
+
+def _experts_choose(scores: Tensor, k: int) -> Tensor:
+    chosen = scores.topk(min(k, len(scores)), dim=0)
+    return torch.zeros_like(scores).scatter(0, chosen.indices, chosen.values.softmax(dim=0))
+
+
+def _alike(scores: Tensor, k: int) -> Tensor:
+    chosen = scores.topk(k, dim=-1).indices
+    return torch.zeros_like(scores).scatter(-1, chosen, 1 / k)
+
+
+gates = Exercise(
+    "mixture_gates",
+    title="the weights of the k best experts of each token",
+    reference=_mixture_gates,
+    hints=(
+        "Only k of the E weights of a token are not zero, and those sum to one.",
+        "`scores.topk(k, dim=-1)` has the k largest as `.values` and their places as `.indices`.",
+        "`torch.zeros_like(scores).scatter(-1, indices, values.softmax(dim=-1))`.",
+    ),
+    cases={
+        "1 token, 3 experts, k = 2": args(torch.tensor([[1.0, 2.0, 4.0]]), 2),
+        "11 tokens, 7 experts, k = 3": args(_random(11, 7), 3),
+        "k = 1, where the weight is 1": args(_random(5, 4), 1),
+        "scores in the hundreds, all of them negative": args(200 * _random(5, 4) - 900, 2),
+    },
+    mistakes={
+        (
+            "the weights of a token should sum to one: take the softmax of the chosen k alone"
+        ): _not_normalized,
+        (
+            "scores of 0 still count in a softmax, since exp(0) is 1: use -inf to leave them out"
+        ): _masked_with_zero,
+        (
+            "each token chooses experts (dim=-1); yours lets each expert choose tokens"
+        ): _experts_choose,
+        (
+            "every expert has a weight: that is the dense mixture; keep the k largest only"
+        ): lambda scores, k: scores.softmax(dim=-1),
+        "you weight all chosen experts alike; a better score should count more": _alike,
+    },
+)
+
+
+# Balance
+
+
+def _balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:
+    return switch_balance_loss(probabilities, experts)
+
+
+def _routed(n_tokens: int, n_experts: int, k: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    routing = route(2 * _random(n_tokens, n_experts, seed=seed), k)
+    return routing.probabilities, routing.experts
+
+
+def _the_gradient_of(answer: Any) -> None:
+    probabilities, experts = _routed(13, 5, 2)
+
+    def gradient(function: Any) -> Tensor:
+        leaf = probabilities.clone().requires_grad_()
+        loss = function(leaf, experts)
+        expect(
+            isinstance(loss, Tensor) and loss.requires_grad,
+            "no gradient reaches the probabilities: without one the loss teaches nothing",
+        )
+        return torch.autograd.grad(loss, leaf)[0]
+
+    balance.compare(answer, gradient)
+
+
+def _shares_only(probabilities: Tensor, experts: Tensor) -> Tensor:
+    shares = torch.bincount(experts.flatten(), minlength=probabilities.shape[-1]) / experts.numel()
+    return probabilities.shape[-1] * shares.square().sum()
+
+
+balance = Exercise(
+    "balance_loss",
+    title="the price of an uneven load",
+    points=2,
+    reference=_balance_loss,
+    hints=(
+        "Two vectors of E numbers: the share of all choices that an expert got, and the mean of "
+        "its probabilities over the tokens.",
+        "`torch.bincount(experts.flatten(), minlength=E) / experts.numel()` gives the shares.",
+        "`E * (shares * probabilities.mean(dim=0)).sum()`.",
+    ),
+    cases={
+        "an even load of 2 experts costs 1": args(
+            torch.full((4, 2), 0.5), torch.tensor([[0], [1], [0], [1]])
+        ),
+        "29 tokens, 5 experts, k = 1": args(*_routed(29, 5, 1)),
+        "29 tokens, 5 experts, k = 2": args(*_routed(29, 5, 2)),
+        "experts without a token": args(_routed(7, 5, 1)[0], torch.zeros(7, 1, dtype=torch.long)),
+        "the gradient of the probabilities": _the_gradient_of,
+    },
+    mistakes={
+        (
+            "the factor E is missing: an even load should cost 1 for any number of experts"
+        ): lambda probabilities, experts: (
+            switch_balance_loss(probabilities, experts) / probabilities.shape[-1]
+        ),
+        (
+            "count every choice of a token, not its first one only; divide by all choices"
+        ): lambda probabilities, experts: switch_balance_loss(probabilities, experts[:, :1]),
+        (
+            "you divided the counts by the number of tokens; with k choices they sum to k"
+        ): lambda probabilities, experts: (
+            experts.shape[-1] * switch_balance_loss(probabilities, experts)
+        ),
+        (
+            "that is the square of the mean probabilities; one factor is the share of choices"
+        ): lambda probabilities, experts: (
+            probabilities.shape[-1] * probabilities.mean(dim=0).square().sum()
+        ),
+        (
+            "the shares alone are counts, and counts have no gradient: one factor is the "
+            "mean probability"
+        ): _shares_only,
+    },
+)
+
+
+# Capacity
+
+
+def _keep_in_order(experts: Tensor, capacity: int) -> Tensor:
+    return within_capacity(experts, int(experts.max()) + 1, capacity)
+
+
+def _room_for_each_choice(experts: Tensor, capacity: int) -> Tensor:
+    columns = [_keep_in_order(column.unsqueeze(-1), capacity) for column in experts.T]
+    return torch.cat(columns, dim=-1)
+
+
+capacity = Exercise(
+    "keep_in_order",
+    title="first come, first served, until an expert is full",
+    points=3,
+    reference=_keep_in_order,
+    hints=(
+        "For each choice, count how many earlier choices fell on the same expert.",
+        "`F.one_hot(experts.flatten())` has a column an expert; `cumsum(dim=0)` counts along it.",
+        "`(one_hot.cumsum(0) * one_hot).sum(-1)` is 1 for the first to come: keep it if at most "
+        "`capacity`. Then give the result the shape of `experts`.",
+    ),
+    cases={
+        "5 tokens, k = 1, room for 2": args(torch.tensor([[0], [1], [0], [0], [1]]), 2),
+        "4 tokens, k = 2, room for 1": args(torch.tensor([[0, 1], [1, 2], [0, 2], [2, 3]]), 1),
+        "31 tokens, 7 experts, k = 2, room for 6": args(_routed(31, 7, 2)[1], 6),
+        "room for everyone": args(_routed(31, 7, 3)[1], 31),
+    },
+    mistakes={
+        (
+            "one place stays empty: the choice that fills an expert still fits"
+        ): lambda experts, capacity: _keep_in_order(experts, capacity - 1),
+        (
+            "you serve all first choices before any second one, as GShard does; here a "
+            "token gets both its choices before the next token comes"
+        ): lambda experts, capacity: _keep_in_order(experts.T, capacity).T,
+        (
+            "you serve the last tokens first: a token's fate must not depend on later ones"
+        ): lambda experts, capacity: _keep_in_order(experts.flip(0), capacity).flip(0),
+        (
+            "an expert has one room for first and second choices together; you gave it two"
+        ): _room_for_each_choice,
+    },
+)
+
+
+# The layer
+
+
+def _mixture(x: Tensor, experts: Tensor, gates: Tensor, matrices: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    for expert, matrix in enumerate(matrices):
+        tokens, choice = (experts == expert).nonzero(as_tuple=True)
+        y.index_add_(0, tokens, gates[tokens, choice, None] * (x[tokens] @ matrix.T))
+    return y
+
+
+_ALL_EXPERTS = (
+    "the result is right, but you held every expert's output for every token; give each expert its "
+    "own tokens only"
+)
+
+
+def _layer_inputs(n_tokens: int, n_experts: int, k: int, width: int) -> tuple[Tensor, ...]:
+    routing = route(_random(n_tokens, n_experts), k)
+    matrices = _random(n_experts, width, width, seed=2)
+    return _random(n_tokens, width, seed=1), routing.experts, routing.gates, matrices
+
+
+def _an_expert_without(answer: Any) -> None:
+    x, _, gates, matrices = _layer_inputs(13, 5, 1, 7)
+    layer.agree(answer, x, torch.full((13, 1), 3), gates, matrices)
+
+
+def _memory_for_512(answer: Any) -> None:
+    inputs = _layer_inputs(512, 32, 2, 16)
+    layer.agree(answer, *inputs)
+    expect(peak_bytes(answer, *inputs) < 512 * 32 * 16 * 4 / 2, _ALL_EXPERTS)
+
+
+def _overwrites(x: Tensor, experts: Tensor, gates: Tensor, matrices: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    for expert, matrix in enumerate(matrices):
+        tokens, choice = (experts == expert).nonzero(as_tuple=True)
+        y[tokens] = gates[tokens, choice, None] * (x[tokens] @ matrix.T)
+    return y
+
+
+def _all_experts(x: Tensor, experts: Tensor, gates: Tensor, matrices: Tensor) -> Tensor:
+    outputs = torch.einsum("nd,efd->nef", x, matrices)  # [N, E, D]
+    weights = torch.zeros(len(x), len(matrices)).scatter(1, experts, gates)
+    return torch.einsum("ne,nef->nf", weights, outputs)
+
+
+layer = Exercise(
+    "sparse_mixture",
+    title="the layer, touching only the experts that were chosen",
+    points=4,
+    reference=_mixture,
+    hints=(
+        "Loop over the experts, not over the tokens: each takes its own tokens, all at once.",
+        "`(experts == e).nonzero(as_tuple=True)` gives the tokens of expert e, and at which of "
+        "their choices it stands.",
+        "`y.index_add_(0, tokens, gates[tokens, choice, None] * (x[tokens] @ matrix.T))`, starting "
+        "from zeros.",
+    ),
+    cases={
+        "1 token, 2 experts, both chosen": args(*_layer_inputs(1, 2, 2, 3)),
+        "13 tokens, 5 experts, k = 2": args(*_layer_inputs(13, 5, 2, 7)),
+        "an expert without tokens": _an_expert_without,
+        "memory for 512 tokens and 32 experts": _memory_for_512,
+    },
+    mistakes={
+        (
+            "the gates are missing: weight each expert's output before you add it"
+        ): lambda x, experts, gates, matrices: _mixture(
+            x, experts, torch.ones_like(gates), matrices
+        ),
+        (
+            "the later expert overwrites the earlier one: add to the token's row, do not set it"
+        ): _overwrites,
+        "only the first choice is used; every token has k experts": lambda x, experts, gates, matrices: (
+            _mixture(x, experts[:, :1], gates[:, :1], matrices)
+        ),
+        (
+            "the matrix is transposed: an expert's output is W x, which for rows is `x @ W.T`"
+        ): lambda x, experts, gates, matrices: _mixture(x, experts, gates, matrices.mT),
+        (_ALL_EXPERTS): _all_experts,
+    },
+)

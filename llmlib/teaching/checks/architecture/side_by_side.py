@@ -1,0 +1,328 @@
+"""Checks of the exercises of chapters/04_architecture/11_side_by_side.ipynb."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from llmlib.architecture import ModelConfig, counts
+from llmlib.experiments.short_runs import T_975, t_interval
+from llmlib.teaching.authoring import Exercise, args
+
+NOTEBOOK = "04_architecture/11_side_by_side"
+
+Shape = dict[str, Any]
+Verdict = tuple[float, float, str]
+
+LLAMA_7B: Shape = {
+    "vocab_size": 32000, "d_model": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 32,
+    "head_dim": 128, "d_ff": 11008, "gated": True, "biases": False, "tied": False,
+}  # fmt: skip
+MISTRAL: Shape = {**LLAMA_7B, "n_kv_heads": 8, "d_ff": 14336}
+GPT_2: Shape = {
+    "vocab_size": 50257, "d_model": 768, "n_layers": 12, "n_heads": 12, "n_kv_heads": 12,
+    "head_dim": 64, "d_ff": 3072, "gated": False, "biases": True, "tied": True,
+}  # fmt: skip
+WIDE_HEADS: Shape = {
+    "vocab_size": 101, "d_model": 24, "n_layers": 3, "n_heads": 5, "n_kv_heads": 1,
+    "head_dim": 14, "d_ff": 67, "gated": True, "biases": True, "tied": True,
+}  # fmt: skip
+
+
+def _config(shape: Shape) -> ModelConfig:
+    fields = {k: v for k, v in shape.items() if k not in ("gated", "biases", "tied")}
+    return ModelConfig(
+        **fields,
+        max_seq_len=64,
+        activation="swiglu" if shape["gated"] else "gelu",
+        norm="layer" if shape["biases"] else "rms",
+        bias=shape["biases"],
+        tie_embeddings=shape["tied"],
+    )
+
+
+# Parameters of a shape
+
+
+def _count(shape: Shape) -> int:
+    return counts.parameters(_config(shape)).total
+
+
+def _norms_without_bias(shape: Shape) -> int:
+    norms = 2 * shape["n_layers"] + 1
+    return _count(shape) - (norms * shape["d_model"] if shape["biases"] else 0)
+
+
+def _square(shape: Shape) -> int:
+    group = shape["n_heads"] // shape["n_kv_heads"]
+    head = shape["d_model"] / shape["n_heads"]
+    width = shape["d_model"] + 2 * round(shape["d_model"] / group)
+    own = shape["head_dim"] * (shape["n_heads"] + 2 * shape["n_kv_heads"])
+    fewer = shape["d_model"] * (own - width)
+    fewer += shape["d_model"] * round(shape["n_heads"] * (shape["head_dim"] - head))
+    fewer += own - width if shape["biases"] else 0
+    return _count(shape) - shape["n_layers"] * fewer
+
+
+count = Exercise(
+    "count_decoder_parameters",
+    title="the parameters of a decoder from its shape",
+    points=2,
+    reference=_count,
+    rtol=0,
+    atol=0.5,
+    hints=(
+        "Four parts: embedding (twice if it is not tied), attention, feed-forward layer, norms.",
+        "Queries are H K wide, keys and values G K each; the output matrix is H K by D. A gated "
+        "layer has three matrices of D by F, a plain one two.",
+        "A bias is as long as its matrix's output is wide. There are 2 L + 1 norms.",
+    ),
+    cases={
+        "LLaMA-7B: gated, untied, no biases": args(LLAMA_7B),
+        "Mistral-7B: 8 key/value heads for 32 query heads": args(MISTRAL),
+        "GPT-2 without its positions: plain, tied, with biases": args(GPT_2),
+        "heads that together are wider than the model, as PaLM's are narrower": args(WIDE_HEADS),
+    },
+    mistakes={
+        "one norm is missing: the last block's output is normalized too": lambda shape: (
+            _count(shape) - shape["d_model"] * (2 if shape["biases"] else 1)
+        ),
+        "the norms are missing: each has a weight for every number of the stream": lambda shape: (
+            _count(shape) - counts.parameters(_config(shape)).norms
+        ),
+        "an untied model has a second matrix of V by D, which makes the logits": lambda shape: (
+            _count({**shape, "tied": True})
+        ),
+        "a tied model uses the embedding matrix again: count it once": lambda shape: _count(
+            {**shape, "tied": False}
+        ),
+        "a gated layer has three matrices of D by F: gate, up and down": lambda shape: _count(
+            {**shape, "gated": False}
+        ),
+        "a plain layer has two matrices of D by F; the third is the gate's": lambda shape: _count(
+            {**shape, "gated": True}
+        ),
+        (
+            "keys and values have `n_kv_heads` heads, which may be fewer than `n_heads`"
+        ): lambda shape: _count({**shape, "n_kv_heads": shape["n_heads"]}),
+        (
+            "the biases are missing: one for each matrix of a block, and one for each norm"
+        ): lambda shape: _count({**shape, "biases": False}),
+        (
+            "norms have biases too where `biases` is true: LayerNorm's weight and its bias"
+        ): _norms_without_bias,
+        "the heads together are `n_heads * head_dim` wide, which need not be `d_model`": _square,
+    },
+)
+
+
+# The work on one token
+
+
+def _flops(shape: Shape, length: int) -> float:
+    return counts.training_flops(_config(shape), 1, length, causal=True) / length
+
+
+def _mixing(shape: Shape, keys: float) -> float:
+    return 3 * 4 * shape["n_layers"] * shape["n_heads"] * shape["head_dim"] * keys
+
+
+def _average(length: int) -> float:
+    return (length + 1) / 2
+
+
+def _no_logits(shape: Shape, length: int) -> float:
+    return _flops(shape, length) - 6 * shape["vocab_size"] * shape["d_model"]
+
+
+def _groups_save_work(shape: Shape, length: int) -> float:
+    share = 1 - shape["n_kv_heads"] / shape["n_heads"]
+    return _flops(shape, length) - share * _mixing(shape, _average(length))
+
+
+def _with_small_parts(shape: Shape, length: int) -> float:
+    plain = counts.parameters(_config({**shape, "biases": False}))
+    return _flops(shape, length) + 6 * (_count(shape) - plain.total + plain.norms)
+
+
+work = Exercise(
+    "flops_per_token",
+    title="the operations of training on one token",
+    points=2,
+    reference=_flops,
+    rtol=1e-9,
+    atol=0.5,
+    hints=(
+        "Each weight of a matrix is multiplied once and added once: 2 operations; forward and "
+        "backward together take 3 times the forward pass.",
+        "Beside the matrices: a query meets (T + 1) / 2 keys on average, and with each it takes K "
+        "products for the score and K for the mix, in every head of every layer.",
+        "The matrix that makes the logits works on every token, tied or not; looking up an "
+        "embedding is no work; norms and biases are left out.",
+    ),
+    cases={
+        "LLaMA-7B on one token alone": args(LLAMA_7B, 1),
+        "LLaMA-7B on rows of 2,048 tokens": args(LLAMA_7B, 2048),
+        "Mistral-7B on rows of 4,096 tokens": args(MISTRAL, 4096),
+        "GPT-2 without its positions on rows of 1,024 tokens": args(GPT_2, 1024),
+    },
+    mistakes={
+        (
+            "a multiplication and an addition are two operations for each weight"
+        ): lambda shape, length: _flops(shape, length) / 2,
+        (
+            "that is the forward pass; the backward pass takes twice as much again"
+        ): lambda shape, length: _flops(shape, length) / 3,
+        (
+            "the embedding is looked up, not multiplied: only the matrix of the logits counts"
+        ): lambda shape, length: _flops(shape, length) + 6 * shape["vocab_size"] * shape["d_model"],
+        (
+            "a tied matrix still makes the logits: it is one matrix with two uses"
+        ): lambda shape, length: (_no_logits if shape["tied"] else _flops)(shape, length),
+        (
+            "the matrix that makes the logits is missing: it works on every token, tied or not"
+        ): _no_logits,
+        (
+            "scores and mix are missing: queries meet keys without any parameter"
+        ): lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length)),
+        (
+            "under the causal mask a query meets (T + 1) / 2 keys on average, not T"
+        ): lambda shape, length: _flops(shape, length) + _mixing(shape, length - _average(length)),
+        (
+            "K products for the score and K for the mix of the values: yours has only one"
+        ): lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length)) / 2,
+        (
+            "every query head meets the keys, also where several share one key/value head"
+        ): _groups_save_work,
+        "norms and biases multiply nothing by a matrix: leave them out": _with_small_parts,
+    },
+)
+
+
+# A verdict from a few seeds
+
+
+def _says(low: float, high: float) -> Verdict:
+    return low, high, "better" if high < 0 else "worse" if low > 0 else "none"
+
+
+def _verdict(ours: list[float], baseline: list[float]) -> Verdict:
+    return _says(*t_interval([a - b for a, b in zip(ours, baseline, strict=True)])[1:])
+
+
+def _ten_seeds_another(answer: Any) -> None:
+    noise = torch.randn(2, 10, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
+    ours, baseline = (2.2 + torch.tensor([[0.02], [0.05]]) * noise).tolist()
+    verdict.agree(answer, ours, baseline)
+
+
+def _around(ours: list[float], baseline: list[float], spread: Callable[..., float]) -> Verdict:
+    differences = [a - b for a, b in zip(ours, baseline, strict=True)]
+    mean, half = sum(differences) / len(differences), spread(differences, ours, baseline)
+    return _says(mean - half, mean + half)
+
+
+def _deviation(values: list[float], missing: int = 1) -> float:
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - missing))
+
+
+def _root(values: list[float]) -> float:
+    return math.sqrt(len(values))
+
+
+def _upside_down(ours: list[float], baseline: list[float]) -> Verdict:
+    low, high, said = _verdict(ours, baseline)
+    return low, high, {"better": "worse", "worse": "better", "none": "none"}[said]
+
+
+def _unpaired(ours: list[float], baseline: list[float]) -> Verdict:
+    def spread(differences: list[float], ours: list[float], baseline: list[float]) -> float:
+        both = math.hypot(_deviation(ours), _deviation(baseline))
+        return T_975[len(ours) - 2] * both / _root(ours)
+
+    return _around(ours, baseline, spread)
+
+
+def _unpaired_pooled(ours: list[float], baseline: list[float]) -> Verdict:
+    def spread(differences: list[float], ours: list[float], baseline: list[float]) -> float:
+        both = math.hypot(_deviation(ours), _deviation(baseline))
+        return T_975[min(2 * len(ours) - 3, len(T_975) - 1)] * both / _root(ours)
+
+    return _around(ours, baseline, spread)
+
+
+def _population(ours: list[float], baseline: list[float]) -> Verdict:
+    return _around(
+        ours, baseline, lambda d, *_: T_975[len(d) - 2] * _deviation(d, missing=0) / _root(d)
+    )
+
+
+def _wrong_degrees(ours: list[float], baseline: list[float]) -> Verdict:
+    return _around(
+        ours,
+        baseline,
+        lambda d, *_: T_975[min(len(d) - 1, len(T_975) - 1)] * _deviation(d) / _root(d),
+    )
+
+
+def _extremes(ours: list[float], baseline: list[float]) -> Verdict:
+    differences = [a - b for a, b in zip(ours, baseline, strict=True)]
+    return _says(min(differences), max(differences))
+
+
+verdict = Exercise(
+    "paired_verdict",
+    title="better, worse or none, from the same seeds",
+    points=3,
+    reference=_verdict,
+    hints=(
+        "Take the difference within each seed first; only the differences have a spread from "
+        "here on.",
+        "The standard deviation divides by n - 1; that of the mean is smaller by the root of n.",
+        "`T_975[n - 2]` is Student's factor for n seeds. Lower bits are better, so an interval "
+        "below zero says `better`.",
+    ),
+    cases={
+        "three seeds, much worse": args([2.5, 2.75, 2.625], [2.0, 2.25, 2.0]),
+        "three seeds, better in each, by nearly the same": args(
+            [2.10, 2.31, 2.18], [2.13, 2.345, 2.205]
+        ),
+        "three seeds, better in each, by very different amounts": args(
+            [2.10, 2.20, 2.17], [2.13, 2.34, 2.18]
+        ),
+        "five seeds": args([2.11, 2.20, 2.16, 2.13, 2.22], [2.10, 2.23, 2.18, 2.15, 2.21]),
+        "ten seeds, another spread on each side": _ten_seeds_another,
+    },
+    mistakes={
+        "lower bits are better: an interval below zero says `better`": _upside_down,
+        "subtract the baseline from ours, so that a gain is below zero": lambda ours, baseline: (
+            _verdict(baseline, ours)
+        ),
+        (
+            "the spread is that of the differences within a seed; you took both designs' own"
+        ): _unpaired,
+        (
+            "2 n - 2 degrees of freedom belong to runs that are no pairs; equal seeds make "
+            "pairs: take their differences first"
+        ): _unpaired_pooled,
+        (
+            "divide the squares by n - 1: the mean is estimated from the same n differences"
+        ): _population,
+        (
+            "1.96 is right for many seeds; for so few take Student's t, `T_975[n - 2]`"
+        ): lambda ours, baseline: _around(
+            ours, baseline, lambda d, *_: 1.96 * _deviation(d) / _root(d)
+        ),
+        (
+            "n seeds have n - 1 degrees of freedom, and `T_975` begins with one: take n - 2"
+        ): _wrong_degrees,
+        (
+            "divide by the root of n: the mean of n differences spreads less than one of them"
+        ): lambda ours, baseline: _around(
+            ours, baseline, lambda d, *_: T_975[len(d) - 2] * _deviation(d)
+        ),
+        "that is where the differences lie; the question is where their mean lies": _extremes,
+    },
+)

@@ -1,0 +1,259 @@
+"""Checks of the exercises of chapters/03_data/03_deduplication.ipynb."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmlib.teaching.authoring import Exercise, args
+
+NOTEBOOK = "03_data/03_deduplication"
+
+# Jaccard similarity of shingles
+
+
+def _shingles(text: str, n: int) -> list[tuple[str, ...]]:
+    words = text.split()
+    return [tuple(words[i : i + n]) for i in range(max(1, len(words) - n + 1))]
+
+
+def _shingle_jaccard(a: str, b: str, n: int) -> float:
+    first, second = set(_shingles(a, n)), set(_shingles(b, n))
+    return len(first & second) / len(first | second)
+
+
+_CAT, _HAT = "the cat sat on the mat", "the cat sat on a red hat again"
+_TO_BE = "to be or not to be or not to be that is the question"
+
+
+def _containment(a: str, b: str, n: int) -> float:
+    first, second = set(_shingles(a, n)), set(_shingles(b, n))
+    return len(first & second) / min(len(first), len(second))
+
+
+def _dice(a: str, b: str, n: int) -> float:
+    first, second = set(_shingles(a, n)), set(_shingles(b, n))
+    return 2 * len(first & second) / (len(first) + len(second))
+
+
+def _as_lists(a: str, b: str, n: int) -> float:
+    first, second = _shingles(a, n), _shingles(b, n)
+    shared = sum(gram in second for gram in first)
+    return shared / (len(first) + len(second) - shared)
+
+
+def _without_last(a: str, b: str, n: int) -> float:
+    first, second = set(_shingles(a, n)[:-1]), set(_shingles(b, n)[:-1])
+    return len(first & second) / max(1, len(first | second))
+
+
+def _in_blocks(a: str, b: str, n: int) -> float:
+    first, second = set(_shingles(a, n)[::n]), set(_shingles(b, n)[::n])
+    return len(first & second) / len(first | second)
+
+
+similarity = Exercise(
+    "shingle_jaccard",
+    title="the Jaccard similarity of two texts",
+    reference=_shingle_jaccard,
+    hints=(
+        "A set of tuples does it: `set` forgets how often a shingle occurs.",
+        "`{tuple(words[i : i + n]) for i in range(len(words) - n + 1)}` are the shingles.",
+        "`len(a & b) / len(a | b)`.",
+    ),
+    cases={
+        "the cat on the mat and on a red hat, pairs": args(_CAT, _HAT, 2),
+        "a text and itself": args(_CAT, _CAT, 3),
+        "a text and a part of it, single words": args("a b c d e f", "a b c", 1),
+        "a text that repeats its shingles": args(_TO_BE, "to be or not to sleep", 2),
+        "the same words in another order": args(
+            "one two three four five", "five four three two one", 2
+        ),
+    },
+    mistakes={
+        (
+            "divide by the size of the union; you divided by the smaller set, which says "
+            "how much of one text the other contains"
+        ): _containment,
+        (
+            "that is Dice's coefficient, twice the shared over the sum of sizes; Jaccard's "
+            "divides by the union"
+        ): _dice,
+        "compare runs of n words: you compared single words": lambda a, b, n: _shingle_jaccard(
+            a, b, 1
+        ),
+        "you counted each occurrence of a shingle; in a set it counts once": _as_lists,
+        "the last shingle is missing: there are len(words) - n + 1 places to begin": _without_last,
+        "shingles overlap: begin one at every word, not at every n-th": _in_blocks,
+    },
+)
+
+
+# The MinHash signature
+
+_MODULUS = 1 << 31
+
+
+def _minhash(elements: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
+    return ((factors[:, None] * elements + shifts[:, None]) % _MODULUS).amin(dim=1)
+
+
+def _numbers(n: int, seed: int, high: int = _MODULUS) -> Tensor:
+    return torch.randint(high, (n,), generator=torch.Generator().manual_seed(seed))
+
+
+def _case_97_elements_13_functions(answer: Any) -> None:
+    factors = _numbers(13, 1, 1 << 15) | 1
+    signature.agree(answer, _numbers(97, 0), factors, _numbers(13, 2))
+
+
+def _case_one_element(answer: Any) -> None:
+    factors = _numbers(7, 4, 1 << 15) | 1
+    signature.agree(answer, _numbers(1, 3), factors, _numbers(7, 5))
+
+
+def _as_many_elements(answer: Any) -> None:
+    factors = _numbers(11, 7, 1 << 15) | 1
+    signature.agree(answer, _numbers(11, 6), factors, _numbers(11, 8))
+
+
+def _element(elements: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
+    table = (factors[:, None] * elements + shifts[:, None]) % _MODULUS
+    return elements[table.argmin(dim=1)]
+
+
+signature = Exercise(
+    "minhash",
+    title="a MinHash signature without a loop",
+    points=2,
+    reference=_minhash,
+    hints=(
+        "Make a table with a row for each function and a column for each element.",
+        "`factors[:, None] * elements + shifts[:, None]` is that table, before the modulus.",
+        "Take it modulo 2 ** 31, then the minimum of each row: `.amin(dim=1)`.",
+    ),
+    cases={
+        "three elements, two functions, small numbers": args(
+            torch.tensor([3, 1, 2]), torch.tensor([5, 3]), torch.tensor([1, 7])
+        ),
+        "97 elements, 13 functions": _case_97_elements_13_functions,
+        "one element": _case_one_element,
+        "as many elements as functions": _as_many_elements,
+    },
+    mistakes={
+        "you took the largest value; MinHash keeps the smallest": lambda elements, factors, shifts: (
+            ((factors[:, None] * elements + shifts[:, None]) % _MODULUS).amax(dim=1)
+        ),
+        (
+            "that is one number for each element: the minimum runs over the elements, with "
+            "one number left for each function"
+        ): lambda elements, factors, shifts: (
+            (factors[:, None] * elements + shifts[:, None]) % _MODULUS
+        ).amin(dim=0),
+        (
+            "take the modulus before the minimum: without it the smallest element wins "
+            "under every function, and all components say the same"
+        ): lambda elements, factors, shifts: (factors[:, None] * elements + shifts[:, None]).amin(
+            dim=1
+        ),
+        (
+            "you took the modulus of the minimum: first the modulus, then the minimum"
+        ): lambda elements, factors, shifts: (
+            (factors[:, None] * elements + shifts[:, None]).amin(dim=1) % _MODULUS
+        ),
+        "that is the element with the smallest value; the signature keeps the value": _element,
+        "the shifts are missing: h(x) = a x + b": lambda elements, factors, shifts: (
+            (factors[:, None] * elements) % _MODULUS
+        ).amin(dim=1),
+    },
+)
+
+
+# Clusters
+
+
+def _first_of_cluster(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    names = list(range(n_items))
+    changed = True
+    while changed:
+        changed = False
+        for a, b in pairs:
+            low = min(names[a], names[b])
+            changed = changed or names[a] != low or names[b] != low
+            names[a] = names[b] = low
+    return names
+
+
+def _case_101_items_80_random_pairs(answer: Any) -> None:
+    ends = torch.randint(101, (80, 2), generator=torch.Generator().manual_seed(0)).tolist()
+    cluster.agree(answer, 101, [(a, b) for a, b in ends])
+
+
+def _one_pass(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    names = list(range(n_items))
+    for a, b in pairs:
+        names[a] = names[b] = min(names[a], names[b])
+    return names
+
+
+def _partners(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    names = list(range(n_items))
+    for a, b in pairs:
+        names[a], names[b] = min(names[a], b), min(names[b], a)
+    return names
+
+
+def _largest_member(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    first = _first_of_cluster(n_items, pairs)
+    largest = {name: item for item, name in enumerate(first)}
+    return [largest[name] for name in first]
+
+
+def _numbered(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    first = _first_of_cluster(n_items, pairs)
+    order = {name: number for number, name in enumerate(dict.fromkeys(first))}
+    return [order[name] for name in first]
+
+
+def _paired_only(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    first = _first_of_cluster(n_items, pairs)
+    paired = {item for pair in pairs for item in pair}
+    return [name for item, name in enumerate(first) if item in paired]
+
+
+cluster = Exercise(
+    "first_of_cluster",
+    title="the clusters that pairs hang together in",
+    points=3,
+    reference=_first_of_cluster,
+    hints=(
+        "Two items of one cluster need not be a pair: a chain of pairs is enough.",
+        "Keep a parent for each item; `root(i)` follows parents until one is its own.",
+        "For each pair find both roots, then make the smaller one the parent of the larger; at the "
+        "end every item's name is its root.",
+    ),
+    cases={
+        "6 items, the pairs (4, 1) and (1, 3)": args(6, [(4, 1), (1, 3)]),
+        "no pairs": args(3, []),
+        "a chain whose pairs come in an awkward order": args(
+            7, [(5, 6), (3, 4), (4, 5), (1, 2), (2, 3)]
+        ),
+        "two clusters that the last pair joins": args(8, [(2, 3), (6, 7), (3, 5), (7, 4), (5, 4)]),
+        "101 items, 80 random pairs": _case_101_items_80_random_pairs,
+    },
+    mistakes={
+        (
+            "one pass over the pairs is too few: what is joined later must be renamed, "
+            "too. Keep roots, or go on until nothing changes"
+        ): _one_pass,
+        (
+            "you named each item by its smallest direct partner; follow the chain of pairs on"
+        ): _partners,
+        "a cluster is called by its smallest member; you took the largest": _largest_member,
+        "you numbered the clusters 0, 1, 2 ...; name each by its smallest member": _numbered,
+        (
+            "items without a pair are clusters of their own: return a name for every item"
+        ): _paired_only,
+    },
+)
