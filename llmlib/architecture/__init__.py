@@ -22,12 +22,6 @@ from llmlib.architecture.layout import input_major
 from llmlib.architecture.long_context.memory_cache import MemoryCache
 from llmlib.architecture.long_context.rolling_cache import RollingCache
 from llmlib.architecture.norms import RMSNorm
-from llmlib.architecture.objectives import (
-    language_modeling,
-    mixture_of_denoisers,
-    prefix_language_modeling,
-    span_corruption,
-)
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 from llmlib.architecture.positions.rope_scaling import rope_table
 from llmlib.architecture.presets import PRESETS, Preset
@@ -58,16 +52,12 @@ __all__ = [
     "flash_attention",
     "group_heads",
     "input_major",
-    "language_modeling",
     "load_pretrained",
     "load_tokenizer",
-    "mixture_of_denoisers",
-    "prefix_language_modeling",
     "rope_angles",
     "rope_frequencies",
     "rope_table",
     "save_pretrained",
     "scaled_dot_product_attention",
-    "span_corruption",
     "sparse_mask",
 ]

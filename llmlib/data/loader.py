@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
+from llmlib.core.batch import Batch
 from llmlib.data.packing import TokenSource, document_ids
 
 
-class TokenLoader(Iterator[tuple[Tensor, Tensor]]):
+class TokenLoader(Iterator[Batch]):
     """An endless iterator over batches of next-token examples.
 
     In every epoch the stream is cut into windows of `seq_len` tokens from a fresh random offset,
@@ -31,6 +30,8 @@ class TokenLoader(Iterator[tuple[Tensor, Tensor]]):
         rank: Which share of each batch to return, from 0.
         world_size: Number of shares. Rank r returns the r-th slice of
             `batch_size // world_size` windows.
+        documents: Say in each batch which document of the stream each input belongs to, so that
+            attention can be kept within documents.
 
     Attributes:
         epoch: Epoch of the next batch, from 0.
@@ -43,8 +44,8 @@ class TokenLoader(Iterator[tuple[Tensor, Tensor]]):
     Example:
         >>> from llmlib.data.packing import pack
         >>> loader = TokenLoader(pack([range(1, 30)], 0), batch_size=2, seq_len=5, seed=0)
-        >>> inputs, targets = next(loader)
-        >>> inputs.shape, bool((targets[:, :-1] == inputs[:, 1:]).all())
+        >>> batch = next(loader)
+        >>> batch["inputs"].shape, bool((batch["targets"][:, :-1] == batch["inputs"][:, 1:]).all())
         (torch.Size([2, 5]), True)
     """
 
@@ -57,6 +58,7 @@ class TokenLoader(Iterator[tuple[Tensor, Tensor]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        documents: bool = False,
     ):
         if batch_size < 1 or seq_len < 1 or seed < 0:
             raise ValueError(
@@ -82,11 +84,12 @@ class TokenLoader(Iterator[tuple[Tensor, Tensor]]):
             "seq_len": seq_len,
             "seed": seed,
         }
+        if documents:
+            self._config["documents"] = True
         self._seq_len = seq_len
         self._batch_size = batch_size
         self._share = batch_size // world_size
         self._rank = rank
-        self._latest = np.empty(0, dtype=np.int64)
         self._begin_epoch(0)
 
     def _begin_epoch(self, epoch: int, batch: int = 0) -> None:
@@ -103,34 +106,25 @@ class TokenLoader(Iterator[tuple[Tensor, Tensor]]):
         """Number of batches in the epoch of the next batch; its offset may change it by one."""
         return len(self._begins) // self._batch_size
 
-    def __next__(self) -> tuple[Int64[Tensor, "B T"], Int64[Tensor, "B T"]]:
+    def __next__(self) -> Batch:
         """Return this rank's share of the next batch.
 
         Returns:
-            Inputs and targets, the targets one token ahead.
+            `inputs` and `targets`, the targets one token ahead, and `documents` where asked for:
+            int64, [B, T].
         """
         first = self.batch * self._batch_size + self._rank * self._share
-        self._latest = self._begins[first : first + self._share]
+        begins = self._begins[first : first + self._share].tolist()
         self.batch += 1
         if self.batch == self.batches_per_epoch:
             self._begin_epoch(self.epoch + 1)
-        rows = [self._source.read(at, at + self._seq_len + 1) for at in self._latest.tolist()]
+        rows = [self._source.read(at, at + self._seq_len + 1) for at in begins]
         windows = torch.from_numpy(np.stack(rows).astype(np.int64))  # [B, T+1]
-        return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
-
-    def documents(self) -> Int64[Tensor, "B T"]:
-        """Number the documents of the latest batch's inputs, for masks between documents.
-
-        Returns:
-            For each input token the number of its document in the stream.
-
-        Raises:
-            ValueError: If no batch has been taken yet.
-        """
-        if not len(self._latest):
-            raise ValueError("no batch has been taken yet: call next(loader) first")
-        rows = [document_ids(self._source, at, at + self._seq_len) for at in self._latest.tolist()]
-        return torch.from_numpy(np.stack(rows))  # [B, T]
+        batch = {"inputs": windows[:, :-1].contiguous(), "targets": windows[:, 1:].contiguous()}
+        if "documents" in self._config:
+            numbers = [document_ids(self._source, at, at + self._seq_len) for at in begins]
+            batch["documents"] = torch.from_numpy(np.stack(numbers))
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is needed to continue with the next batch, for any number of ranks.
@@ -149,10 +143,12 @@ class TokenLoader(Iterator[tuple[Tensor, Tensor]]):
         Raises:
             ValueError: If the stream or the settings differ, which would change the batches.
         """
-        for name, ours in self._config.items():
-            if state.get(name) != ours:
+        theirs = {name: value for name, value in state.items() if name not in ("epoch", "batch")}
+        for name in {**self._config, **theirs}:
+            ours, saved = self._config.get(name), theirs.get(name)
+            if saved != ours:
                 raise ValueError(
-                    f"cannot continue: {name} was {state.get(name)} and is {ours}; the batches "
-                    "would not be the same. Use the settings of the saved run, or start anew."
+                    f"cannot continue: {name} was {saved} and is {ours}; the batches would not be "
+                    "the same. Use the settings of the saved run, or start anew."
                 )
         self._begin_epoch(int(state["epoch"]), int(state["batch"]))

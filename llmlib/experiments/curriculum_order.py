@@ -14,10 +14,9 @@ import random
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from llmlib.architecture import Transformer
+from llmlib.core.batch import IGNORE, Batch
 from llmlib.data.mixing import Curriculum, Stage
 from llmlib.experiments.digit_groups import spelling
 from llmlib.experiments.digit_tokens import (
@@ -92,9 +91,7 @@ def draw(rng: random.Random, digits: int, *, test: bool) -> Sum:
             return pair
 
 
-def batches(
-    plan: Curriculum, seed: int, batch: int = BATCH
-) -> Iterator[tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]]:
+def batches(plan: Curriculum, seed: int, batch: int = BATCH) -> Iterator[Batch]:
     """Yield the batches of a curriculum, one sum a row.
 
     Args:
@@ -108,11 +105,11 @@ def batches(
     rng, spell, length = random.Random(seed), spelling(WAY), width(WAY, LENGTHS[-1])
     for step in range(plan.steps):
         rows = torch.zeros(batch, length, dtype=torch.long)
-        targets = torch.full((batch, length), -100)
+        targets = torch.full((batch, length), IGNORE)
         lengths = rng.choices(LENGTHS, weights=plan.weights_at(step).tolist(), k=batch)
         for row, target, digits in zip(rows, targets, lengths, strict=True):
             write_sum(row, target, draw(rng, digits, test=False), spell)
-        yield rows, targets
+        yield {"inputs": rows, "targets": targets}
 
 
 def train(order: str, seed: int, steps: Sequence[int] = STEPS) -> Transformer:

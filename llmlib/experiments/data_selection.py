@@ -38,7 +38,7 @@ from llmlib.experiments.short_runs import (
     train_briefly,
     warmup_decay,
 )
-from llmlib.training import next_token_loss
+from llmlib.training import language_modeling, next_token_loss
 
 SEEDS = (0, 1, 2)
 LENGTH, BATCH, PEAK_LR = 128, 16, 3e-3
@@ -176,7 +176,7 @@ def influence_of(
         A score a row; the larger, the more it helps.
     """
     parameters = [*model.parameters()]
-    loss = next_token_loss(model, target[:, :-1], target[:, 1:])
+    loss = next_token_loss(model, language_modeling(target))
     direction = torch.autograd.grad(loss, parameters)
     return influence(lambda: row_losses(model, rows), parameters, direction)
 

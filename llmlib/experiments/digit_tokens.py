@@ -23,6 +23,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from llmlib.architecture import ModelConfig, Transformer
+from llmlib.core.batch import IGNORE, Batch
 from llmlib.core.seeding import seed_everything
 from llmlib.experiments.digit_groups import GROUPS, WAYS, Spelling, groups, spelling
 from llmlib.experiments.short_runs import (
@@ -110,9 +111,7 @@ def width(way: str, digits: int) -> int:
     return 2 * n[0] + n[1] + 3
 
 
-def sums(
-    way: str, seed: int, *, digits: int = DIGITS, batch: int = BATCH
-) -> Iterator[tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]]:
+def sums(way: str, seed: int, *, digits: int = DIGITS, batch: int = BATCH) -> Iterator[Batch]:
     """Yield batches to learn from, without end: one sum a row.
 
     Args:
@@ -128,10 +127,10 @@ def sums(
     spell, rng, length = spelling(way), random.Random(seed), width(way, digits)
     while True:
         rows = torch.zeros(batch, length, dtype=torch.long)
-        targets = torch.full((batch, length), -100)
+        targets = torch.full((batch, length), IGNORE)
         for row, target in zip(rows, targets, strict=True):
             write_sum(row, target, draw(rng, digits, test=False), spell)
-        yield rows, targets
+        yield {"inputs": rows, "targets": targets}
 
 
 def decoder(seed: int, *, length: int, d_model: int = 64) -> Transformer:
@@ -176,7 +175,7 @@ def train(way: str, seed: int, *, steps: int, digits: int = DIGITS) -> Transform
 
 
 def train_on(
-    batches: Iterable[tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]],
+    batches: Iterable[Batch],
     seed: int,
     *,
     steps: int,
@@ -196,9 +195,9 @@ def train_on(
     model = decoder(seed, length=length)
     lr = warmup_decay(PEAK_LR, steps)
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), foreach=True)
-    for step, (rows, targets) in zip(range(steps), batches, strict=False):
+    for step, batch in zip(range(steps), batches, strict=False):
         optimizer.param_groups[0]["lr"] = lr(step)
-        loss = next_token_loss(model, rows, targets)
+        loss = next_token_loss(model, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -236,11 +235,12 @@ def answer_nats(model: Transformer, way: str, pairs: Sequence[Sum]) -> float:
     """
     spell = spelling(way)
     rows = torch.zeros(len(pairs), width(way, DIGITS), dtype=torch.long)
-    targets = torch.full(rows.shape, -100)
+    targets = torch.full(rows.shape, IGNORE)
     for row, target, pair in zip(rows, targets, pairs, strict=True):
         write_sum(row, target, pair, spell)
-    counted = int((targets != -100).sum())
-    return next_token_loss(model.eval(), rows, targets).item() * counted / len(pairs)
+    counted = int((targets != IGNORE).sum())
+    batch = {"inputs": rows, "targets": targets}
+    return next_token_loss(model.eval(), batch).item() * counted / len(pairs)
 
 
 def write_sum(

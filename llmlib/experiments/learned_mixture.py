@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.architecture import Transformer
+from llmlib.core.batch import IGNORE
 from llmlib.data import story_domains
 from llmlib.data.mixing import LearnedMixture, doremi, proportional
 from llmlib.experiments.short_runs import (
@@ -125,8 +126,9 @@ def excess_losses(model: Transformer, told: Stories) -> list[float]:
     for rows, counted, least in zip(told.pairs, told.counted, told.least, strict=True):
         total = 0.0
         for part, mask in zip(rows.split(50), counted.split(50), strict=True):
-            targets = part[:, 1:].masked_fill(~mask, -100)
-            total += next_token_loss(model, part[:, :-1], targets).item() * int(mask.sum())
+            targets = part[:, 1:].masked_fill(~mask, IGNORE)
+            batch = {"inputs": part[:, :-1], "targets": targets}
+            total += next_token_loss(model, batch).item() * int(mask.sum())
         excesses.append((total - least) / int(counted.sum()))
     return excesses
 

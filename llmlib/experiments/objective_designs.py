@@ -1,16 +1,16 @@
 """The families and objectives that are compared: models, batches and what a step costs."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.corruption import SpecialTokens
 from llmlib.architecture.counts import forward_flops
 from llmlib.architecture.encoder_decoder import EncoderDecoder, encoder_decoder_flops
-from llmlib.architecture.objectives import (
-    DecoderBatch,
-    EncoderDecoderBatch,
+from llmlib.core.batch import Batch
+from llmlib.experiments.short_runs import VOCAB_SIZE
+from llmlib.training.objectives import (
+    SpecialTokens,
     as_one_sequence,
     language_modeling,
     mixture_of_denoisers,
@@ -18,10 +18,8 @@ from llmlib.architecture.objectives import (
     span_corruption,
     split_prefix,
 )
-from llmlib.experiments.short_runs import VOCAB_SIZE
 
 Model = Transformer | EncoderDecoder
-Batch = DecoderBatch | EncoderDecoderBatch
 
 LENGTH, BATCH, LAYERS = 64, 16, 2
 SPECIAL = SpecialTokens(n_text_tokens=VOCAB_SIZE, n_sentinels=16)
@@ -85,25 +83,6 @@ def make_batch(
     return batch if family == "encoder-decoder" else as_one_sequence(batch, SPECIAL)
 
 
-def hidden(model: Model, batch: Batch) -> Float[Tensor, "B T D"]:
-    """Return the last hidden states where the batch has its targets.
-
-    Args:
-        model: The model.
-        batch: A batch of its kind.
-
-    Returns:
-        One vector a target.
-    """
-    if isinstance(model, EncoderDecoder):
-        assert isinstance(batch, EncoderDecoderBatch)
-        return model.hidden(batch.encoder_inputs, batch.decoder_inputs, batch.encoder_lengths)
-    assert isinstance(batch, DecoderBatch)
-    if model.config.mask == "prefix":
-        return model.hidden(batch.inputs, prefix_lengths=batch.prefix_lengths)
-    return model.hidden(batch.inputs)
-
-
 def training_flops(model: Model, batch: Batch) -> int:
     """Count the operations of a training step, padding included: it is computed too.
 
@@ -114,8 +93,8 @@ def training_flops(model: Model, batch: Batch) -> int:
     Returns:
         Operations.
     """
-    if isinstance(batch, DecoderBatch):
-        return 3 * forward_flops(model.config, *batch.inputs.shape)
-    rows, n_encoded = batch.encoder_inputs.shape
-    n_decoded = batch.decoder_inputs.shape[1]
+    if "inputs" in batch:
+        return 3 * forward_flops(model.config, *batch["inputs"].shape)
+    rows, n_encoded = batch["encoder_inputs"].shape
+    n_decoded = batch["decoder_inputs"].shape[1]
     return 3 * encoder_decoder_flops(model.config, LAYERS, rows, n_encoded, n_decoded)

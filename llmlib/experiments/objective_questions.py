@@ -5,15 +5,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture.objectives import (
-    IGNORE,
-    EncoderDecoderBatch,
-    as_one_sequence,
-    denoise,
-    split_prefix,
-)
-from llmlib.experiments.objective_designs import DESIGNS, LENGTH, SPECIAL, Batch, Model, hidden
+from llmlib.core.batch import IGNORE, Batch
+from llmlib.experiments.objective_designs import DESIGNS, LENGTH, SPECIAL, Model
 from llmlib.experiments.short_runs import VOCAB_SIZE, short_text
+from llmlib.training.objectives import as_one_sequence, denoise, hidden_states, split_prefix
 
 CHANCE = 0.25
 ENDING = torch.arange(LENGTH) >= 48  # what "continue" asks for: the last 16 of 64 tokens
@@ -58,12 +53,10 @@ def question(
         batch = denoise(rows, asked.expand_as(rows), SPECIAL)
         if objective == "denoisers":
             mode = torch.full((len(rows), 1), SPECIAL.mode("S" if asked[-1] else "R"))
-            batch = EncoderDecoderBatch(
-                torch.cat((mode, batch.encoder_inputs), dim=1), batch.encoder_lengths + 1,
-                batch.decoder_inputs, batch.targets,
-            )  # fmt: skip
+            batch["encoder_inputs"] = torch.cat((mode, batch["encoder_inputs"]), dim=1)
+            batch["encoder_lengths"] += 1
     one = batch if family == "encoder-decoder" else as_one_sequence(batch, SPECIAL)
-    return one, (one.targets != IGNORE) & (one.targets < VOCAB_SIZE)
+    return one, (one["targets"] != IGNORE) & (one["targets"] < VOCAB_SIZE)
 
 
 @torch.no_grad()
@@ -84,8 +77,8 @@ def answer_losses(
     losses = []
     for part in rows.split(256):
         batch, counts = question(part, asked, *DESIGNS[design])
-        logits = model.unembed(hidden(model, batch))
-        loss = F.cross_entropy(logits.mT, batch.targets, ignore_index=IGNORE, reduction="none")
+        logits = model.unembed(hidden_states(model, batch))
+        loss = F.cross_entropy(logits.mT, batch["targets"], ignore_index=IGNORE, reduction="none")
         losses.append((loss * counts).sum(dim=1))
     return torch.cat(losses)
 

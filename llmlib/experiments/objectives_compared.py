@@ -22,7 +22,7 @@ from torch import Tensor
 
 from llmlib.architecture import Transformer
 from llmlib.architecture.counts import forward_flops
-from llmlib.architecture.objectives import IGNORE
+from llmlib.core.batch import count_targets
 from llmlib.core.seeding import seed_everything
 from llmlib.experiments.objective_designs import (
     BATCH,
@@ -32,7 +32,6 @@ from llmlib.experiments.objective_designs import (
     PREFIX_LM,
     Model,
     build,
-    hidden,
     make_batch,
     training_flops,
 )
@@ -45,8 +44,7 @@ from llmlib.experiments.objective_questions import (
     evaluation_rows,
 )
 from llmlib.experiments.short_runs import Run, read_runs, run_missing, short_text, t_interval
-from llmlib.training import muon_with_adamw
-from llmlib.training.loss import linear_cross_entropy
+from llmlib.training import muon_with_adamw, next_token_loss
 
 NAME = "objectives_compared"
 STEPS, WARMUP, POINTS = 240, 0.05, 8
@@ -144,13 +142,13 @@ def train(
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
         batch = make_batch(next(rows), family, objective, generator)
-        loss = linear_cross_entropy(hidden(model, batch), model.output_weight, batch.targets)
+        loss = next_token_loss(model, batch)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         run.steps, run.tokens = run.steps + 1, run.tokens + BATCH * LENGTH
-        run.targets += int((batch.targets != IGNORE).sum())
+        run.targets += count_targets(batch)
         run.flops += training_flops(model, batch)
         if run.flops >= flops * len(run.curve) / points:
             run.curve.append((run.steps, endings_loss(model, design, held_out)))

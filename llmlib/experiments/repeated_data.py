@@ -40,7 +40,7 @@ from llmlib.experiments.short_runs import (
     train_briefly,
     warmup_decay,
 )
-from llmlib.training import next_token_loss
+from llmlib.training import language_modeling, next_token_loss
 
 LENGTH, BATCH, STEPS, PEAK_LR = 128, 16, 600, 8e-3
 SEEDS = (0, 1, 2)
@@ -200,7 +200,7 @@ def perform(run: Run, *, steps: int = STEPS) -> Run:
     random = torch.randint(VOCAB_SIZE, (256, 64), generator=torch.Generator().manual_seed(0))
     few = diet.small[:128]
     with torch.no_grad():
-        on_small = next_token_loss(model, few[:, :-1], few[:, 1:]).item()
+        on_small = next_token_loss(model, language_modeling(few)).item()
     return {
         "held_out": round(mean_loss(model, text.held_out, rows=256, length=LENGTH), 4),
         "small_text": round(on_small, 4),

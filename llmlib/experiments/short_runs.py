@@ -21,7 +21,7 @@ from llmlib.core.machine import machine_class, versions
 from llmlib.core.resources import resource
 from llmlib.core.seeding import seed_everything
 from llmlib.data import ByteBPE, corpus_sha256, fixed_corpus, split_by_module
-from llmlib.training import next_token_loss
+from llmlib.training import language_modeling, next_token_loss
 
 VOCAB_SIZE = 512
 T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
@@ -225,7 +225,7 @@ def train_briefly(
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = lr(step) if callable(lr) else lr
         rows = tokens(step)  # [B, T + 1]
-        loss = next_token_loss(model, rows[:, :-1], rows[:, 1:])
+        loss = next_token_loss(model, language_modeling(rows))
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             break
@@ -255,7 +255,7 @@ def mean_loss(
     starts = torch.linspace(0, len(tokens) - length - 1, rows).long().unsqueeze(1)
     chosen = tokens[starts + torch.arange(length + 1)]  # [rows, T + 1]
     losses = [
-        next_token_loss(model, part[:, :-1], part[:, 1:]) * len(part) for part in chosen.split(32)
+        next_token_loss(model, language_modeling(part)) * len(part) for part in chosen.split(32)
     ]
     return (torch.stack(losses).sum() / rows).item()
 

@@ -57,13 +57,16 @@ class Limits:
     """What a submission may use.
 
     Attributes:
-        load_s: Seconds to run a notebook's imports and definitions.
-        time_s: Seconds for each exercise.
+        load_s: Processor seconds to run a notebook's imports and definitions.
+        time_s: Processor seconds for each exercise.
+        wall_s: The clock behind each of these, in seconds; by default it is far longer, so that
+            it ends only what sleeps or waits.
         memory_mb: Address space in MiB; torch alone takes about 1500.
     """
 
     load_s: int | float = 60
     time_s: int | float = 20
+    wall_s: int | float | None = None
     memory_mb: int = 4000
 
 
@@ -150,7 +153,11 @@ def grade_cells(
         try:
             total = limits.time_s * len(left)
             with session(
-                cells, load_s=limits.load_s, time_s=total, memory_mb=limits.memory_mb
+                cells,
+                load_s=limits.load_s,
+                time_s=total,
+                wall_s=limits.wall_s,
+                memory_mb=limits.memory_mb,
             ) as talk:
                 begun = True
                 while left:
@@ -242,7 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--exercise", action="append", default=[], help="grade this one; repeatable"
     )
     parser.add_argument("--output", type=Path, help="write the table to this file")
-    parser.add_argument("--time", type=float, default=default.time_s, help="seconds an exercise")
+    parser.add_argument(
+        "--time", type=float, default=default.time_s, help="processor seconds an exercise"
+    )
     parser.add_argument("--memory", type=int, default=default.memory_mb, help="MiB a notebook")
     options = parser.parse_args(arguments)
     limits = Limits(time_s=options.time, memory_mb=options.memory)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.core.resources import resource
-from llmlib.core.sandbox import SandboxProcess, sandboxed
+from llmlib.core.sandbox import SandboxProcess, clock_for, sandboxed
 
 from .raised import AnswerRaised
 from .wire import HEADER, MAX_MESSAGE, BadMessageError, Encoder, decode, unpack
@@ -37,7 +37,7 @@ serve()
 
 
 class SessionLost(BaseException):
-    """The student's process is gone, silent for too long, or speaks nonsense.
+    """The student's process is gone, has used up its time, or speaks nonsense.
 
     It is no `Exception`, so that evaluating an exercise does not take it for one of the student's.
     """
@@ -106,22 +106,26 @@ class Session:
 
     Args:
         process: The process, which runs `llmlib.teaching.student.serve`.
+        wall_s: The clock behind each time limit, in seconds; `clock_for` sets it by default.
     """
 
-    def __init__(self, process: SandboxProcess) -> None:
+    def __init__(self, process: SandboxProcess, wall_s: int | float | None = None) -> None:
         self.process = process
+        self.wall_s = wall_s
         self.deadline = 0.0
         self._functions: list[Callable[..., Any]] = []
         for stream in (process.stdin, process.stdout):
             os.set_blocking(stream.fileno(), False)
 
-    def allow(self, seconds: int | float) -> None:
+    def allow(self, time_s: int | float) -> None:
         """Give the student's process a new time limit.
 
         Args:
-            seconds: From now, by the clock, for all that follows.
+            time_s: Processor seconds from now, for all that follows.
         """
-        self.deadline = time.monotonic() + seconds
+        self.process.renew_time(time_s)
+        wall_s = clock_for(time_s) if self.wall_s is None else self.wall_s
+        self.deadline = time.monotonic() + wall_s
 
     def wait_ready(self) -> None:
         """Wait until the notebook's definitions are loaded.
@@ -236,24 +240,32 @@ class Session:
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, event)
             if left <= 0 or not selector.select(left):
-                raise SessionLost("it ran longer than allowed")
+                raise SessionLost("it did not answer in time")
 
     def _why(self) -> str:
         self.process.stop()
+        if self.process.killed_for == "cpu":
+            return "it used more processor time than allowed"
         code = self.process.returncode
         return "its process ended" + (f" with exit code {code}" if code is not None else "")
 
 
 @contextmanager
 def session(
-    cells: list[str], *, load_s: int | float, time_s: int | float, memory_mb: int
+    cells: list[str],
+    *,
+    load_s: int | float,
+    time_s: int | float,
+    wall_s: int | float | None = None,
+    memory_mb: int,
 ) -> Iterator[Session]:
     """Start a sandboxed process with a notebook's definitions in it.
 
     Args:
         cells: The sources of its code cells.
-        load_s: Seconds to load them in.
+        load_s: Processor seconds to load them in.
         time_s: Processor seconds for all that is asked of it afterwards.
+        wall_s: The clock behind each time limit, in seconds; `clock_for` sets it by default.
         memory_mb: Its address space, in MiB.
 
     Yields:
@@ -271,7 +283,7 @@ def session(
         readable=readable,
         keep_stderr=False,
     ) as process:
-        talk = Session(process)
+        talk = Session(process, wall_s)
         talk.allow(load_s)
         talk.wait_ready()
         yield talk

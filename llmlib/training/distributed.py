@@ -13,10 +13,11 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from llmlib.core.batch import Batch
 from llmlib.core.device import best_device
 
 Parallel = Literal["ddp", "fsdp"]
-LossFn = Callable[[Any, Tensor, Tensor], Tensor]
+LossFn = Callable[[Any, Batch], Tensor]
 
 
 def rank() -> int:
@@ -102,7 +103,7 @@ class Objective(nn.Module):
 
     Args:
         model: The model.
-        loss_fn: `loss_fn(model, inputs, targets)`, mean nats per token.
+        loss_fn: `loss_fn(model, batch)`, mean nats per target.
     """
 
     def __init__(self, model: nn.Module, loss_fn: LossFn) -> None:
@@ -110,17 +111,29 @@ class Objective(nn.Module):
         self.model = model
         self.loss_fn = loss_fn
 
-    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss.
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch.
 
         Args:
-            inputs: Token ids.
-            targets: The next tokens.
+            batch: What the loss function reads.
 
         Returns:
-            Mean nats per token.
+            Mean nats per target.
         """
-        return self.loss_fn(self.model, inputs, targets)
+        return self.loss_fn(self.model, batch)
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Bring every tensor of a batch to a device, without waiting where that is possible.
+
+    Args:
+        batch: The batch.
+        device: Where the model is.
+
+    Returns:
+        The batch there.
+    """
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def parallelize(objective: Objective, parallel: Parallel) -> nn.Module:

@@ -3,21 +3,19 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from llmlib.training.distributed import sum_over_ranks
-from llmlib.training.loss import IGNORE
+from llmlib.core.batch import Batch, count_targets
+from llmlib.training.distributed import on_device, sum_over_ranks
 
 
 @torch.no_grad()
-def mean_loss(
-    objective: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
-) -> float:
+def mean_loss(objective: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
     """Return the mean loss over all targets of some batches, and of all processes.
 
     Args:
-        objective: `objective(inputs, targets)` gives a batch's mean loss; dropout is off meanwhile.
-        batches: Inputs and targets; as many batches in each process.
+        objective: `objective(batch)` gives a batch's mean loss; dropout is off meanwhile.
+        batches: As many in each process.
         device: Where the model is.
 
     Returns:
@@ -25,18 +23,18 @@ def mean_loss(
 
     Example:
         >>> from llmlib.training.distributed import Objective
-        >>> def three_nats(model, inputs, targets):
+        >>> def three_nats(model, batch):
         ...     return torch.tensor(3.0)
         >>> objective = Objective(nn.Identity(), three_nats)
-        >>> mean_loss(objective, [(torch.zeros(1, 2), torch.ones(1, 2))], torch.device("cpu"))
+        >>> mean_loss(objective, [{"targets": torch.ones(1, 2)}], torch.device("cpu"))
         3.0
     """
     was_training = objective.training
     objective.eval()
     nats, n_targets = 0.0, 0
-    for inputs, targets in batches:
-        count = int((targets != IGNORE).sum())
-        nats += objective(inputs.to(device), targets.to(device)).item() * count
+    for batch in batches:
+        count = count_targets(batch)
+        nats += objective(on_device(batch, device)).item() * count
         n_targets += count
     objective.train(was_training)
     sums = torch.tensor(

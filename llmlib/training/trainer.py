@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from llmlib.core.batch import Batch, count_targets
 from llmlib.core.seeding import seed_everything
 from llmlib.training import checkpoint
 from llmlib.training.checkpoint_files import best, latest, read_manifest
@@ -20,6 +21,7 @@ from llmlib.training.distributed import (
     LossFn,
     Objective,
     accumulating,
+    on_device,
     parallelize,
     rank,
     sum_over_ranks,
@@ -27,19 +29,18 @@ from llmlib.training.distributed import (
     world_size,
 )
 from llmlib.training.held_out import mean_loss
-from llmlib.training.loss import IGNORE, next_token_loss
 from llmlib.training.metrics import Meter, MetricsFile
 from llmlib.training.named_state import AnyOptimizer
+from llmlib.training.objectives import next_token_loss
 from llmlib.training.precision import autocast
 from llmlib.training.progress import StopRequest, TrainingProgress, stop_on_signals
 
-Batch = tuple[Tensor, Tensor]
 Line = dict[str, Any]
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """An endless source of (inputs, targets), both [B, T], that can say and restore its place."""
+    """An endless source of batches that can say its place and return to it."""
 
     def __next__(self) -> Batch:
         """Return the next micro-batch of this process."""
@@ -86,7 +87,7 @@ class Trainer:
         batches: Training batches of this process.
         config: The settings.
         folder: Where `metrics.jsonl` and `checkpoints/` go.
-        loss_fn: `loss_fn(model, inputs, targets)`: mean nats per target that counts, 0 if none.
+        loss_fn: `loss_fn(model, batch)`: mean nats per target that counts, 0 if none.
         make_optimizer: Builds the optimizer from the model; default: as `config` says.
         model_config: The model's configuration as JSON values, kept in each checkpoint.
         held_out: Batches to evaluate on, the same each time (as many in each process).
@@ -186,8 +187,7 @@ class Trainer:
         """
         began = time.perf_counter()
         micro_batches = [next(self.batches) for _ in range(self.config.accumulate)]
-        counts = [int((targets != IGNORE).sum()) for _, targets in micro_batches]
-        counts = torch.tensor(counts, device=self.device)
+        counts = torch.tensor([count_targets(b) for b in micro_batches], device=self.device)
         total = sum_over_ranks(counts.sum())
         share = self._backward(micro_batches, counts / total.clamp_min(1))
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
@@ -216,12 +216,10 @@ class Trainer:
         batch with much padding more weight than one in a full batch.
         """
         loss = torch.zeros((), device=self.device)
-        for i, ((inputs, targets), weight) in enumerate(zip(micro_batches, weights, strict=True)):
-            inputs = inputs.to(self.device, non_blocking=True)
-            targets = targets.to(self.device, non_blocking=True)
+        for i, (batch, weight) in enumerate(zip(micro_batches, weights, strict=True)):
             with accumulating(self.objective, is_last=i == len(weights) - 1):
                 with autocast(self.config.precision, self.device):
-                    mean = self.objective(inputs, targets)
+                    mean = self.objective(on_device(batch, self.device))
                 share = mean * weight
                 # Data parallelism averages over processes; the shares are to be added up.
                 (share * world_size()).backward()

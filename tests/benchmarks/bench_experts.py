@@ -24,7 +24,7 @@ from transformers import MixtralConfig, MixtralForCausalLM
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core.files import atomic_write
 from llmlib.core.machine import machine_class, versions
-from llmlib.training.loss import next_token_loss
+from llmlib.training import next_token_loss
 
 BATCH, LENGTH, VOCAB, REPEATS = 8, 256, 4096, 5
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
@@ -81,7 +81,7 @@ def make_steps() -> dict[str, Step]:
         model = Transformer(config)
 
         def loss() -> torch.Tensor:
-            value = next_token_loss(model, inputs, targets)
+            value = next_token_loss(model, {"inputs": inputs, "targets": targets})
             balance = model.balance_loss()
             return value if balance is None else value + balance
 

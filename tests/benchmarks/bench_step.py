@@ -25,7 +25,7 @@ from llmlib.architecture.counts import training_flops
 from llmlib.core.device import supports_bfloat16
 from llmlib.core.files import atomic_write
 from llmlib.core.machine import machine_class, matmul_rate, versions
-from llmlib.training.loss import next_token_loss
+from llmlib.training import next_token_loss
 
 BATCH, LENGTH, VOCAB, THREADS, REPEATS = 16, 256, 4096, 2, 12
 OUTPUT = Path(__file__).parents[2] / "build" / "bench" / "step.json"
@@ -68,7 +68,7 @@ def make_steps() -> dict[str, Step]:
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in llama.parameters())
 
     def our_loss() -> torch.Tensor:
-        return next_token_loss(ours, inputs, targets)
+        return next_token_loss(ours, {"inputs": inputs, "targets": targets})
 
     def their_loss() -> torch.Tensor:
         logits = llama(input_ids=inputs, use_cache=False).logits

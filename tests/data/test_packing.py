@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmlib.core.batch import Batch
 from llmlib.data import (
     PackedTokens,
     TokenLoader,
@@ -166,19 +167,25 @@ def counting(n_tokens: int) -> PackedTokens:
     return PackedTokens(tokens=np.arange(n_tokens), starts=np.arange(0, n_tokens, 29))
 
 
+def assert_equal(got: Batch, want: Batch) -> None:
+    assert got.keys() == want.keys()
+    assert all(torch.equal(got[name], want[name]) for name in want)
+
+
 def test_an_epoch_shows_every_window_once() -> None:
-    loader = TokenLoader(counting(1009), batch_size=3, seq_len=7, seed=11)
+    loader = TokenLoader(counting(1009), batch_size=3, seq_len=7, seed=11, documents=True)
     offsets = set()
     for epoch in range(5):
         assert (loader.epoch, loader.batch) == (epoch, 0)
         seen: list[int] = []
         for _ in range(loader.batches_per_epoch):
-            inputs, targets = next(loader)
+            batch = next(loader)
+            inputs, targets = batch["inputs"], batch["targets"]
             assert inputs.dtype == targets.dtype == torch.int64
             assert torch.equal(targets, inputs + 1)
             assert torch.equal(inputs, inputs[:, :1] + torch.arange(7))
             seen += inputs[:, 0].tolist()
-            assert torch.equal(loader.documents(), inputs // 29)
+            assert torch.equal(batch["documents"], inputs // 29)
         assert len(seen) == len(set(seen)) >= (1009 - 1 - 6) // 7 // 3 * 3
         assert len({place % 7 for place in seen}) == 1
         offsets.add(seen[0] % 7)
@@ -204,9 +211,9 @@ def test_resumed_batches_are_the_same_at_every_point(tmp_path: Path) -> None:
         next(resumed)
         resumed.load_state_dict(states[at])
         for expected in batches[at:]:
-            assert all(torch.equal(a, b) for a, b in zip(next(resumed), expected, strict=True))
+            assert_equal(next(resumed), expected)
     other = make(seed=17)
-    assert not torch.equal(next(other)[0], batches[0][0])
+    assert not torch.equal(next(other)["inputs"], batches[0]["inputs"])
 
 
 @given(st.sampled_from([1, 2, 3, 6]), st.integers(0, 5))
@@ -221,21 +228,20 @@ def test_ranks_share_the_batch(world_size: int, seed: int) -> None:
     single = make(0, 1)
     ranks = [make(rank, world_size) for rank in range(world_size)]
     for _ in range(17):
-        inputs, targets = next(single)
         shares = [next(loader) for loader in ranks]
-        assert torch.equal(torch.cat([share[0] for share in shares]), inputs)
-        assert torch.equal(torch.cat([share[1] for share in shares]), targets)
+        assert_equal(
+            {name: torch.cat([s[name] for s in shares]) for name in shares[0]}, next(single)
+        )
     # A run on one process goes on with several.
     ranks[0].load_state_dict(single.state_dict())
-    assert torch.equal(next(ranks[0])[0], next(single)[0][: 6 // world_size])
+    assert torch.equal(next(ranks[0])["inputs"], next(single)["inputs"][: 6 // world_size])
 
 
 def test_the_smallest_stream_gives_one_batch() -> None:
     loader = TokenLoader(counting(16), batch_size=3, seq_len=5, seed=0)
     for _ in range(4):
         assert loader.batches_per_epoch == 1
-        inputs, _ = next(loader)
-        assert sorted(inputs[:, 0].tolist()) == [0, 5, 10]
+        assert sorted(next(loader)["inputs"][:, 0].tolist()) == [0, 5, 10]
     with pytest.raises(ValueError, match="needs 16 tokens; the stream holds 15"):
         TokenLoader(counting(15), batch_size=3, seq_len=5, seed=0)
 
@@ -249,8 +255,8 @@ def test_settings_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         TokenLoader(source, batch_size=0, seq_len=3, seed=0)
     loader = TokenLoader(source, batch_size=5, seq_len=3, seed=0)
-    with pytest.raises(ValueError, match="no batch has been taken yet"):
-        loader.documents()
+    with pytest.raises(ValueError, match="documents was True and is None"):
+        loader.load_state_dict({**loader.state_dict(), "documents": True})
     for name in ("n_tokens", "batch_size", "seq_len", "seed"):
         with pytest.raises(ValueError, match=f"cannot continue: {name} was 7 and is"):
             loader.load_state_dict({**loader.state_dict(), name: 7})

@@ -52,7 +52,8 @@ def lengths_of(rows: torch.Tensor) -> list[int]:
 
 def test_batches_follow_the_curriculum_and_keep_the_held_out_sums() -> None:
     seen: list[list[int]] = []
-    for rows, targets in batches(curriculum("staged", (2, 3)), seed=5):
+    for batch in batches(curriculum("staged", (2, 3)), seed=5):
+        rows, targets = batch["inputs"], batch["targets"]
         seen.append(lengths_of(rows))
         assert ((targets != -100).sum(dim=1) >= 2).all()  # an answer and its end
         for row in rows.tolist():
@@ -61,7 +62,8 @@ def test_batches_follow_the_curriculum_and_keep_the_held_out_sums() -> None:
                     for part in (row[:plus], row[plus + 1 : equals]))  # fmt: skip
             assert not held_out((a, b))
     assert seen == [[1] * BATCH] * 2 + [[2] * BATCH] * 3
-    mixed = [n for rows, _ in batches(curriculum("mixed", (2, 3)), 5) for n in lengths_of(rows)]
+    shuffled = batches(curriculum("mixed", (2, 3)), 5)
+    mixed = [n for batch in shuffled for n in lengths_of(batch["inputs"])]
     assert 0.5 < np.mean(np.array(mixed) == 2) < 0.7
 
 

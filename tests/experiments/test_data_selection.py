@@ -21,7 +21,7 @@ from llmlib.experiments.data_selection import (
     train_on_rows,
 )
 from llmlib.experiments.short_runs import VOCAB_SIZE, read_runs, small_decoder, t_interval
-from llmlib.training import next_token_loss
+from llmlib.training import language_modeling, next_token_loss
 
 NAME = "data_selection"
 
@@ -34,9 +34,7 @@ def model():
 def test_influence_is_the_product_of_gradients_over_a_whole_decoder(model):
     rows, target = torch.randint(VOCAB_SIZE, (5, 13)), torch.randint(VOCAB_SIZE, (3, 13))
     parameters = [*model.parameters()]
-    direction = torch.autograd.grad(
-        next_token_loss(model, target[:, :-1], target[:, 1:]), parameters
-    )
+    direction = torch.autograd.grad(next_token_loss(model, language_modeling(target)), parameters)
     expected = [
         sum(
             (g * v).sum().item()

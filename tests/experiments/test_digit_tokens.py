@@ -67,7 +67,7 @@ def test_all_ways_see_the_same_sums_and_never_a_held_out_one():
     shown = {}
     for way in WAYS:
         batches = zip(range(3), sums(way, 7, batch=31), strict=False)
-        rows = [row for _, (rows, _) in batches for row in rows.tolist()]
+        rows = [row for _, batch in batches for row in batch["inputs"].tolist()]
         shown[way] = [text_of(row, way).rstrip("\n") for row in rows]
     assert shown["single"] == shown["left"] == shown["right"] == shown["learnt"]
     assert len(shown["left"]) == 93
@@ -83,8 +83,8 @@ def test_all_ways_see_the_same_sums_and_never_a_held_out_one():
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_targets_are_the_answer_and_its_end(way: str):
-    rows, targets = next(sums(way, 5, batch=29))
-    for row, target in zip(rows.tolist(), targets.tolist(), strict=True):
+    batch = next(sums(way, 5, batch=29))
+    for row, target in zip(batch["inputs"].tolist(), batch["targets"].tolist(), strict=True):
         wanted = [i for i in target if i != -100]
         places = [place for place, i in enumerate(target) if i != -100]
         assert row[places[0]] == 2 and wanted[-1] == 0  # from the equals sign to the end mark

@@ -21,7 +21,7 @@ from llmlib.experiments.learned_mixture import (
     train_on,
 )
 from llmlib.experiments.short_runs import read_runs, small_decoder, t_interval
-from llmlib.training import next_token_loss
+from llmlib.training import language_modeling, next_token_loss
 
 NAME = "learned_mixture"
 
@@ -54,7 +54,7 @@ def test_the_excess_is_the_models_loss_less_the_grammars() -> None:
         expected = (losses.sum().item() - told.least[world]) / int(counted.sum())
         assert excesses[world] == pytest.approx(expected, abs=1e-4)
     rows = told.pairs[0]
-    loss = next_token_loss(model, rows[:, :-1], rows[:, 1:])
+    loss = next_token_loss(model, language_modeling(rows))
     torch.testing.assert_close(token_losses(model, rows).mean(), loss)
 
 

@@ -21,7 +21,7 @@ from llmlib.experiments.norm_placement import (
     plan,
 )
 from llmlib.experiments.short_runs import Run, read_runs, short_text, t_interval
-from llmlib.training import next_token_loss
+from llmlib.training import language_modeling, next_token_loss
 
 
 def run(lr: float, held_out: float | None) -> Run:
@@ -82,7 +82,7 @@ def test_post_norms_last_gradient_does_not_depend_on_the_depth_and_pre_norms_doe
             for seed in SEEDS:
                 model = build(placement, seed, n_layers)
                 tokens = torch.randint(512, (2, 33))
-                next_token_loss(model, tokens[:, :-1], tokens[:, 1:]).backward()
+                next_token_loss(model, language_modeling(tokens)).backward()
                 last.append(layer_gradients(model)[-1])
             means.append(statistics.mean(last))
         fall[placement] = math.log(means[1] / means[0]) / math.log(depths[1] / depths[0])

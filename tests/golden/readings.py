@@ -34,7 +34,7 @@ from llmlib.data import (
     WordPiece,
     fixed_corpus,
 )
-from llmlib.training import Trainer, linear_cross_entropy
+from llmlib.training import Trainer
 
 STORED = Path(__file__).with_name("readings.json")
 STEPS = 20
@@ -67,7 +67,11 @@ def cleaning_and_training(folder: Path) -> Reading:
         torch.manual_seed(0)
         model = Transformer(tiny.model.replace(**changes))
         losses[name] = _losses(tiny, model, _loader(tiny, prepared))
-    losses["packed"] = _packed_losses(tiny, prepared)
+    model, loader = (
+        build_model(tiny, 0, torch.device("cpu")),
+        _loader(tiny, prepared, documents=True),
+    )
+    losses["packed"] = _losses(tiny, model, loader)
     kept = ("train_sha256", "held_out_sha256", "dropped", "funnel")
     return {
         "cleaning": {name: cleaned[name] for name in kept},
@@ -76,8 +80,10 @@ def cleaning_and_training(folder: Path) -> Reading:
     }
 
 
-def _loader(tiny: Preset, prepared: Any) -> TokenLoader:
-    return TokenLoader(prepared.train, batch_size=tiny.micro_batch, seq_len=tiny.seq_len, seed=0)
+def _loader(tiny: Preset, prepared: Any, **options: Any) -> TokenLoader:
+    return TokenLoader(
+        prepared.train, batch_size=tiny.micro_batch, seq_len=tiny.seq_len, seed=0, **options
+    )
 
 
 def _losses(tiny: Preset, model: Transformer, loader: Any, **options: Any) -> list[float]:
@@ -85,18 +91,6 @@ def _losses(tiny: Preset, model: Transformer, loader: Any, **options: Any) -> li
         trainer = Trainer(model, loader, tiny.train, Path(runs), show_progress=False, **options)
         model.train()
         return [trainer.train_step()["loss"] for _ in range(STEPS)]
-
-
-def _packed_losses(tiny: Preset, prepared: Any) -> list[float]:
-    loader = _loader(tiny, prepared)
-
-    def within_documents(model: Any, inputs: Any, targets: Any) -> Any:
-        hidden = model.hidden(inputs, documents=loader.documents())
-        return linear_cross_entropy(hidden, model.output_weight, targets)
-
-    return _losses(
-        tiny, build_model(tiny, 0, torch.device("cpu")), loader, loss_fn=within_documents
-    )
 
 
 def tokenizers() -> Reading:

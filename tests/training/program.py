@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from llmlib.architecture import ModelConfig, Transformer
+from llmlib.core.batch import Batch
 from llmlib.training import Schedule, TrainConfig, Trainer, process_group
 from llmlib.training.distributed import rank, world_size
 
@@ -25,7 +25,7 @@ class RandomBatches:
     def __init__(self, rows: int = 6, delay: float = 0.0) -> None:
         self.rows, self.delay, self.position = rows, delay, 0
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
+    def __next__(self) -> Batch:
         time.sleep(self.delay)
         generator = torch.Generator().manual_seed(self.position)
         tokens = torch.randint(0, 29, (self.rows, 14), generator=generator)
@@ -33,7 +33,8 @@ class RandomBatches:
         targets[:, : self.position % 7] = -100
         targets[0, 2:] = -100
         self.position += 1
-        return inputs[rank() :: world_size()], targets[rank() :: world_size()]
+        mine = slice(rank(), None, world_size())
+        return {"inputs": inputs[mine], "targets": targets[mine]}
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}

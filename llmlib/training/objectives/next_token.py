@@ -8,24 +8,44 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from llmlib.architecture import Transformer
+from llmlib.architecture import EncoderDecoder, Transformer
+from llmlib.core.batch import IGNORE, Batch
 
-IGNORE = -100
-"""Target value of a position that does not count."""
+Model = Transformer | EncoderDecoder
 
 
-def next_token_loss(
-    model: Transformer, inputs: Int[Tensor, "B T"], targets: Int[Tensor, "B T"]
-) -> Float[Tensor, ""]:
-    r"""Return the mean negative log-likelihood of the targets.
+def hidden_states(model: Model, batch: Batch) -> Float[Tensor, "B T D"]:
+    """Return a model's last hidden states where a batch has its targets.
+
+    Args:
+        model: A decoder, or an encoder-decoder.
+        batch: What it reads. A decoder takes `documents` into account where they are there, and
+            `prefix_lengths` if its mask is that of a prefix decoder.
+
+    Returns:
+        One vector a target.
+    """
+    if isinstance(model, EncoderDecoder):
+        return model.hidden(
+            batch["encoder_inputs"], batch["decoder_inputs"], batch["encoder_lengths"]
+        )
+    sees_prefix = model.config.mask == "prefix"
+    return model.hidden(
+        batch["inputs"],
+        documents=batch.get("documents"),
+        prefix_lengths=batch.get("prefix_lengths") if sees_prefix else None,
+    )
+
+
+def next_token_loss(model: Model, batch: Batch) -> Float[Tensor, ""]:
+    r"""Return the mean negative log-likelihood of a batch's targets.
 
     $L = -\tfrac1n \sum_{b,t} \log p(y_{b,t} \mid x_{b,\le t})$ over the n targets that count. While
     a model with experts trains, its load-balancing loss is added.
 
     Args:
-        model: A decoder.
-        inputs: Token ids.
-        targets: The token that follows each input, or -100 where none counts.
+        model: A decoder, or an encoder-decoder.
+        batch: See `hidden_states`; `targets` are token ids, or -100 where none counts.
 
     Returns:
         Nats per token.
@@ -33,8 +53,10 @@ def next_token_loss(
     References:
         Zhao et al. (2023), A Survey of Large Language Models, section 4.2.3, equation 4.
     """
-    loss = linear_cross_entropy(model.hidden(inputs), model.output_weight, targets)
-    balance = model.balance_loss() if model.training and model.config.n_experts else None
+    loss = linear_cross_entropy(hidden_states(model, batch), model.output_weight, batch["targets"])
+    if isinstance(model, EncoderDecoder) or not (model.training and model.config.n_experts):
+        return loss
+    balance = model.balance_loss()
     return loss if balance is None else loss + balance
 
 

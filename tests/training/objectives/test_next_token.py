@@ -4,8 +4,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llmlib.architecture import ModelConfig, Transformer
-from llmlib.training.loss import IGNORE, linear_cross_entropy, next_token_loss
+from llmlib.architecture import EncoderDecoder, ModelConfig, Transformer
+from llmlib.core.batch import IGNORE
+from llmlib.training.objectives import (
+    SpecialTokens,
+    language_modeling,
+    linear_cross_entropy,
+    next_token_loss,
+    prefix_language_modeling,
+    split_prefix,
+)
 
 
 @pytest.mark.parametrize("chunk", [1, 13, 512])
@@ -49,7 +57,7 @@ def test_next_token_loss_is_the_mean_negative_log_likelihood():
     model = Transformer(config)
     tokens = torch.randint(31, (3, 14))
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    loss = next_token_loss(model, inputs, targets)
+    loss = next_token_loss(model, {"inputs": inputs, "targets": targets})
     log_probs = model(inputs).log_softmax(-1).gather(-1, targets[..., None])
     torch.testing.assert_close(loss, -log_probs.mean())
 
@@ -59,12 +67,41 @@ def test_bfloat16_is_near_float32():
     config = ModelConfig(vocab_size=211, d_model=64, n_layers=2, n_heads=4, max_seq_len=47)
     model = Transformer(config)
     tokens = torch.randint(211, (3, 48))
-    exact = next_token_loss(model, tokens[:, :-1], tokens[:, 1:])
+    exact = next_token_loss(model, language_modeling(tokens))
     exact_grads = torch.autograd.grad(exact, list(model.parameters()))
     with torch.autocast("cpu", torch.bfloat16):
-        rough = next_token_loss(model, tokens[:, :-1], tokens[:, 1:])
+        rough = next_token_loss(model, language_modeling(tokens))
     rough_grads = torch.autograd.grad(rough, list(model.parameters()))
     assert rough.item() == pytest.approx(exact.item(), rel=5e-3)
     a = torch.cat([g.flatten() for g in exact_grads])
     b = torch.cat([g.flatten() for g in rough_grads])
     assert F.cosine_similarity(a, b, dim=0) > 0.99
+
+
+def test_documents_and_prefixes_of_a_batch_reach_the_model():
+    """Packed texts cost what they cost alone, and a prefix decoder sees its prefix whole."""
+    config = ModelConfig(vocab_size=31, d_model=22, n_layers=2, n_heads=1, max_seq_len=13)
+    model, tokens = Transformer(config).double(), torch.randint(31, (1, 14))
+    alone = [next_token_loss(model, language_modeling(part)) for part in tokens.split(7, dim=1)]
+    packed = language_modeling(tokens)
+    packed["targets"] = packed["targets"].index_fill(1, torch.tensor([6]), IGNORE)
+    assert next_token_loss(model, packed).item() != pytest.approx(sum(alone).item() / 2, rel=1e-6)
+    packed["documents"] = (torch.arange(13) >= 7).long().unsqueeze(0)
+    assert next_token_loss(model, packed).item() == pytest.approx(sum(alone).item() / 2, rel=1e-6)
+
+    prefix = Transformer(config.replace(mask="prefix")).double()
+    prefix.load_state_dict(model.state_dict())
+    batch = prefix_language_modeling(tokens, prefix_lengths=torch.tensor([9]))
+    expected = prefix(batch["inputs"], prefix_lengths=torch.tensor([9]))[0, 8:].log_softmax(-1)
+    nats = -expected.gather(-1, batch["targets"][0, 8:, None]).mean()
+    assert next_token_loss(prefix, batch).item() == pytest.approx(nats.item(), rel=1e-6)
+    assert next_token_loss(model, batch).item() != pytest.approx(nats.item(), rel=1e-6)
+
+
+def test_an_encoder_decoder_learns_by_the_same_loss():
+    config = ModelConfig(vocab_size=31, d_model=22, n_layers=2, n_heads=1, max_seq_len=13)
+    model = EncoderDecoder(config)
+    batch = split_prefix(torch.randint(29, (3, 11)), SpecialTokens(n_text_tokens=29), 4)
+    logits = model(batch["encoder_inputs"], batch["decoder_inputs"], batch["encoder_lengths"])
+    plain = F.cross_entropy(logits.mT, batch["targets"])
+    torch.testing.assert_close(next_token_loss(model, batch), plain)

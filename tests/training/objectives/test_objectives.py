@@ -10,25 +10,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.corruption import (
-    CorruptedText,
-    SpecialTokens,
-    corrupt_spans,
-    random_span_mask,
-    restore_spans,
-    span_counts,
-)
-from llmlib.architecture.objectives import (
-    IGNORE,
+from llmlib.core.batch import IGNORE
+from llmlib.training.objectives import (
     UL2_DENOISERS,
     Denoiser,
+    SpecialTokens,
     as_one_sequence,
+    corrupt_spans,
     language_modeling,
     mixture_of_denoisers,
     prefix_language_modeling,
+    random_span_mask,
+    restore_spans,
     span_corruption,
+    span_counts,
     split_prefix,
 )
+from llmlib.training.objectives.corruption import CorruptedText
 
 SPECIAL = SpecialTokens(n_text_tokens=101, n_sentinels=307)
 
@@ -63,18 +61,18 @@ def test_language_modeling_equals_masked_cross_entropy():
     log_p = logits.log_softmax(dim=-1)
 
     batch = language_modeling(tokens)
-    loss = F.cross_entropy(logits.mT, batch.targets, ignore_index=IGNORE)
+    loss = F.cross_entropy(logits.mT, batch["targets"], ignore_index=IGNORE)
     by_hand = -sum(log_p[b, t, tokens[b, t + 1]] for b in range(3) for t in range(23)) / (3 * 23)
     torch.testing.assert_close(loss, by_hand)
 
     prefixes = torch.tensor([1, 7, 23])
     batch = prefix_language_modeling(tokens, prefix_lengths=prefixes)
-    loss = F.cross_entropy(logits.mT, batch.targets, ignore_index=IGNORE)
+    loss = F.cross_entropy(logits.mT, batch["targets"], ignore_index=IGNORE)
     counted = [(b, t) for b in range(3) for t in range(23) if t + 1 >= prefixes[b]]
     assert len(counted) == 23 + 17 + 1
     by_hand = -sum(log_p[b, t, tokens[b, t + 1]] for b, t in counted) / len(counted)
     torch.testing.assert_close(loss, by_hand)
-    assert torch.equal(batch.inputs, tokens[:, :-1])
+    assert torch.equal(batch["inputs"], tokens[:, :-1])
 
 
 @pytest.mark.covers("arch.task-lm")
@@ -86,7 +84,7 @@ def test_changing_a_prefix_target_leaves_the_loss_unchanged(prefix):
     def loss(tokens: Tensor) -> Tensor:
         lengths = torch.tensor([prefix, prefix])
         batch = prefix_language_modeling(tokens, prefix_lengths=lengths)
-        return F.cross_entropy(logits.mT, batch.targets, ignore_index=IGNORE)
+        return F.cross_entropy(logits.mT, batch["targets"], ignore_index=IGNORE)
 
     changed = tokens.clone()
     changed[:, :prefix] = (changed[:, :prefix] + 1) % 101
@@ -121,11 +119,11 @@ def test_the_prefix_sees_itself_whole_and_nothing_behind_it():
 
 def test_prefixes_are_drawn_from_all_lengths_alike():
     batch = prefix_language_modeling(texts(4001, 6), generator=generator(2))
-    counts = batch.prefix_lengths.bincount(minlength=7)
+    counts = batch["prefix_lengths"].bincount(minlength=7)
     assert counts[0] == counts[6] == 0
     assert (counts[1:6] - 4001 / 5).abs().max() < 4 * (4001 / 5 * 4 / 5) ** 0.5
     again = prefix_language_modeling(texts(4001, 6), generator=generator(2))
-    assert torch.equal(batch.prefix_lengths, again.prefix_lengths)
+    assert torch.equal(batch["prefix_lengths"], again["prefix_lengths"])
 
 
 @pytest.mark.parametrize("length", [0, 6])
@@ -139,12 +137,12 @@ def test_a_prefix_that_leaves_nothing_is_refused(length):
 def test_a_split_text_in_one_sequence_is_prefix_language_modeling():
     tokens = texts(3, 13)
     split = split_prefix(tokens, SPECIAL, 5)
-    assert split.decoder_inputs[:, 0].tolist() == [SPECIAL.pad] * 3
+    assert split["decoder_inputs"][:, 0].tolist() == [SPECIAL.pad] * 3
     joined = as_one_sequence(split, SPECIAL)
     direct = prefix_language_modeling(tokens, prefix_lengths=torch.tensor([5, 5, 5]))
-    assert torch.equal(joined.inputs, direct.inputs)
-    assert torch.equal(joined.targets, direct.targets)
-    assert torch.equal(joined.prefix_lengths, direct.prefix_lengths)
+    assert torch.equal(joined["inputs"], direct["inputs"])
+    assert torch.equal(joined["targets"], direct["targets"])
+    assert torch.equal(joined["prefix_lengths"], direct["prefix_lengths"])
 
 
 # Span corruption
@@ -253,13 +251,13 @@ def test_corruption_out_of_range_is_refused():
 
 def test_the_decoder_reads_its_targets_one_later():
     batch = span_corruption(texts(3, 40), SPECIAL, generator=generator())
-    assert batch.decoder_inputs[:, 0].tolist() == [SPECIAL.pad] * 3
-    assert torch.equal(batch.decoder_inputs[:, 1:], batch.targets[:, :-1])
+    assert batch["decoder_inputs"][:, 0].tolist() == [SPECIAL.pad] * 3
+    assert torch.equal(batch["decoder_inputs"][:, 1:], batch["targets"][:, :-1])
     # round(0.15 x 40) = 6 tokens in 2 spans: 36 stay or are sentinels, 6 + 2 + 1 are said.
-    assert batch.encoder_inputs.shape == (3, 36)
-    assert batch.targets.shape == (3, 9)
-    assert (batch.targets[:, 0] == SPECIAL.sentinel).all()
-    assert (batch.targets[:, -1] == SPECIAL.sentinel + 2).all()
+    assert batch["encoder_inputs"].shape == (3, 36)
+    assert batch["targets"].shape == (3, 9)
+    assert (batch["targets"][:, 0] == SPECIAL.sentinel).all()
+    assert (batch["targets"][:, -1] == SPECIAL.sentinel + 2).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -268,16 +266,16 @@ def test_one_sequence_holds_both_halves(length, seed):
     batch = mixture_of_denoisers(texts(7, length, seed), SPECIAL, generator=generator(seed))
     one = as_one_sequence(batch, SPECIAL)
     for row in range(7):
-        n_prefix = int(batch.encoder_lengths[row])
-        said = batch.targets[row][batch.targets[row] != IGNORE].tolist()
-        whole = [*batch.encoder_inputs[row, :n_prefix].tolist(), *said]
+        n_prefix = int(batch["encoder_lengths"][row])
+        said = batch["targets"][row][batch["targets"][row] != IGNORE].tolist()
+        whole = [*batch["encoder_inputs"][row, :n_prefix].tolist(), *said]
         n_inputs = len(whole) - 1
-        assert one.inputs[row, :n_inputs].tolist() == whole[:-1]
-        assert (one.inputs[row, n_inputs:] == SPECIAL.pad).all()
+        assert one["inputs"][row, :n_inputs].tolist() == whole[:-1]
+        assert (one["inputs"][row, n_inputs:] == SPECIAL.pad).all()
         expected = [IGNORE] * (n_prefix - 1) + said
-        expected += [IGNORE] * (one.targets.shape[1] - len(expected))
-        assert one.targets[row].tolist() == expected
-    assert torch.equal(one.prefix_lengths, batch.encoder_lengths)
+        expected += [IGNORE] * (one["targets"].shape[1] - len(expected))
+        assert one["targets"][row].tolist() == expected
+    assert torch.equal(one["prefix_lengths"], batch["encoder_lengths"])
 
 
 # Mixture of denoisers
@@ -319,21 +317,20 @@ def test_each_denoiser_is_as_published(way, mode, rate, mean_span):
 def test_the_mixture_names_each_row_and_restores_it():
     tokens = texts(701, 512)
     batch = mixture_of_denoisers(tokens, SPECIAL, generator=generator(5))
-    assert batch.denoisers is not None
-    counts = batch.denoisers.bincount(minlength=7)
+    counts = batch["denoisers"].bincount(minlength=7)
     assert (counts - 701 / 7).abs().max() < 4 * (701 / 7 * 6 / 7) ** 0.5
-    modes = [SPECIAL.mode(UL2_DENOISERS[way].mode) for way in batch.denoisers.tolist()]
-    assert batch.encoder_inputs[:, 0].tolist() == modes
+    modes = [SPECIAL.mode(UL2_DENOISERS[way].mode) for way in batch["denoisers"].tolist()]
+    assert batch["encoder_inputs"][:, 0].tolist() == modes
     text = CorruptedText(
-        batch.encoder_inputs[:, 1:],
-        batch.encoder_lengths - 1,
-        batch.targets,
-        (batch.targets != IGNORE).sum(dim=1),
+        batch["encoder_inputs"][:, 1:],
+        batch["encoder_lengths"] - 1,
+        batch["targets"],
+        (batch["targets"] != IGNORE).sum(dim=1),
     )
     assert torch.equal(restore_spans(text, SPECIAL)[0], tokens)
     for way, denoiser in enumerate(UL2_DENOISERS):
         n_noise = span_counts(512, denoiser.rate, 512 if way == 2 else denoiser.mean_span)[0]
-        said = text.target_lengths[batch.denoisers == way]
+        said = text.target_lengths[batch["denoisers"] == way]
         n_spans = span_counts(512, denoiser.rate, 512 if way == 2 else denoiser.mean_span)[1]
         assert said.unique().tolist() == [n_noise + n_spans + 1]
 
@@ -343,22 +340,21 @@ def test_weights_choose_among_denoisers():
     batch = mixture_of_denoisers(
         texts(997, 16), SPECIAL, denoisers=ways, weights=(1.0, 3.0), generator=generator()
     )
-    assert batch.denoisers is not None
-    assert batch.denoisers.float().mean().item() == pytest.approx(0.75, abs=0.05)
+    assert batch["denoisers"].float().mean().item() == pytest.approx(0.75, abs=0.05)
     with pytest.raises(ValueError, match="1 weights for 2 denoisers"):
         mixture_of_denoisers(texts(2, 16), SPECIAL, denoisers=ways, weights=(1.0,))
 
 
 def test_a_seed_repeats_the_corruption():
     batches = [mixture_of_denoisers(texts(5, 31), SPECIAL, generator=generator(s)) for s in (1, 1)]
-    assert torch.equal(batches[0].encoder_inputs, batches[1].encoder_inputs)
+    assert torch.equal(batches[0]["encoder_inputs"], batches[1]["encoder_inputs"])
     other = mixture_of_denoisers(texts(5, 31), SPECIAL, generator=generator(2))
-    assert not torch.equal(batches[0].targets, other.targets)
+    assert not torch.equal(batches[0]["targets"], other["targets"])
 
 
 def test_sentinels_count_up_one_a_span():
     batch = span_corruption(texts(2, 211), SPECIAL, rate=0.5, generator=generator())
-    for row in batch.targets:
+    for row in batch["targets"]:
         found = [i for i in row.tolist() if i >= SPECIAL.sentinel]
         assert found[0] == SPECIAL.sentinel
         assert all(b - a == 1 for a, b in pairwise(found))

@@ -1,0 +1,30 @@
+"""What a model learns from at once: a dictionary of tensors that all have one row an example."""
+
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+"""Names and tensors, as an objective reads them. The names that several objectives share:
+
+- `inputs`: token ids that a decoder reads, [B, T];
+- `targets`: what it is to predict at each position, or `IGNORE`, [B, T];
+- `documents`: number of the text that each input belongs to, [B, T];
+- `prefix_lengths`: first tokens of each row that see each other, [B];
+- `encoder_inputs` [B, S], `encoder_lengths` [B], `decoder_inputs` [B, T]: for an encoder-decoder.
+"""
+
+IGNORE = -100
+"""Target of a position that does not count, as in `torch.nn.functional.cross_entropy`."""
+
+
+def count_targets(batch: Batch) -> int:
+    """Return how much a batch counts: its targets that count, or its rows where it has none.
+
+    Example:
+        >>> import torch
+        >>> count_targets({"targets": torch.tensor([[5, IGNORE], [7, 2]])})
+        3
+    """
+    targets = batch.get("targets")
+    if targets is None:
+        return len(next(iter(batch.values())))
+    return int((targets != IGNORE).sum())

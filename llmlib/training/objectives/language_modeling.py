@@ -1,0 +1,110 @@
+"""Language modeling and prefix language modeling: from texts to what a model reads and must say."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from llmlib.core.batch import IGNORE, Batch
+from llmlib.training.objectives.corruption import SpecialTokens
+
+
+def language_modeling(tokens: Int[Tensor, "B T1"]) -> Batch:
+    r"""Predict every token from those before it.
+
+    $L = -\sum_t \log p(x_t \mid x_{<t})$
+
+    Args:
+        tokens: Token ids of the texts, one more than the model reads.
+
+    Returns:
+        `inputs` and `targets`.
+
+    Example:
+        >>> batch = language_modeling(torch.tensor([[3, 1, 4, 1]]))
+        >>> batch["inputs"].tolist(), batch["targets"].tolist()
+        ([[3, 1, 4]], [[1, 4, 1]])
+
+    References:
+        Zhao et al. (2023), A Survey of Large Language Models, section 4.2.3, equation 4.
+    """
+    return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
+
+
+def prefix_language_modeling(
+    tokens: Int[Tensor, "B T1"],
+    *,
+    prefix_lengths: Int[Tensor, " B"] | None = None,
+    generator: torch.Generator | None = None,
+) -> Batch:
+    r"""Predict the end of each text from its beginning, which is given as a whole.
+
+    $L = -\sum_{t \ge P} \log p(x_t \mid x_{<t})$, where the first P tokens may see each other.
+
+    Args:
+        tokens: Token ids of the texts, one more than the model reads.
+        prefix_lengths: Tokens of each prefix, from 1 to one less than the text has. Default:
+            drawn from these, each length equally likely.
+        generator: Source of randomness; default: torch's own.
+
+    Returns:
+        `inputs`, `targets` and `prefix_lengths`. No target counts whose token is in the prefix.
+
+    Raises:
+        ValueError: When a prefix leaves nothing to predict, or nothing to start from.
+
+    Example:
+        >>> batch = prefix_language_modeling(
+        ...     torch.tensor([[3, 1, 4, 1]]), prefix_lengths=torch.tensor([2])
+        ... )
+        >>> batch["inputs"].tolist(), batch["targets"].tolist()
+        ([[3, 1, 4]], [[-100, 4, 1]])
+
+    References:
+        Raffel et al. (2020), Exploring the Limits of Transfer Learning, sections 3.2.1 and 3.3.1;
+        Dong et al. (2019), Unified Language Model Pre-training.
+    """
+    n_rows, length = tokens.shape
+    if prefix_lengths is None:
+        prefix_lengths = torch.randint(1, length, (n_rows,), generator=generator).to(tokens.device)
+    if int(prefix_lengths.min()) < 1 or int(prefix_lengths.max()) >= length:
+        raise ValueError(f"prefix_lengths must lie between 1 and {length - 1}, one token less "
+                         "than the texts have")  # fmt: skip
+    batch = language_modeling(tokens)
+    places = torch.arange(length - 1, device=tokens.device)
+    in_prefix = places + 1 < prefix_lengths[:, None]  # the target at t is token t + 1
+    targets = batch["targets"].masked_fill(in_prefix, IGNORE)
+    return {"inputs": batch["inputs"], "targets": targets, "prefix_lengths": prefix_lengths}
+
+
+def split_prefix(tokens: Int[Tensor, "B T1"], special: SpecialTokens, prefix_length: int) -> Batch:
+    """Give the beginning of each text to the encoder, and let the decoder predict the rest.
+
+    Args:
+        tokens: Token ids of the texts.
+        special: The padding, with which the decoder starts.
+        prefix_length: Tokens for the encoder, from 1 to one less than the texts have.
+
+    Returns:
+        The batch of an encoder-decoder that is a prefix language model.
+
+    Raises:
+        ValueError: When one half would be empty.
+
+    Example:
+        >>> batch = split_prefix(torch.tensor([[3, 1, 4, 1]]), SpecialTokens(n_text_tokens=5), 2)
+        >>> [batch[name].tolist() for name in ("encoder_inputs", "decoder_inputs", "targets")]
+        [[[3, 1]], [[5, 4]], [[4, 1]]]
+    """
+    n_rows, length = tokens.shape
+    if not 1 <= prefix_length < length:
+        raise ValueError(f"prefix_length={prefix_length} must lie between 1 and {length - 1}")
+    prefix, targets = tokens[:, :prefix_length], tokens[:, prefix_length:]
+    lengths = torch.full((n_rows,), prefix_length, device=tokens.device)
+    decoder_inputs = F.pad(targets[:, :-1], (1, 0), value=special.pad)
+    return {
+        "encoder_inputs": prefix,
+        "encoder_lengths": lengths,
+        "decoder_inputs": decoder_inputs,
+        "targets": targets,
+    }
