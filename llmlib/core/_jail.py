@@ -27,6 +27,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP = 1, 4, 8, 2
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
 CAP_DAC_READ_SEARCH = 2
 NETWORK, FILES = "network namespace", "file access list"
+PROCESSOR_SUM = "processor sum"
 
 # include/uapi/linux/landlock.h
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
@@ -231,22 +232,77 @@ def end_all(child):
         time.sleep(0.01)
 
 
-def watch(child, status, control):
-    """Wait for the program's end, or for ours: the control pipe closes when the time is up."""
+def processor_seconds():
+    """Sum the processor time of all processes below this one, ended ones included.
+
+    Parents are read before their children: one that is waited for meanwhile is missed, and none
+    counts twice. The time of a child that is not waited for (SIGCHLD ignored) is lost with it.
+    """
+    own_pid = Path("/proc/self").readlink().name  # os.getpid() is another in a namespace
+    found = [own_pid]
+    ticks = 0
+    for pid in found:
+        with contextlib.suppress(OSError):  # it has ended since its parent was read
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
+            own, waited_for = fields.split()[11:13], fields.split()[13:15]
+            ticks += sum(map(int, waited_for if pid == own_pid else own + waited_for))
+            for path in Path(f"/proc/{pid}/task").glob("*/children"):
+                found += path.read_text().split()
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+class ProcessorLimit:
+    """The limit on the processor time of all the program's processes together."""
+
+    def __init__(self, config):
+        self.on = PROCESSOR_SUM in config["isolation"]
+        self.limit, self.next_look = config["time_s"], 0.0
+        self.processors = len(os.sched_getaffinity(0)) if self.on else 1
+
+    def renew(self, seconds):
+        """Allow some seconds from now on, and no more."""
+        if self.on:
+            self.limit, self.next_look = processor_seconds() + seconds, 0.0
+
+    def is_reached(self):
+        """Tell whether it is used up, without looking before that is possible."""
+        if not self.on or time.monotonic() < self.next_look:
+            return False
+        left = self.limit - processor_seconds()
+        self.next_look = time.monotonic() + left / self.processors
+        return left <= 0
+
+
+def reap(child):
+    """Wait for whoever has ended, the orphans too; return the program's exit code or None."""
+    result = None
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0] != 0:
+            if ended[0] == child:
+                result = os.waitstatus_to_exitcode(ended[1])
+    return result
+
+
+def watch(child, status, control, processor):
+    """Wait for the program's end, or bring it about.
+
+    The control pipe renews the processor limit by a line with a number, and closes when the
+    program has to end.
+    """
     handle = os.pidfd_open(child) if hasattr(os, "pidfd_open") else None
     sources = [control] if handle is None else [control, handle]
     result = None
     while result is None:
         ready, _, _ = select.select(sources, [], [], 0.02 if handle is None else 0.1)
         if control in ready:
+            lines = os.read(control, 4096).split()
+            if not lines:
+                break
+            processor.renew(float(lines[-1]))
+        result = reap(child)
+        if result is None and processor.is_reached():
+            os.write(status, json.dumps({"killed_for": "cpu"}).encode() + b"\n")
             break
-        with contextlib.suppress(ChildProcessError):
-            while True:  # the orphans of a process namespace come here too
-                pid, code = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    break
-                if pid == child:
-                    result = os.waitstatus_to_exitcode(code)
     end_all(child)
     if result is None:
         with contextlib.suppress(ChildProcessError):
@@ -259,6 +315,9 @@ def fork_program(config, status, control):
     if sys.platform == "linux":
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         prctl(PR_SET_CHILD_SUBREAPER, 1)
+    listed = any(Path("/proc/self/task").glob("*/children"))
+    if listed and PROCESSOR_SUM not in config["without"]:
+        config["isolation"].append(PROCESSOR_SUM)
     child = os.fork()
     if child == 0:
         os.close(control)
@@ -271,7 +330,7 @@ def fork_program(config, status, control):
         prctl(PR_SET_DUMPABLE, 0)  # the program must not look into this process
     for descriptor in (0, 1, 2):
         os.close(descriptor)
-    watch(child, status, control)
+    watch(child, status, control, ProcessorLimit(config))
 
 
 def main():

@@ -9,13 +9,17 @@ What is in force depends on the system, and each result says so in `isolation`:
   alone; `no TCP`. These are the kernel's (Linux namespaces and Landlock).
 - `limits`: processor time, address space, file size and open files of each process, everywhere but
   on Windows, which has no sandbox here.
+- `processor sum`: the processor time of all its processes together (Linux).
 - `python guard`: an audit hook that refuses sockets, further processes and writing outside the
   folder. It stands in where the first kind is missing, as on macOS; it stops honest mistakes, and
   not a program that sets out to break it.
 
-Memory is limited per process, so several processes can together use several times as much. The
-processor's own side channels, the kernel's faults and what a program may infer from the packages it
-can read are out of scope.
+A program is judged by the processor seconds that it uses, so that a busy machine does not stop an
+honest one; the clock stands far behind, against one that sleeps or waits. Without the sum, or with
+children that nobody waits for, several processes can use several times the seconds until the clock
+ends them. Memory is limited per process, so several processes can together use several times
+as much. The processor's own side channels, the kernel's faults and what a program may infer from
+the packages it can read are out of scope.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -48,9 +52,9 @@ class SandboxResult:
         returncode: The program's exit code; minus the signal's number where a signal ended it.
         stdout: What it printed, up to the limit; bytes that are not UTF-8 are replaced.
         stderr: The same of its error stream.
-        timed_out: Whether the time limit, by the clock or the processor, ended it.
-        killed_for: The limit that ended it: `time`, `output`, `cpu`, `memory`; None if it ended
-            by itself. `memory` is an uncaught MemoryError.
+        timed_out: Whether the processor limit or the clock ended it.
+        killed_for: The limit that ended it: `cpu`, `time` (the clock), `output`, `memory`; None if
+            it ended by itself. `memory` is an uncaught MemoryError.
         isolation: What was in force; see the module's description.
     """
 
@@ -72,6 +76,7 @@ class SandboxProcess:
         stderr: Its error stream; None where it is thrown away.
         isolation: What is in force; filled when `read_status` has seen the report.
         returncode: Its exit code, likewise.
+        killed_for: `cpu` where the processor limit ended it, likewise.
     """
 
     outer: subprocess.Popen[bytes]
@@ -82,6 +87,7 @@ class SandboxProcess:
     control: int | None
     isolation: frozenset[str] = frozenset()
     returncode: int | None = None
+    killed_for: KilledFor | None = None
     _pending: bytes = field(default=b"", repr=False)
 
     def read_status(self) -> bool:
@@ -102,7 +108,22 @@ class SandboxProcess:
                 raise RuntimeError(f"the sandbox could not be set up: {report['failed']}")
             self.isolation = frozenset(report.get("isolation", self.isolation))
             self.returncode = report.get("returncode", self.returncode)
+            self.killed_for = report.get("killed_for", self.killed_for)
+            if self.returncode == -signal.SIGXCPU:
+                self.killed_for = "cpu"
         return bool(chunk)
+
+    def renew_time(self, time_s: int | float) -> None:
+        """Replace what is left of the processor limit.
+
+        Each process keeps the limit of its start, which is all there is without `processor sum`.
+
+        Args:
+            time_s: Processor seconds from now on, of all its processes together.
+        """
+        if self.control is not None:
+            with suppress(BrokenPipeError):  # it has ended; its output tells the caller
+                os.write(self.control, f"{time_s}\n".encode())
 
     def stop(self) -> None:
         """End the program and everything it started. It may be called again."""
@@ -156,6 +177,22 @@ def _write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
         target.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def clock_for(time_s: int | float) -> int | float:
+    """Return the clock that stands behind a processor limit: no honest program meets it.
+
+    Args:
+        time_s: The processor limit, in seconds.
+
+    Returns:
+        Seconds by the clock.
+
+    Example:
+        >>> clock_for(1), clock_for(5)
+        (60, 100)
+    """
+    return max(60, 20 * time_s)
+
+
 @contextmanager
 def sandboxed(
     code: str,
@@ -172,7 +209,8 @@ def sandboxed(
 
     Args:
         code: The program; it becomes `main.py` in a private folder, its working directory.
-        time_s: Processor seconds of each process. The clock is the caller's to watch.
+        time_s: Processor seconds of the whole program, and of each process where the kernel does
+            not tell the sum. The clock is the caller's to watch; see `clock_for`.
         memory_mb: Address space of each process, in MiB. Importing torch takes about 4000.
         disk_mb: Size of each file, and of all together where there is a disk quota, in MiB.
         processes: How many processes and threads it may have at once.
@@ -282,6 +320,7 @@ def run_python(
     code: str,
     *,
     time_s: int | float = 5,
+    wall_s: int | float | None = None,
     memory_mb: int = 512,
     disk_mb: int = 16,
     processes: int = 16,
@@ -297,7 +336,10 @@ def run_python(
 
     Args:
         code: The program.
-        time_s: Seconds by the clock, and processor seconds of each process.
+        time_s: Processor seconds of the whole program; of each of its processes where the kernel
+            does not tell the sum.
+        wall_s: Seconds by the clock, for a program that sleeps or waits; by default 20 times the
+            processor seconds, and 60 at least.
         memory_mb: Address space of each process, in MiB. Importing numpy takes about 200,
             importing torch about 4000.
         disk_mb: Size of each file, and of all together where there is a disk quota, in MiB.
@@ -319,7 +361,11 @@ def run_python(
     """
     if max_output <= 0:
         raise ValueError(f"max_output must be positive, not {max_output}")
-    deadline = time.monotonic() + time_s
+    if wall_s is None:
+        wall_s = clock_for(time_s)
+    if wall_s <= 0:
+        raise ValueError(f"wall_s must be positive, not {wall_s}")
+    deadline = time.monotonic() + wall_s
     with sandboxed(
         code,
         time_s=time_s,
@@ -335,8 +381,7 @@ def run_python(
         process.stop()
         returncode = -9 if process.returncode is None else process.returncode
     stdout, stderr = pump.text("out"), pump.text("err")
-    if killed_for is None and returncode == -signal.SIGXCPU:
-        killed_for = "cpu"
+    killed_for = killed_for or process.killed_for
     if killed_for is None and returncode and stderr.rstrip().endswith("MemoryError"):
         killed_for = "memory"
     timed_out = killed_for in ("time", "cpu")

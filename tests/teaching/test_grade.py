@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmlib.teaching import Exercise, authoring, expect, grade, peak_bytes
+from llmlib.teaching import Exercise, args, authoring, catalogue, expect, grade, peak_bytes, student
 from llmlib.teaching.catalogue import Entry
 from llmlib.teaching.grade import Grade, Limits, grade_notebook, main, read_cells, to_csv
 from llmlib.teaching.wire import BadMessageError, Encoder, decode, unpack
 
 NAMES = ["sample_half", "sample_apply", "sample_layer"]
-LIMITS = Limits(load_s=120, time_s=60)  # far more than needed: the machine may be busy
+LIMITS = Limits()
 
 
 def half(x: Tensor) -> Tensor:
@@ -40,27 +40,35 @@ class Layer(nn.Module):
 @pytest.fixture(autouse=True)
 def samples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(authoring, "REGISTRY", {})
-    where: dict[str, Any] = {"chapter": "01_x", "notebook": "01_y"}
-    first = Exercise("sample_half", **where, reference=half, points=2)
-    first.check("seven numbers")(lambda answer: first.agree(answer, torch.randn(7)))
-    first.mistake("you doubled it")(lambda x: 2 * x)
+    Exercise(
+        "sample_half",
+        reference=half,
+        points=2,
+        cases={"seven numbers": args(torch.randn(7))},
+        mistakes={"you doubled it": lambda x: 2 * x},
+    )
 
-    second = Exercise("sample_apply", **where, reference=apply_twice)
-    second.check("cosine")(lambda answer: second.agree(answer, torch.cos, torch.randn(5)))
-
-    @second.check("three tensors of 5000 numbers at most")
-    def _(answer: Any) -> None:
+    def is_sparing(answer: Any) -> None:
         peak = peak_bytes(answer, torch.cos, torch.randn(5000))
         expect(peak <= 3 * 4 * 5000, f"{peak} bytes")
 
-    third = Exercise("sample_layer", **where, reference=Layer, symbol="Layer")
-
-    @third.check("its weight and its output")
-    def _(answer: Any) -> None:
-        third.compare(answer, lambda kind: (kind(3).weight, kind(3)(torch.ones(3))))
-
+    Exercise(
+        "sample_apply",
+        reference=apply_twice,
+        cases={
+            "cosine": args(torch.cos, torch.randn(5)),
+            "three tensors of 5000 numbers at most": is_sparing,
+        },
+    )
+    Exercise(
+        "sample_layer",
+        reference=Layer,
+        symbol="Layer",
+        cases={"its weight and its output": lambda kind: (kind(3).weight, kind(3)(torch.ones(3)))},
+    )
     known = tuple(Entry(name, "01_x", "01_y", "", "") for name in NAMES)
-    monkeypatch.setattr(grade, "entries", lambda: known)
+    for module in (catalogue, grade):
+        monkeypatch.setattr(module, "entries", lambda: known)
     yield
 
 
@@ -197,8 +205,7 @@ def grades_of_tricks(folder: Path, tricks: list[str], limits: Limits) -> dict[st
     cells, names = ["import os"], []
     for number, trick in enumerate(tricks):
         name = f"sample_half_{number}"
-        exercise = Exercise(name, chapter="01_x", notebook="01_y", reference=half)
-        exercise.check("seven numbers")(lambda answer, e=exercise: e.agree(answer, torch.randn(7)))
+        Exercise(name, reference=half, cases={"seven numbers": args(torch.randn(7))})
         cells.append(HOSTILE[trick][0].replace("sample_half", name))
         names.append(name)
     cells.append("def sample_apply(f, x): return f(f(x))")
@@ -221,25 +228,48 @@ def test_a_pass_cannot_be_forged(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_after_an_answer_that_breaks_its_process_the_next_is_graded(tmp_path: Path) -> None:
-    got = grades_of_tricks(tmp_path, STOPPED, Limits(load_s=120, time_s=8))
+    got = grades_of_tricks(tmp_path, STOPPED, Limits(time_s=2))
     assert got == dict.fromkeys(STOPPED, "stopped")
 
 
 @pytest.mark.slow
 def test_a_notebook_that_hangs_while_loading_costs_its_time_only(tmp_path: Path) -> None:
     cells = [
-        "import time, sys",
-        "late = time.sleep(600)",
+        "import sys",
         "gone = sys.exit()",
         "def sample_half(x): return x / 2",
-        "@time.sleep\ndef broken(): ...",
+        "@len\ndef broken(): ...",
     ]
     assert graded(tmp_path, *cells, names=["sample_half"])["sample_half"] == ("passed", "")
     deaf = "x = signal.pthread_sigmask(0, range(1, 64))"
     endless = notebook(tmp_path, "import signal", deaf, "y = [0 for _ in iter(int, 1)]")
-    got = grade_notebook(endless, ["sample_half", "sample_apply"], Limits(load_s=6, time_s=1))
+    got = grade_notebook(endless, ["sample_half", "sample_apply"], Limits(load_s=4, time_s=1))
     assert [item.outcome for item in got] == ["stopped", "stopped"]
-    assert got[0].message == "it ran longer than allowed"
+    assert got[0].message == "it used more processor time than allowed"
+
+
+@pytest.mark.slow
+def test_an_answer_that_sleeps_is_ended_by_the_clock(tmp_path: Path) -> None:
+    code = "import time\ndef sample_half(x): time.sleep(600)"
+    (got,) = grade_notebook(notebook(tmp_path, code), ["sample_half"], Limits(wall_s=8))
+    assert (got.outcome, got.message) == ("stopped", "it did not answer in time")
+
+
+def test_statements_that_take_long_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(student, "_STATEMENT_S", 0.2)
+    monkeypatch.setattr(student, "_CLOCK", 3)
+    cells = [
+        "import time",
+        "late = time.sleep(600)",
+        "busy = [0 for _ in iter(int, 1)]",
+        "start = time.monotonic()",
+        "asleep = time.sleep(0.4)",
+        "end = time.monotonic()",
+    ]
+    space = student.load(cells)
+    assert {"asleep", "end"} <= space.keys()
+    assert not {"late", "busy"} & space.keys()
+    assert space["end"] - space["start"] > 0.2, "it slept for longer than it may compute"
 
 
 @pytest.mark.parametrize(
