@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 LIGHT = {"beartype", "hypothesis", "jaxtyping", "matplotlib", "numpy", "platformdirs", "pytest"}
-LIGHT |= {"regex", "rich", "safetensors", "typer"}
+LIGHT |= {"regex", "rich", "safetensors", "scipy", "typer"}
 
 
 def is_type_checking(node: ast.stmt) -> bool:

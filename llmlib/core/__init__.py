@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from .resources import resource
     from .sandbox import SandboxResult, run_python
     from .seeding import seed_everything
+    from .statistics import Interval, paired_interval, t_interval, wilson
     from .survey import Table, load_table, table_names
     from .workers import Workers
 
 __all__ = [
     "PALETTE",
+    "Interval",
     "MemoryMeter",
     "RankError",
     "SandboxResult",
@@ -33,14 +35,17 @@ __all__ = [
     "load_table",
     "machine_class",
     "matmul_rate",
+    "paired_interval",
     "resource",
     "run_python",
     "seed_everything",
     "supports_bfloat16",
+    "t_interval",
     "table_names",
     "tracked_allocations",
     "use_style",
     "versions",
+    "wilson",
 ]
 
 # Loaded on first use, so that a reader of one table does not wait for torch and matplotlib.
@@ -55,6 +60,7 @@ _HOMES = {
     "resources": ("resource",),
     "sandbox": ("SandboxResult", "run_python"),
     "seeding": ("seed_everything",),
+    "statistics": ("Interval", "paired_interval", "t_interval", "wilson"),
     "survey": ("Table", "load_table", "table_names"),
     "workers": ("Workers",),
 }

@@ -22,7 +22,7 @@ from llmlib.data.cleaning.language import (
     train_language_model,
 )
 from llmlib.data.cleaning.linear import LinearClassifier, Recipe
-from llmlib.data.cleaning.measures import Interval, Score, auc, precision_recall, wilson
+from llmlib.data.cleaning.measures import Score, auc, precision_recall
 from llmlib.data.cleaning.parallel import ParallelPipeline
 from llmlib.data.cleaning.perplexity import PerplexityFilter, bits_per_byte, train_perplexity_model
 from llmlib.data.cleaning.pipeline import (
@@ -64,7 +64,6 @@ __all__ = [
     "FunnelStep",
     "GopherQuality",
     "GopherRepetition",
-    "Interval",
     "KeywordFilter",
     "LANGUAGES",
     "LanguageFilter",
@@ -106,6 +105,5 @@ __all__ = [
     "train_language_model",
     "train_perplexity_model",
     "train_quality_model",
-    "wilson",
     "word_bags",
 ]

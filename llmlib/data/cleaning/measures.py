@@ -1,64 +1,12 @@
 r"""How good a filter is, with the uncertainty that a few hundred labelled items leave."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A measured share with its 95% interval.
-
-    Attributes:
-        value: The share itself, 0 to 1.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-
-def wilson(successes: int, trials: int) -> Interval:
-    r"""Estimate a share from counts, with Wilson's 95% interval.
-
-    $$\frac{\hat p + \frac{z^2}{2n} \pm z \sqrt{\frac{\hat p (1 - \hat p)}{n} + \frac{z^2}{4 n^2}}}
-    {1 + z^2 / n}, \qquad z = 1.96$$
-
-    Unlike the textbook interval it stays within 0 and 1, and is not empty at 0 or n successes.
-
-    Args:
-        successes: How often it went well.
-        trials: How often it was tried; at least 1.
-
-    Returns:
-        The share and its interval.
-
-    Raises:
-        ValueError: If the counts cannot be.
-
-    Example:
-        >>> print(wilson(10, 10))
-        1.00 [0.72, 1.00]
-
-    References:
-        Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference.
-    """
-    if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"{successes} of {trials} is no share")
-    z, share = 1.959963985, successes / trials
-    centre = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    low, high = (centre - spread) / scale, (centre + spread) / scale
-    return Interval(value=share, low=max(0.0, low), high=min(1.0, high))
+from llmlib.core.statistics import Interval, wilson
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +82,7 @@ def auc(
     below = _rank(np.sort(negative), positive) / n  # [positives]
     above = 1 - _rank(np.sort(positive), negative) / m  # [negatives]
     value = float(below.mean())
-    spread = 1.959963985 * math.sqrt(below.var(ddof=1) / m + above.var(ddof=1) / n)
+    spread = 1.959963985 * (below.var(ddof=1) / m + above.var(ddof=1) / n) ** 0.5
     return Interval(value=value, low=max(0.0, value - spread), high=min(1.0, value + spread))
 
 

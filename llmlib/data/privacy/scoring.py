@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmlib.core.resources import resource
-from llmlib.data.cleaning.measures import Interval, wilson
+from llmlib.core.statistics import Interval, wilson
 from llmlib.data.privacy.spans import KINDS, Span
 
 _MARKED = re.compile(r"\[\[(\w+)\|(.*?)\]\]")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlib.data.cleaning import auc, precision_recall, wilson
+from llmlib.data.cleaning import auc, precision_recall
 
 scores = st.lists(st.integers(-5, 5).map(float), min_size=2, max_size=13)
 
@@ -25,19 +25,6 @@ def test_auc_interval_covers_the_truth_19_times_in_20() -> None:
     found = [auc(generator.normal(1, 1, 41), generator.normal(0, 1, 67)) for _ in range(1000)]
     covered = np.mean([one.low <= truth <= one.high for one in found])
     assert 0.92 < covered < 0.97
-
-
-def test_wilson_against_the_published_formula() -> None:
-    for successes, trials in [(0, 7), (3, 11), (13, 13), (501, 997)]:
-        z = 1.959963985
-        # The interval's ends are the shares p whose test statistic is exactly z.
-        interval = wilson(successes, trials)
-        for end in (interval.low, interval.high):
-            deviation = abs(successes / trials - end)
-            assert deviation == pytest.approx(z * np.sqrt(end * (1 - end) / trials), abs=1e-9)
-    assert wilson(0, 7).low == 0 < wilson(0, 7).high
-    with pytest.raises(ValueError, match="8 of 7 is no share"):
-        wilson(8, 7)
 
 
 def test_precision_and_recall_count_the_right_things() -> None:
