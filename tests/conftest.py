@@ -10,6 +10,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from processor_time import PhaseTimes, seconds_of
 from project import tree_state
 
 # `make versions` runs the tests that need no torch where there is none.
@@ -27,6 +28,7 @@ def _seeded() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results-file", help="write each test's outcome and covered rows here")
+    parser.addoption("--ledger", help="judge what the run took whose reports are in this folder")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,9 +49,9 @@ class Results:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         entry = self.tests.setdefault(
-            report.nodeid, {"outcome": "passed", "seconds": 0.0, "covers": []}
+            report.nodeid, {"outcome": "passed", "cpu_seconds": 0.0, "covers": []}
         )
-        entry["seconds"] += report.duration
+        entry["cpu_seconds"] += seconds_of(report)
         entry["covers"] = dict(report.user_properties).get("covers", [])
         if report.outcome != "passed" and entry["outcome"] != "failed":
             entry["outcome"] = report.outcome
@@ -65,6 +67,12 @@ class Results:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    path = config.getoption("--results-file")
-    if path and not hasattr(config, "workerinput"):
+    config.pluginmanager.register(PhaseTimes(), "processor-times")
+    if hasattr(config, "workerinput"):
+        return
+    if path := config.getoption("--results-file"):
         config.pluginmanager.register(Results(Path(path)), "results-of-the-run")
+    if folder := config.getoption("--ledger"):
+        from ledger_plugin import Closing
+
+        config.pluginmanager.register(Closing(Path(folder)), "ledger")

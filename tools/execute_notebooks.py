@@ -17,7 +17,7 @@ NBCONVERT = ["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", "-
 OPTIONS = [
     "--ExecutePreprocessor.record_timing=False",
     "--ExecutePreprocessor.store_widget_state=False",
-    "--ExecutePreprocessor.timeout=180",
+    "--ExecutePreprocessor.timeout=600",  # of a cell that waits for ever
 ]
 
 

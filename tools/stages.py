@@ -1,24 +1,30 @@
 """Run the stages of `make test` or `make check`, one after the other, each with its time.
 
-The first stage that fails ends the run. The last stage of `test` is pytest, whose own closing line
-is the last thing printed when all is well.
+The first stage that fails ends the run. The last stage of `test` is pytest, which also judges what
+the run took (ledger.py), and whose own closing line is the last thing printed when all is well.
 """
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from calibration import calibrate
+from processor_time import children_seconds
 from project import ROOT, notebooks
 
 BIN = Path(sys.executable).parent
 BUILD = ROOT / "build"
 RESULTS = BUILD / "test-results.json"
-DURATIONS = BUILD / "notebooks.xml"
+KERNELS = BUILD / "notebook-times.json"
+TIMES = BUILD / "stage-times.json"
 PARALLEL = ["-n", "2", "--dist", "loadfile"]
+TESTS, NOTEBOOKS, BOOK = "tests", "notebooks' outputs", "book"
+CLOSING = "gates and the book in a browser"
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Stage:
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     needed: Callable[[], bool] = lambda: True
+    calibrated: bool = False
+    """Whether the machine's speed is measured right after it."""
 
 
 def tool(name: str, *arguments: str) -> list[str]:
@@ -58,40 +66,62 @@ CHECK = [
 ]
 
 TEST = [
-    *STATIC,
+    *STATIC[:-1],
+    replace(STATIC[-1], calibrated=True),
     Stage(
-        "tests",
-        python("-m", "pytest", "-q", *PARALLEL, "-m", "not bench", "--durations=10")
+        TESTS,
+        python("-m", "pytest", "-q", *PARALLEL, "-m", "not bench")
         + ["--ignore=tests/gates", "--ignore=tests/book", f"--results-file={RESULTS}"],
         {"OMP_NUM_THREADS": "1"},
+        calibrated=True,
     ),
     Stage(
-        "notebooks' outputs",
+        NOTEBOOKS,
         # `-o addopts=`: the options of the test suite would collect the solutions as doctests.
         python("-m", "pytest", "-q", "-o", "addopts=", "-W", "default", *PARALLEL, "--nbval")
         + ["--nbval-current-env", "--nbval-sanitize-with", "tests/notebooks/nbval.cfg"]
-        + ["--nbval-cell-timeout=180", f"--junitxml={DURATIONS}", "chapters"],
+        # A cell that waits for ever is ended by the clock; the ledger judges processor time.
+        + ["--nbval-cell-timeout=600", "-p", "tools.kernel_times", f"--kernel-times={KERNELS}"]
+        + ["chapters"],
         {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
         needed=lambda: bool(notebooks()),
+        calibrated=True,
     ),
-    Stage("book", python("tools/book/build.py")),
+    Stage(BOOK, python("tools/book/build.py"), calibrated=True),
     Stage(
-        "gates and the book in a browser",
-        python("-m", "pytest", "-q", *PARALLEL, "-m", "not bench", "tests/gates", "tests/book"),
-        {"OMP_NUM_THREADS": "1", "LLMLIB_RESULTS": str(RESULTS)}
-        | {"LLMLIB_DURATIONS": str(DURATIONS)},
+        CLOSING,
+        python("-m", "pytest", "-q", *PARALLEL, "-m", "not bench", f"--ledger={BUILD}")
+        + ["tests/gates", "tests/book"],
+        {"OMP_NUM_THREADS": "1", "LLMLIB_RESULTS": str(RESULTS)},
     ),
 ]
 
 
+class Times:
+    """Processor seconds of a run's stages, written after each for the ledger to read."""
+
+    def __init__(self, run: str) -> None:
+        self.record = {"run": run, "stages": {}, "slowness": []}
+
+    def measure(self, stage: Stage, environment: dict[str, str]) -> int:
+        """Run a stage and return its exit status."""
+        before = children_seconds()
+        status = subprocess.run(stage.command, cwd=ROOT, env=environment).returncode
+        self.record["stages"][stage.name] = children_seconds() - before
+        if stage.calibrated and not status:
+            self.record["slowness"].append(calibrate())
+        TIMES.write_text(json.dumps(self.record, indent=1), encoding="utf-8")
+        return status
+
+
 def run(stages: list[Stage]) -> int:
     """Run the stages in order and return the first failing exit status, or 0."""
-    for stale in (RESULTS, DURATIONS):
+    for stale in (RESULTS, KERNELS, TIMES):
         stale.unlink(missing_ok=True)
     BUILD.mkdir(exist_ok=True)
     # One id for the whole run: the closing stage refuses results that carry another.
     common = {"LLMLIB_RUN": f"{time.time_ns()}", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    started, last = time.monotonic(), stages[-1]
+    started, last, times = time.monotonic(), stages[-1], Times(common["LLMLIB_RUN"])
     for number, stage in enumerate(stages, 1):
         if not stage.needed():
             continue
@@ -99,8 +129,7 @@ def run(stages: list[Stage]) -> int:
             print(f"\n{time.monotonic() - started:.0f} s so far; the last stage:", flush=True)
         print(f"[{number}/{len(stages)}] {stage.name}", flush=True)
         begun = time.monotonic()
-        environment = os.environ | common | stage.environment
-        status = subprocess.run(stage.command, cwd=ROOT, env=environment).returncode
+        status = times.measure(stage, os.environ | common | stage.environment)
         seconds = time.monotonic() - begun
         if status:
             print(f"\nFAILED in stage {number}, {stage.name}, after {seconds:.1f} s.", flush=True)

@@ -1,11 +1,13 @@
 """The stages of `make test` stop at the first failure and share one run's identity."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 import stages
+from project import ROOT
 from stages import Stage
 
 
@@ -17,7 +19,9 @@ def command(code: str) -> list[str]:
 def _own_build_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "BUILD", tmp_path)
     monkeypatch.setattr(stages, "RESULTS", tmp_path / "results.json")
-    monkeypatch.setattr(stages, "DURATIONS", tmp_path / "notebooks.xml")
+    monkeypatch.setattr(stages, "KERNELS", tmp_path / "kernels.json")
+    monkeypatch.setattr(stages, "TIMES", tmp_path / "times.json")
+    monkeypatch.setattr(stages, "calibrate", lambda: 1.25)
 
 
 def test_a_failing_stage_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +55,32 @@ def test_earlier_results_are_removed_and_stages_share_an_id(tmp_path: Path) -> N
     first, second = (tmp_path / "ids").read_text(encoding="utf-8").split()
     assert first == second
     assert first != os.environ.get("LLMLIB_RUN")
+
+
+def test_the_stages_processor_time_is_recorded_and_the_machine_calibrated(tmp_path: Path) -> None:
+    busy = "import time\nwhile time.process_time() < 0.7: pass"
+    sleepy = "import time; time.sleep(0.7)"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
+    plan = [
+        Stage("busy", command(busy), calibrated=True),
+        Stage("asleep", command(sleepy)),
+        Stage("child", command(child), calibrated=True),
+    ]
+    assert stages.run(plan) == 0
+    record = json.loads((tmp_path / "times.json").read_text(encoding="utf-8"))
+    assert record["slowness"] == [1.25, 1.25]
+    assert record["run"]
+    took = record["stages"]
+    assert took["busy"] >= 0.7
+    assert took["child"] >= 0.7
+    assert took["asleep"] < 0.5
+
+
+def test_the_measured_stages_are_those_that_the_ledger_reads() -> None:
+    names = [stage.name for stage in stages.TEST]
+    assert names[-4:] == [stages.TESTS, stages.NOTEBOOKS, stages.BOOK, stages.CLOSING]
+    assert sum(stage.calibrated for stage in stages.TEST) >= 3
+    assert f"--ledger={ROOT / 'build'}" in stages.TEST[-1].command
 
 
 def test_both_plans_run_every_static_gate() -> None:
