@@ -71,6 +71,9 @@ def test_documents_that_fit_are_not_cut_and_hardly_anything_is_padded() -> None:
     generator = np.random.default_rng(0)
     lengths = np.clip(generator.lognormal(4.6, 1.1, 20_011), 1, 9973).astype(np.int64)
     begin = time.process_time()
+    sorted(lengths.tolist())
+    sorting = time.process_time() - begin
+    begin = time.process_time()
     packing = pack_best_fit(lengths, 512)
     seconds = time.process_time() - begin
     full = -(-int(lengths.sum()) // 512)
@@ -79,7 +82,7 @@ def test_documents_that_fit_are_not_cut_and_hardly_anything_is_padded() -> None:
     # Ding et al. report at most 0.01% more rows; at this size the last rows weigh more.
     assert packing.n_rows <= 1.001 * full
     assert packing.truncations < 0.45 * concatenation_truncations(lengths, 512)
-    assert len(lengths) / seconds > 100_000  # documents a second
+    assert seconds < 100 * sorting  # measured: 5 times; a search through all rows, thousands
 
 
 def test_equal_lengths_keep_their_order_and_the_result_is_reproducible() -> None:
