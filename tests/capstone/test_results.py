@@ -17,9 +17,11 @@ from llmlib.capstone.prepare import load_prepared, prepare
 from llmlib.capstone.presets import Corpus
 from llmlib.capstone.stages import Stages
 from llmlib.core.resources import resource
+from llmlib.core.statistics import t_interval
 from llmlib.data import Document, corpus_bytes, load_documents
 from llmlib.evaluation.compressors import primed_xz_bits_per_byte
-from llmlib.experiments.short_runs import Run, read_runs, t_interval
+from llmlib.experiments.experiment import Run
+from llmlib.experiments.records import read_runs
 
 LEFT_WITHOUT_LEAKS = 5_280_000  # bytes of training text
 

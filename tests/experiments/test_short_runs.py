@@ -10,16 +10,15 @@ import torch
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core import seed_everything
-from llmlib.experiments.short_runs import (
-    VOCAB_SIZE,
+from llmlib.core.statistics import t_interval
+from llmlib.experiments.short_runs import run_missing
+from llmlib.experiments.short_text import VOCAB_SIZE, short_text
+from llmlib.experiments.short_training import (
     answered_exactly,
     mean_loss,
     mixed_rows,
     random_rows,
-    run_missing,
-    short_text,
     small_decoder,
-    t_interval,
     train_briefly,
     warmup_decay,
 )

@@ -1,13 +1,15 @@
 """Checks of the exercises of chapters/04_architecture/11_side_by_side.ipynb."""
 
 import math
+import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from llmlib.architecture import ModelConfig, counts
-from llmlib.experiments.short_runs import T_975, t_interval
+from llmlib.core.statistics import paired_interval, t_factor
 from llmlib.teaching.authoring import Exercise, args
 
 NOTEBOOK = "04_architecture/11_side_by_side"
@@ -45,8 +47,8 @@ def _config(shape: Shape) -> ModelConfig:
 # Parameters of a shape
 
 
-def _count(shape: Shape) -> int:
-    return counts.parameters(_config(shape)).total
+def _count(shape: Shape, **changes: Any) -> int:
+    return counts.parameters(_config(shape | changes)).total
 
 
 def _norms_without_bias(shape: Shape) -> int:
@@ -85,33 +87,30 @@ count = Exercise(
         "heads that together are wider than the model, as PaLM's are narrower": args(WIDE_HEADS),
     },
     mistakes={
-        "one norm is missing: the last block's output is normalized too": lambda shape: (
-            _count(shape) - shape["d_model"] * (2 if shape["biases"] else 1)
+        "one norm is missing: the last block's output is normalized too": (
+            lambda shape: _count(shape) - shape["d_model"] * (2 if shape["biases"] else 1)
         ),
-        "the norms are missing: each has a weight for every number of the stream": lambda shape: (
-            _count(shape) - counts.parameters(_config(shape)).norms
+        "the norms are missing: each has a weight for every number of the stream": (
+            lambda shape: _count(shape) - counts.parameters(_config(shape)).norms
         ),
-        "an untied model has a second matrix of V by D, which makes the logits": lambda shape: (
-            _count({**shape, "tied": True})
+        "an untied model has a second matrix of V by D, which makes the logits": partial(
+            _count, tied=True
         ),
-        "a tied model uses the embedding matrix again: count it once": lambda shape: _count(
-            {**shape, "tied": False}
+        "a tied model uses the embedding matrix again: count it once": partial(_count, tied=False),
+        "a gated layer has three matrices of D by F: gate, up and down": partial(
+            _count, gated=False
         ),
-        "a gated layer has three matrices of D by F: gate, up and down": lambda shape: _count(
-            {**shape, "gated": False}
+        "a plain layer has two matrices of D by F; the third is the gate's": partial(
+            _count, gated=True
         ),
-        "a plain layer has two matrices of D by F; the third is the gate's": lambda shape: _count(
-            {**shape, "gated": True}
+        "keys and values have `n_kv_heads` heads, which may be fewer than `n_heads`": (
+            lambda shape: _count(shape, n_kv_heads=shape["n_heads"])
         ),
-        (
-            "keys and values have `n_kv_heads` heads, which may be fewer than `n_heads`"
-        ): lambda shape: _count({**shape, "n_kv_heads": shape["n_heads"]}),
-        (
-            "the biases are missing: one for each matrix of a block, and one for each norm"
-        ): lambda shape: _count({**shape, "biases": False}),
-        (
-            "norms have biases too where `biases` is true: LayerNorm's weight and its bias"
-        ): _norms_without_bias,
+        "the biases are missing: one for each matrix of a block, and one for each norm": partial(
+            _count, biases=False
+        ),
+        "norms have biases too where `biases` is true: "
+        "LayerNorm's weight and its bias": _norms_without_bias,
         "the heads together are `n_heads * head_dim` wide, which need not be `d_model`": _square,
     },
 )
@@ -132,8 +131,8 @@ def _average(length: int) -> float:
     return (length + 1) / 2
 
 
-def _no_logits(shape: Shape, length: int) -> float:
-    return _flops(shape, length) - 6 * shape["vocab_size"] * shape["d_model"]
+def _logits(shape: Shape) -> int:
+    return 6 * shape["vocab_size"] * shape["d_model"]
 
 
 def _groups_save_work(shape: Shape, length: int) -> float:
@@ -168,33 +167,30 @@ work = Exercise(
         "GPT-2 without its positions on rows of 1,024 tokens": args(GPT_2, 1024),
     },
     mistakes={
-        (
-            "a multiplication and an addition are two operations for each weight"
-        ): lambda shape, length: _flops(shape, length) / 2,
-        (
-            "that is the forward pass; the backward pass takes twice as much again"
-        ): lambda shape, length: _flops(shape, length) / 3,
-        (
-            "the embedding is looked up, not multiplied: only the matrix of the logits counts"
-        ): lambda shape, length: _flops(shape, length) + 6 * shape["vocab_size"] * shape["d_model"],
-        (
-            "a tied matrix still makes the logits: it is one matrix with two uses"
-        ): lambda shape, length: (_no_logits if shape["tied"] else _flops)(shape, length),
-        (
-            "the matrix that makes the logits is missing: it works on every token, tied or not"
-        ): _no_logits,
-        (
-            "scores and mix are missing: queries meet keys without any parameter"
-        ): lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length)),
-        (
-            "under the causal mask a query meets (T + 1) / 2 keys on average, not T"
-        ): lambda shape, length: _flops(shape, length) + _mixing(shape, length - _average(length)),
-        (
-            "K products for the score and K for the mix of the values: yours has only one"
-        ): lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length)) / 2,
-        (
-            "every query head meets the keys, also where several share one key/value head"
-        ): _groups_save_work,
+        "a multiplication and an addition are two operations "
+        "for each weight": lambda shape, length: _flops(shape, length) / 2,
+        "that is the forward pass; the backward pass takes twice "
+        "as much again": lambda shape, length: _flops(shape, length) / 3,
+        "the embedding is looked up, not multiplied: only the matrix of the logits counts": (
+            lambda shape, length: _flops(shape, length) + _logits(shape)
+        ),
+        "a tied matrix still makes the logits: it is one matrix with two uses": (
+            lambda shape, length: _flops(shape, length) - shape["tied"] * _logits(shape)
+        ),
+        "the matrix that makes the logits is missing: it works on every token, tied or not": (
+            lambda shape, length: _flops(shape, length) - _logits(shape)
+        ),
+        "scores and mix are missing: queries meet keys without any parameter": (
+            lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length))
+        ),
+        "under the causal mask a query meets (T + 1) / 2 keys on average, not T": (
+            lambda shape, length: _flops(shape, length) + _mixing(shape, length - _average(length))
+        ),
+        "K products for the score and K for the mix of the values: yours has only one": (
+            lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length)) / 2
+        ),
+        "every query head meets the keys, "
+        "also where several share one key/value head": _groups_save_work,
         "norms and biases multiply nothing by a matrix: leave them out": _with_small_parts,
     },
 )
@@ -207,29 +203,33 @@ def _says(low: float, high: float) -> Verdict:
     return low, high, "better" if high < 0 else "worse" if low > 0 else "none"
 
 
+def _differences(ours: list[float], baseline: list[float]) -> list[float]:
+    return [a - b for a, b in zip(ours, baseline, strict=True)]
+
+
 def _verdict(ours: list[float], baseline: list[float]) -> Verdict:
-    return _says(*t_interval([a - b for a, b in zip(ours, baseline, strict=True)])[1:])
+    interval = paired_interval(ours, baseline)
+    return _says(interval.low, interval.high)
 
 
-def _ten_seeds_another(answer: Any) -> None:
+def _ten_seeds() -> list[list[float]]:
     noise = torch.randn(2, 10, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
-    ours, baseline = (2.2 + torch.tensor([[0.02], [0.05]]) * noise).tolist()
-    verdict.agree(answer, ours, baseline)
+    return (2.2 + torch.tensor([[0.02], [0.05]]) * noise).tolist()
 
 
-def _around(ours: list[float], baseline: list[float], spread: Callable[..., float]) -> Verdict:
-    differences = [a - b for a, b in zip(ours, baseline, strict=True)]
-    mean, half = sum(differences) / len(differences), spread(differences, ours, baseline)
-    return _says(mean - half, mean + half)
+def _of_differences(
+    ours: list[float], baseline: list[float], half: Callable[[int, float], float]
+) -> Verdict:
+    """Put an interval around the mean difference, from their number and standard deviation."""
+    differences = _differences(ours, baseline)
+    mean = statistics.mean(differences)
+    width = half(len(differences), statistics.stdev(differences))
+    return _says(mean - width, mean + width)
 
 
-def _deviation(values: list[float], missing: int = 1) -> float:
-    mean = sum(values) / len(values)
-    return math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - missing))
-
-
-def _root(values: list[float]) -> float:
-    return math.sqrt(len(values))
+def _unpaired(ours: list[float], baseline: list[float], factor: float) -> Verdict:
+    both = math.hypot(statistics.stdev(ours), statistics.stdev(baseline))
+    return _of_differences(ours, baseline, lambda n, _: factor * both / math.sqrt(n))
 
 
 def _upside_down(ours: list[float], baseline: list[float]) -> Verdict:
@@ -237,38 +237,8 @@ def _upside_down(ours: list[float], baseline: list[float]) -> Verdict:
     return low, high, {"better": "worse", "worse": "better", "none": "none"}[said]
 
 
-def _unpaired(ours: list[float], baseline: list[float]) -> Verdict:
-    def spread(differences: list[float], ours: list[float], baseline: list[float]) -> float:
-        both = math.hypot(_deviation(ours), _deviation(baseline))
-        return T_975[len(ours) - 2] * both / _root(ours)
-
-    return _around(ours, baseline, spread)
-
-
-def _unpaired_pooled(ours: list[float], baseline: list[float]) -> Verdict:
-    def spread(differences: list[float], ours: list[float], baseline: list[float]) -> float:
-        both = math.hypot(_deviation(ours), _deviation(baseline))
-        return T_975[min(2 * len(ours) - 3, len(T_975) - 1)] * both / _root(ours)
-
-    return _around(ours, baseline, spread)
-
-
-def _population(ours: list[float], baseline: list[float]) -> Verdict:
-    return _around(
-        ours, baseline, lambda d, *_: T_975[len(d) - 2] * _deviation(d, missing=0) / _root(d)
-    )
-
-
-def _wrong_degrees(ours: list[float], baseline: list[float]) -> Verdict:
-    return _around(
-        ours,
-        baseline,
-        lambda d, *_: T_975[min(len(d) - 1, len(T_975) - 1)] * _deviation(d) / _root(d),
-    )
-
-
 def _extremes(ours: list[float], baseline: list[float]) -> Verdict:
-    differences = [a - b for a, b in zip(ours, baseline, strict=True)]
+    differences = _differences(ours, baseline)
     return _says(min(differences), max(differences))
 
 
@@ -281,7 +251,7 @@ verdict = Exercise(
         "Take the difference within each seed first; only the differences have a spread from "
         "here on.",
         "The standard deviation divides by n - 1; that of the mean is smaller by the root of n.",
-        "`T_975[n - 2]` is Student's factor for n seeds. Lower bits are better, so an interval "
+        "`t_factor(n)` is Student's factor for n seeds. Lower bits are better, so an interval "
         "below zero says `better`.",
     ),
     cases={
@@ -293,35 +263,31 @@ verdict = Exercise(
             [2.10, 2.20, 2.17], [2.13, 2.34, 2.18]
         ),
         "five seeds": args([2.11, 2.20, 2.16, 2.13, 2.22], [2.10, 2.23, 2.18, 2.15, 2.21]),
-        "ten seeds, another spread on each side": _ten_seeds_another,
+        "ten seeds, another spread on each side": args(*_ten_seeds()),
     },
     mistakes={
         "lower bits are better: an interval below zero says `better`": _upside_down,
         "subtract the baseline from ours, so that a gain is below zero": lambda ours, baseline: (
             _verdict(baseline, ours)
         ),
-        (
-            "the spread is that of the differences within a seed; you took both designs' own"
-        ): _unpaired,
-        (
-            "2 n - 2 degrees of freedom belong to runs that are no pairs; equal seeds make "
-            "pairs: take their differences first"
-        ): _unpaired_pooled,
-        (
-            "divide the squares by n - 1: the mean is estimated from the same n differences"
-        ): _population,
-        (
-            "1.96 is right for many seeds; for so few take Student's t, `T_975[n - 2]`"
-        ): lambda ours, baseline: _around(
-            ours, baseline, lambda d, *_: 1.96 * _deviation(d) / _root(d)
+        "the spread is that of the differences within a seed; you took both designs' own": (
+            lambda ours, baseline: _unpaired(ours, baseline, t_factor(len(ours)))
         ),
-        (
-            "n seeds have n - 1 degrees of freedom, and `T_975` begins with one: take n - 2"
-        ): _wrong_degrees,
-        (
-            "divide by the root of n: the mean of n differences spreads less than one of them"
-        ): lambda ours, baseline: _around(
-            ours, baseline, lambda d, *_: T_975[len(d) - 2] * _deviation(d)
+        "2 n - 2 degrees of freedom belong to runs that are no pairs; equal seeds make pairs: "
+        "take their differences first": lambda ours, baseline: _unpaired(
+            ours, baseline, t_factor(2 * len(ours) - 1)
+        ),
+        "divide the squares by n - 1: the mean is estimated from the same n differences": partial(
+            _of_differences, half=lambda n, s: t_factor(n) * s * math.sqrt((n - 1) / n / n)
+        ),
+        "1.96 is right for many seeds; for so few take Student's t, `t_factor(n)`": partial(
+            _of_differences, half=lambda n, s: 1.96 * s / math.sqrt(n)
+        ),
+        "`t_factor` takes the number of seeds, n, not the n - 1 degrees of freedom": partial(
+            _of_differences, half=lambda n, s: t_factor(n - 1) * s / math.sqrt(n)
+        ),
+        "divide by the root of n: the mean of n differences spreads less than one of them": partial(
+            _of_differences, half=lambda n, s: t_factor(n) * s
         ),
         "that is where the differences lie; the question is where their mean lies": _extremes,
     },

@@ -1,0 +1,131 @@
+"""The command of all experiments: `python -m llmlib.experiments NAME` makes the missing runs."""
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from llmlib.experiments.catalogue import find, modules
+from llmlib.experiments.experiment import Experiment, Run, Runs
+from llmlib.experiments.records import ABOUT, check, load, record_of, run_missing, stamp, state
+
+
+def show(experiment: Experiment, runs: Runs) -> Table:
+    """Lay the record out: for each condition the mean over the seeds of what is a number."""
+    conditions: list[Run] = []
+    for planned in experiment.plan():
+        condition = {name: value for name, value in planned.items() if name != "seed"}
+        if condition not in conditions:
+            conditions.append(condition)
+    known = {"seed", *ABOUT, *experiment.equal, *conditions[0]}
+    names = [n for n, v in runs[0].items() if n not in known and isinstance(v, float | int)]
+    table = Table(*map(str, conditions[0]), "seeds", *names)
+    for condition in conditions:
+        made = [run for run in runs if condition.items() <= run.items()]
+        means = [_mean([run.get(name) for run in made]) for name in names]
+        table.add_row(*map(str, condition.values()), str(len(made)), *means)
+    return table
+
+
+def _mean(values: Sequence[object]) -> str:
+    numbers = [value for value in values if isinstance(value, float | int)]
+    return f"{statistics.mean(numbers):.4g}" if numbers else ""
+
+
+def list_all() -> Table:
+    """Lay out all experiments: runs made and planned, state of the record, claims that hold."""
+    table = Table("experiment", "runs", "record", "claims")
+    for name in modules():
+        experiment = find(name)
+        runs = load(record_of(experiment))
+        sentences = experiment.sentences()
+        held = sum(map(experiment.holds, sentences)) if runs else 0
+        table.add_row(
+            name, f"{len(runs)} of {len(list(experiment.plan()))}", state(experiment, runs),
+            f"{held} of {len(sentences)}",
+        )  # fmt: skip
+    return table
+
+
+def not_current() -> list[str]:
+    """Name the records that other code made than the present, with what to do about each."""
+    advice = {
+        "changed": "`python -m llmlib.experiments {} --check` does its cheapest run again",
+        "stale": "`make records` does its runs again",
+    }
+    found = []
+    for name in modules():
+        experiment = find(name)
+        if (now := state(experiment, load(record_of(experiment)))) != "current":
+            found.append(f"{name}: {now}; {advice[now].format(name)}")
+    return found
+
+
+def renew(minutes: float) -> int:
+    """Make the runs of all stale records again; return how many are left."""
+    stale = [e for e in map(find, modules()) if state(e, load(record_of(e))) == "stale"]
+    return sum(run_missing(e, record_of(e), minutes=minutes) for e in stale)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the missing runs of an experiment, print its table, or check its record.
+
+    Args:
+        arguments: Command line; default: that of the process.
+
+    Returns:
+        Exit status: 0 when the record is complete, or was found to hold.
+    """
+    parser = argparse.ArgumentParser(prog="python -m llmlib.experiments", description=__doc__)
+    parser.add_argument("name", nargs="?", help="the experiment; none lists all")
+    parser.add_argument("--table", action="store_true", help="print what the record holds")
+    parser.add_argument(
+        "--check", action="store_true",
+        help="after a change of its code: do the cheapest run again and compare",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stamp", action="store_true", help="after a pure move: say that the record holds"
+    )
+    parser.add_argument("--changed", action="store_true", help="list records of other code")
+    parser.add_argument("--renew", action="store_true", help="make stale records again")
+    parser.add_argument("--record", type=Path, help="another file for the runs")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
+    options = parser.parse_args(arguments)
+    console = Console(width=140)
+    if options.changed:
+        print("\n".join(not_current()) or "every record was made by the present code")
+        return 0
+    if options.renew:
+        return int(renew(options.minutes) > 0)
+    if options.name is None:
+        console.print(list_all())
+        return 0
+    try:
+        experiment = find(options.name)
+    except KeyError as error:
+        print(error.args[0], file=sys.stderr)
+        return 2
+    record = options.record or record_of(experiment)
+    if options.table:
+        runs = Runs(load(record))
+        console.print((experiment.table or (lambda runs: show(experiment, runs)))(runs))
+        return 0
+    if options.stamp:
+        stamp(experiment, record)
+        return 0
+    if options.check:
+        wrong = check(experiment, record)
+        print("\n".join(wrong) or f"{options.name}: the same again; the record holds")
+        return int(bool(wrong))
+    missing = run_missing(experiment, record, minutes=options.minutes)
+    print(f"{missing} runs to go: the same command goes on" if missing else "complete")
+    return int(missing > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,186 @@
+"""Experts with and without a balance loss, beside dense layers of as much work or as many numbers.
+
+`python -m llmlib.experiments expert_balance` makes the runs that `data/results` still lacks, about
+six minutes on one core; `--minutes 4` begins no run after four minutes, and the same command goes
+on later.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmlib.architecture import ModelConfig, Transformer, counts
+from llmlib.architecture.experts import MixtureOfExperts
+from llmlib.core.seeding import seed_everything
+from llmlib.experiments.experiment import Run
+from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.experiments.short_text import VOCAB_SIZE, short_text
+from llmlib.experiments.short_training import mean_loss, train_briefly
+
+STEPS, BATCH, LENGTH, PEAK_RATE = 240, 32, 64, 3e-3
+SEEDS = (0, 1, 2)
+
+BASE = ModelConfig(
+    vocab_size=VOCAB_SIZE, d_model=64, n_layers=2, n_heads=4, max_seq_len=LENGTH, d_ff=192
+)
+EXPERTS: dict[str, Any] = {"n_experts": 8, "experts_per_token": 2, "d_ff": 96}
+DESIGNS: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "2 of 8": EXPERTS,
+    "2 of 8, no balance loss": {**EXPERTS, "balance": "none"},
+    "dense, four times as wide": {"d_ff": 768},
+    "4 of 16, half as wide": {"n_experts": 16, "experts_per_token": 4, "d_ff": 48},
+    "1 shared and 1 of 7": {**EXPERTS, "n_experts": 7, "experts_per_token": 1,
+                            "n_shared_experts": 1},
+}  # fmt: skip
+"""What differs from the dense model.
+
+All but the wide one do the same work a token in their feed-forward layers, 192 hidden numbers, and
+all but the first hold 768.
+"""
+
+
+def config_of(design: str) -> ModelConfig:
+    """Return a design's configuration.
+
+    Args:
+        design: One of `DESIGNS`.
+
+    Returns:
+        The configuration.
+    """
+    return BASE.replace(**DESIGNS[design])
+
+
+def rate(step: int, steps: int = STEPS) -> float:
+    """Return the learning rate of a step: up in 20 steps, down to nothing in the last third.
+
+    Args:
+        step: From 0.
+        steps: Steps of the run.
+
+    Returns:
+        The rate.
+    """
+    return PEAK_RATE * min(1, (step + 1) / 20, 3 * (1 - step / steps))
+
+
+def experts_in_use(load: Float[Tensor, "*layers E"]) -> Float[Tensor, "*layers"]:
+    r"""Count the experts that an uneven load amounts to: $\exp\bigl(-\sum_i f_i \ln f_i\bigr)$.
+
+    Args:
+        load: Share of the choices that falls on each expert.
+
+    Returns:
+        From 1, all on one, to E, all alike.
+
+    Example:
+        >>> experts_in_use(torch.tensor([0.5, 0.5, 0.0, 0.0])).item()
+        2.0
+    """
+    return torch.special.entr(load).sum(dim=-1).exp()
+
+
+@torch.no_grad()
+def loads(model: Transformer, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "layers E"]:
+    """Measure which share of a text's choices falls on each expert, layer by layer.
+
+    Args:
+        model: A model with experts; nothing is dropped here.
+        tokens: The text.
+
+    Returns:
+        Shares; each row sums to one.
+    """
+    shares: list[Tensor] = []
+
+    def note(layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, MixtureOfExperts)
+        shares.append(layer.route(inputs[0].flatten(0, 1)).load)
+
+    layers = [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    was_training = model.training
+    try:
+        model.eval()(tokens)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return torch.stack(shares)
+
+
+def perform(run: Run, *, steps: int = STEPS) -> Run:
+    """Train one design from one seed.
+
+    Args:
+        run: `design` and `seed`.
+        steps: Number of updates.
+
+    Returns:
+        The held-out loss, sizes, and the load of each layer during and after training.
+    """
+    text, config = short_text(), config_of(run["design"])
+    probe = text.held_out[: 32 * LENGTH].view(32, LENGTH)
+    seed_everything(run["seed"])
+    model = Transformer(config)
+    in_use: list[list[float]] = []
+
+    def watch(step: int) -> None:
+        if config.n_experts and step % 20 == 0:
+            in_use.append([round(n, 2) for n in experts_in_use(loads(model, probe)).tolist()])
+
+    train_briefly(
+        model,
+        text.train,
+        lr=lambda step: rate(step, steps),
+        steps=steps,
+        batch=BATCH,
+        seed=run["seed"],
+        length=LENGTH,
+        after_backward=watch,
+    )
+    model.eval()  # the loss without the balance term, and no token dropped
+    load = loads(model, text.held_out[: 256 * LENGTH].view(256, LENGTH)) if in_use else None
+    size = counts.parameters(config)
+    return {
+        "held_out_loss": round(mean_loss(model, text.held_out, rows=512), 4),
+        "unigram_loss": round(text.unigram_loss, 4),
+        "parameters": size.total,
+        "active_parameters": size.active,
+        "tokens": steps * BATCH * LENGTH,
+        "experts_in_use": None if load is None else round(experts_in_use(load).mean().item(), 3),
+        "load": None if load is None else [[round(f, 4) for f in row] for row in load.tolist()],
+        "experts_in_use_each_20_steps": in_use or None,
+        "text_sha256": text.sha256,
+    }
+
+
+def plan() -> list[Run]:
+    """List all runs, the first four designs before the others.
+
+    Returns:
+        Design and seed of each run.
+    """
+    names = list(DESIGNS)
+    parts = names[:4], names[4:]
+    return [{"design": name, "seed": seed} for part in parts for seed in SEEDS for name in part]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the missing runs.
+
+    Args:
+        arguments: Command line; default: that of the process.
+
+    Returns:
+        Exit status: 0 when the record is complete.
+    """
+    return make_missing_runs("expert_balance", plan(), perform, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

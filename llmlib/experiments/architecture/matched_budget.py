@@ -1,0 +1,321 @@
+"""Every design of the chapter on the same tokens: what one changed field is worth at equal budget.
+
+`python -m llmlib.experiments matched_budget` makes the runs that `data/results` still lacks, the
+decisive designs with three seeds first; `--minutes 20` begins no run after twenty minutes, and the
+same command goes on later. `--table` prints what is there.
+"""
+
+import argparse
+import dataclasses
+import functools
+import math
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from llmlib.architecture import ModelConfig, Transformer, counts
+from llmlib.core.seeding import seed_everything
+from llmlib.core.statistics import t_interval
+from llmlib.data import (
+    ByteBPE,
+    Document,
+    PackedTokens,
+    TokenLoader,
+    clean,
+    corpus_bytes,
+    fixed_corpus,
+    pack,
+    split_by_module,
+)
+from llmlib.data.overlap import drop_overlapping
+from llmlib.experiments.experiment import Run
+from llmlib.experiments.records import read_runs
+from llmlib.experiments.short_runs import run_missing
+from llmlib.training import Schedule, TrainConfig, Trainer
+
+VOCAB_SIZE, LENGTH, BATCH, STEPS = 2048, 256, 4, 384
+TOKENS = STEPS * BATCH * LENGTH
+HELD_OUT_WINDOWS = 128
+SEEDS = (0, 1, 2)
+
+BASELINE = "baseline"
+DECISIVE: dict[str, dict[str, Any]] = {
+    BASELINE: {},
+    "LayerNorm": {"norm": "layer"},
+    "post-norm": {"norm_placement": "post"},
+    "GeLU": {"activation": "gelu"},
+    "learned positions": {"position": "learned"},
+    "ALiBi": {"position": "alibi"},
+    "no positions": {"position": "none"},
+    "multi-query": {"n_kv_heads": 1},
+    "latent attention": {"mixer": "latent", "latent_dim": 64, "rope_head_dim": 16},
+    "window of 32": {"attention": "window", "window": 32},
+    "8 experts, 2 at a time": {"n_experts": 8, "experts_per_token": 2, "d_ff": 176},
+    "Mamba": {"mixer": "mamba", "position": "none", "n_layers": 8},
+    "RWKV": {"mixer": "rwkv", "position": "none", "norm": "layer", "norm_bias": True,
+             "embedding_norm": True, "d_ff": 448},
+    "RetNet": {"mixer": "retnet"},
+}  # fmt: skip
+"""What differs from the baseline, by the design's name; each is run with three seeds.
+
+Mamba's blocks have no feed-forward layer, so there are two for one of the others, as in its paper.
+The experts are half as wide as the dense layer and two work on each token: equal work a token.
+"""
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "DeepNorm": {"norm_placement": "deepnorm"},
+    "sandwich norm": {"norm_placement": "sandwich"},
+    "embedding norm": {"embedding_norm": True},
+    "parallel sublayers": {"parallel": True},
+    "biases": {"bias": True, "qkv_bias": True, "norm_bias": True},
+    "norm on queries and keys": {"qk_norm": True},
+    "ReLU": {"activation": "relu"},
+    "Swish": {"activation": "swish"},
+    "GeGLU": {"activation": "geglu"},
+    "sinusoidal positions": {"position": "sinusoidal"},
+    "T5 bias": {"position": "t5"},
+    "Transformer-XL positions": {"position": "relative"},
+    "grouped-query, 2 groups": {"n_kv_heads": 2},
+    "strided, 16": {"attention": "strided", "stride": 16},
+    "fixed, 16": {"attention": "fixed", "stride": 16},
+    "S4": {"mixer": "s4", "position": "none"},
+    "H3": {"mixer": "h3", "position": "none"},
+    "Hyena": {"mixer": "hyena", "position": "none"},
+}
+"""The other designs, one seed each."""
+
+DESIGNS = {**DECISIVE, **OTHERS}
+
+
+def config_of(design: str) -> ModelConfig:
+    """Return a design's configuration: LLaMA's choices at a million parameters, one thing changed.
+
+    The tied embeddings are scaled by the root of the width (Vaswani et al. 2017, section 3.4).
+    Without it a stream this narrow starts so small beside the layers' outputs that any design with
+    a norm on the embedding looks 0.1 bits a byte better than it is.
+
+    Args:
+        design: One of `DESIGNS`.
+
+    Returns:
+        The configuration.
+    """
+    base = ModelConfig(
+        vocab_size=VOCAB_SIZE, d_model=128, n_layers=4, n_heads=4, max_seq_len=LENGTH, d_ff=352,
+        embedding_scale=math.sqrt(128),
+    )  # fmt: skip
+    changes = dict(DESIGNS[design])
+    if "activation" in changes:
+        changes.setdefault("d_ff", 352 if changes["activation"] == "geglu" else 528)
+    return base.replace(**changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """The fixed corpus as two streams of tokens.
+
+    Attributes:
+        train: What is learned from.
+        held_out: Text of other modules, to measure on.
+        bytes_per_token: Length of a held-out token, a separator a document included.
+    """
+
+    train: PackedTokens
+    held_out: PackedTokens
+    bytes_per_token: float
+
+
+@functools.cache
+def prepared() -> Text:
+    """Clean, drop near-duplicates, split by module and encode, as the capstone does.
+
+    Returns:
+        The text, the same on every machine.
+    """
+    kept, _ = drop_overlapping(clean(fixed_corpus()).documents, max_overlap=0.5)
+    split = split_by_module(kept, 0.05)
+    end = "<|endoftext|>"
+    tokenizer = ByteBPE.train((document.text for document in split.train), VOCAB_SIZE, (end,))
+
+    def stream(documents: Sequence[Document]) -> PackedTokens:
+        ids = tokenizer.encode_batch([document.text for document in documents])
+        return pack(ids, tokenizer.special_tokens[end])
+
+    held_out = stream(split.held_out)
+    n_bytes = corpus_bytes(split.held_out) + len(split.held_out)
+    return Text(stream(split.train), held_out, round(n_bytes / held_out.n_tokens, 3))
+
+
+def perform(run: Run) -> Run:
+    """Train one design and measure it on held-out text.
+
+    Args:
+        run: `design` and `seed`.
+
+    Returns:
+        Bits per byte, parameters, FLOPs and tokens.
+    """
+    config, seed = config_of(run["design"]), run["seed"]
+    text = prepared()
+    loaders = {
+        name: TokenLoader(source, batch_size=BATCH, seq_len=LENGTH, seed=seed_of)
+        for name, source, seed_of in (("train", text.train, seed), ("held", text.held_out, 0))
+    }
+    seed_everything(seed)
+    settings = TrainConfig(
+        steps=STEPS, optimizer="muon", lr=4e-3, muon_lr=0.02, weight_decay=0.0, clip=1.0,
+        schedule=Schedule(kind="cosine", warmup=STEPS // 20, final=0.1), precision="auto",
+        seed=seed,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            Transformer(config),
+            loaders["train"],
+            settings,
+            Path(folder),
+            held_out=[next(loaders["held"]) for _ in range(HELD_OUT_WINDOWS // BATCH)],
+            show_progress=False,
+        )
+        result = trainer.run()
+    if not result.finished or result.held_out_loss is None:
+        raise KeyboardInterrupt("stopped in the middle of a run, which is not recorded")
+    size = counts.parameters(config)
+    return {
+        "bits_per_byte": round(result.held_out_loss / math.log(2) / text.bytes_per_token, 5),
+        "parameters": size.total,
+        "active_parameters": size.active,
+        "flops": counts.training_flops(config, BATCH, LENGTH, causal=True) * STEPS,
+        "tokens": result.tokens,
+        "config": {k: v for k, v in config.to_dict().items() if v != _default(k)},
+    }
+
+
+def _default(field: str) -> Any:
+    return ModelConfig.__dataclass_fields__[field].default
+
+
+def plan() -> list[Run]:
+    """List all runs, the decisive designs first.
+
+    Returns:
+        Design and seed of each run.
+    """
+    decisive = [{"design": design, "seed": seed} for seed in SEEDS for design in DECISIVE]
+    return [*decisive, *({"design": design, "seed": 0} for design in OTHERS)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A design's line in the table.
+
+    Attributes:
+        design: Its name.
+        bits: Held-out bits per byte of each seed.
+        parameters: All parameters.
+        flops: Of the whole training run.
+        difference: Mean of its bits minus the baseline's of the same seed.
+        interval: 95% interval of that mean over the seeds; None with one seed.
+        verdict: `better`, `worse`, `none` (the interval holds 0), or `one seed`.
+    """
+
+    design: str
+    bits: tuple[float, ...]
+    parameters: int
+    flops: int | float
+    difference: float
+    interval: tuple[float, float] | None
+    verdict: str
+
+
+def table(runs: Sequence[Run]) -> list[Row]:
+    """Compare every design with the baseline, seed by seed.
+
+    Equal seeds read equal batches, so a difference is taken within a seed, and what one seed's
+    order of the text does to all designs cancels.
+
+    Args:
+        runs: Lines of the results file.
+
+    Returns:
+        A row a design, best first.
+    """
+    bits = {(run["design"], run["seed"]): run for run in runs}
+    rows = []
+    for design in DESIGNS:
+        seeds = [s for s in SEEDS if (design, s) in bits and (BASELINE, s) in bits]
+        if not seeds:
+            continue
+        found = [bits[design, s]["bits_per_byte"] for s in seeds]
+        against = [bits[BASELINE, s]["bits_per_byte"] for s in seeds]
+        differences = [a - b for a, b in zip(found, against, strict=True)]
+        interval, verdict = None, "one seed"
+        if len(seeds) > 1:
+            _, low, high = t_interval(differences)
+            interval = (low, high)
+            verdict = "better" if high < 0 else "worse" if low > 0 else "none"
+        sample = bits[design, seeds[0]]
+        rows.append(
+            Row(
+                design,
+                tuple(found),
+                sample["parameters"],
+                sample["flops"],
+                statistics.mean(differences),
+                interval,
+                verdict,
+            )  # fmt: skip
+        )
+    return sorted(rows, key=lambda row: statistics.mean(row.bits))
+
+
+def show(runs: Sequence[Run]) -> None:
+    """Print the table.
+
+    Args:
+        runs: Lines of the results file.
+    """
+    view = Table(
+        "design", "bits/byte", "against baseline", "parameters", "FLOPs", "difference",
+        title=f"{TOKENS:,} tokens each",
+    )  # fmt: skip
+    for row in table(runs):
+        spread = (
+            "" if row.interval is None else f" [{row.interval[0]:+.3f}, {row.interval[1]:+.3f}]"
+        )
+        view.add_row(
+            row.design, f"{statistics.mean(row.bits):.3f}", f"{row.difference:+.3f}{spread}",
+            f"{row.parameters:,}", f"{row.flops:.2e}", row.verdict,
+        )  # fmt: skip
+    Console().print(view)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing, or print the table.
+
+    Args:
+        arguments: Command line; default: the process's.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--record", type=Path, default=Path("data/results/matched_budget.jsonl"))
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="print the table and stop")
+    options = parser.parse_args(arguments)
+    if options.table:
+        show(read_runs("matched_budget"))
+        return
+    torch.set_num_threads(options.threads)
+    missing = run_missing(
+        "matched_budget", plan(), perform, options.record, minutes=options.minutes
+    )
+    print("complete" if not missing else f"{missing} runs to go: the same command goes on")
+
+
+if __name__ == "__main__":
+    main()

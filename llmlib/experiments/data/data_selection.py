@@ -1,0 +1,280 @@
+"""Text chosen for a target: any, by words (DSIR), or by gradients (influence), at equal tokens.
+
+`python -m llmlib.experiments data_selection` makes the runs that `data/results` still lacks.
+
+There are rows of four kinds of real text, and a small sample of what the model is to become good
+at: documentation of networkx, the kind of one row in twenty. A tenth of the rows may be read, four
+times each. Settings were fixed beforehand: a tenth is twice what there is of the target's kind, so
+that every choice must also judge what lies next to it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from llmlib.architecture import Transformer, counts
+from llmlib.data import (
+    ByteBPE,
+    Document,
+    corpus_sha256,
+    fixed_code,
+    fixed_corpus,
+    king_james,
+    split_by_module,
+)
+from llmlib.data.mixing import ImportanceModel, gumbel_top_k, influence
+from llmlib.experiments.experiment import Run
+from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.experiments.short_text import VOCAB_SIZE, frequency_loss
+from llmlib.experiments.short_training import small_decoder, train_briefly, warmup_decay
+from llmlib.training import language_modeling, next_token_loss
+
+SEEDS = (0, 1, 2)
+LENGTH, BATCH, PEAK_LR = 128, 16, 3e-3
+KINDS = {"sympy": 3000, "networkx": 600, "code": 5400, "king james": 3000}
+"""How many rows of each kind there are to choose from."""
+TARGET = "networkx"
+CHOSEN, TARGET_ROWS, HELD_OUT_ROWS, WARM_STEPS, STEPS = 1200, 48, 400, 60, 300
+WAYS = ("random", "DSIR", "influence", "all of the kind")
+
+Rows = Int[Tensor, "rows _"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Rows to choose from, and the text to be good at.
+
+    Attributes:
+        rows: Token ids `[rows, T + 1]`.
+        texts: What the rows say.
+        kind: Number of each row's kind, in the order of `KINDS`.
+        target: A few rows of the target that the choice may look at.
+        target_texts: What they say.
+        held_out: Rows of other modules of the target, to measure on.
+        unigram_loss: Loss of the held-out rows under the token frequencies of `rows`.
+        sha256: Hash of all texts that rows were cut from.
+    """
+
+    rows: Rows
+    texts: list[str]
+    kind: Int[Tensor, " rows"]
+    target: Int[Tensor, "sample _"]
+    target_texts: list[str]
+    held_out: Int[Tensor, "measured _"]
+    unigram_loss: float
+    sha256: str
+
+
+@cache
+def candidates() -> Candidates:
+    """Cut the kinds of text into rows of 128 tokens and a target more.
+
+    Returns:
+        The rows, the same on every machine.
+    """
+    docs = fixed_corpus()
+    target = [d for d in docs if d.meta["module"].startswith(TARGET)]
+    split = split_by_module(target, held_out=0.3)
+    known = {d.meta["module"] for d in split.train}
+    of = {
+        "sympy": [d for d in docs if d.meta["module"].startswith("sympy")][::3],
+        TARGET: split.train,
+        # A module's code holds its docstrings: that of held-out modules would give them away.
+        "code": [
+            d
+            for d in fixed_code()[::7]
+            if not d.meta["module"].startswith(TARGET) or d.meta["module"] in known
+        ],
+        "king james": king_james()[::3],
+    }
+    bpe = ByteBPE.train([d.text for kind in of.values() for d in kind[::10]], VOCAB_SIZE)
+
+    def cut(documents: Sequence[Document], n: int) -> Tensor:
+        stream = np.concatenate(bpe.encode_batch(d.text for d in documents)).astype(np.int64)
+        whole = len(stream) // (LENGTH + 1)
+        if whole < n:
+            raise ValueError(f"the documents fill only {whole} rows of {n}")
+        rows = torch.from_numpy(stream[: whole * (LENGTH + 1)]).view(whole, LENGTH + 1)
+        return rows[torch.linspace(0, whole - 1, n).long()]
+
+    rows = torch.cat([cut(of[name], n) for name, n in KINDS.items()])
+    # The sample and the measure share no module: both come from the held-out ones, cut in two.
+    half = len(split.held_out) // 2
+    sample = cut(split.held_out[:half], TARGET_ROWS)
+    held_out = cut(split.held_out[half:], HELD_OUT_ROWS)
+    everything = [d for kind in of.values() for d in kind] + split.held_out
+    return Candidates(
+        rows=rows,
+        texts=[bpe.decode(row) for row in rows.tolist()],
+        kind=torch.arange(len(KINDS)).repeat_interleave(torch.tensor([*KINDS.values()])),
+        target=sample,
+        target_texts=[bpe.decode(row) for row in sample.tolist()],
+        held_out=held_out,
+        unigram_loss=frequency_loss(rows.flatten(), held_out[:, 1:]),
+        sha256=corpus_sha256(everything),
+    )
+
+
+def train_on_rows(rows: Rows, seed: int, *, steps: int) -> Transformer:
+    """Train a decoder on rows, epoch after epoch, each in a new order.
+
+    Args:
+        rows: The rows.
+        seed: Decides weights and orders.
+        steps: Number of updates.
+
+    Returns:
+        The model.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    epochs = -(-steps * BATCH // len(rows))
+    order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(epochs)])
+    model = small_decoder(VOCAB_SIZE, seed, length=LENGTH, d_model=64, n_layers=2)
+    draw: Callable[[int], Tensor] = lambda step: rows[order[step * BATCH : (step + 1) * BATCH]]  # noqa: E731
+    train_briefly(model, draw, lr=warmup_decay(PEAK_LR, steps), steps=steps)
+    return model.eval()
+
+
+def row_losses(model: Transformer, rows: Rows) -> Float[Tensor, " rows"]:
+    """Return the mean loss of each row.
+
+    Args:
+        model: The model.
+        rows: Inputs with one target more at the end.
+
+    Returns:
+        Nats a token.
+    """
+    return torch.cat([
+        F.cross_entropy(model(part[:, :-1]).mT, part[:, 1:], reduction="none").mean(dim=1)
+        for part in rows.split(64)
+    ])  # fmt: skip
+
+
+def influence_of(
+    model: Transformer, rows: Rows, target: Int[Tensor, "sample _"]
+) -> Float[Tensor, " rows"]:
+    """Score rows by the agreement of their gradient with the target's, over all parameters.
+
+    Args:
+        model: A model after a short training.
+        rows: The candidates.
+        target: Rows of what the model is to become good at.
+
+    Returns:
+        A score a row; the larger, the more it helps.
+    """
+    parameters = [*model.parameters()]
+    loss = next_token_loss(model, language_modeling(target))
+    direction = torch.autograd.grad(loss, parameters)
+    return influence(lambda: row_losses(model, rows), parameters, direction)
+
+
+def choose(way: str, seed: int, data: Candidates) -> Int[Tensor, " chosen"]:
+    """Choose rows for the target.
+
+    Args:
+        way: One of `WAYS`.
+        seed: Decides what is drawn.
+        data: The candidates.
+
+    Returns:
+        The numbers of `CHOSEN` rows; all of the target's kind, which are fewer, with the last way:
+        it reads the labels that the others do not see.
+    """
+    anyhow = torch.randperm(len(data.rows), generator=torch.Generator().manual_seed(1000 + seed))
+    if way == "random":
+        return anyhow[:CHOSEN]
+    if way == "DSIR":
+        model = ImportanceModel(data.target_texts, data.texts)
+        return torch.from_numpy(gumbel_top_k(model.log_weights(data.texts), CHOSEN, seed))
+    if way == "influence":
+        warm = train_on_rows(data.rows[anyhow[-WARM_STEPS * BATCH :]], seed, steps=WARM_STEPS)
+        return influence_of(warm, data.rows, data.target).topk(CHOSEN).indices
+    return (data.kind == [*KINDS].index(TARGET)).nonzero().flatten()
+
+
+def cost_of_choosing(way: str, *, steps: int = STEPS) -> tuple[int, int]:
+    """Count the floating-point operations of choosing and of training on what was chosen.
+
+    A forward pass takes a third of a training step. Influence takes the short training, the
+    target's gradient, and two forward passes over all candidates; DSIR about two additions a word,
+    counted here as two a token.
+
+    Args:
+        way: One of `WAYS`.
+        steps: Updates of the training that follows.
+
+    Returns:
+        FLOPs of both.
+    """
+    config = small_decoder(VOCAB_SIZE, 0, length=LENGTH, d_model=64, n_layers=2).config
+    row = counts.training_flops(config, 1, LENGTH)
+    n = sum(KINDS.values())
+    choosing = {
+        "DSIR": 2 * n * LENGTH,
+        "influence": row * (WARM_STEPS * BATCH + TARGET_ROWS) + 2 * n * row // 3,
+    }.get(way, 0)
+    return int(choosing), int(row * steps * BATCH)
+
+
+def perform(run: Run, *, steps: int = STEPS) -> Run:
+    """Choose in one way and train on the choice.
+
+    Args:
+        run: `way` and `seed`.
+        steps: Updates of the model.
+
+    Returns:
+        Loss on the target's held-out text, of what kinds the choice is, and what it cost.
+    """
+    data = candidates()
+    chosen = choose(run["way"], run["seed"], data)
+    model = train_on_rows(data.rows[chosen], run["seed"], steps=steps)
+    with torch.no_grad():
+        loss = row_losses(model, data.held_out).mean().item()
+    choosing, training = cost_of_choosing(run["way"], steps=steps)
+    kinds = torch.bincount(data.kind[chosen], minlength=len(KINDS)).tolist()
+    return {
+        "held_out_loss": round(loss, 4),
+        "unigram_loss": round(data.unigram_loss, 4),
+        "chosen": dict(zip(KINDS, kinds, strict=True)),
+        "flops_choosing": choosing,
+        "flops_training": training,
+        "steps": steps,
+        "tokens": steps * BATCH * LENGTH,
+        "text_sha256": data.sha256,
+    }
+
+
+def plan() -> Iterator[Run]:
+    """Yield the runs of the experiment.
+
+    Yields:
+        What identifies each run.
+    """
+    for seed in SEEDS:
+        for way in WAYS:
+            yield {"way": way, "seed": seed}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the missing runs.
+
+    Args:
+        arguments: Command line; default: that of the process.
+
+    Returns:
+        Exit status: 0 when the record is complete.
+    """
+    return make_missing_runs("data_selection", plan(), perform, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,239 @@
+"""What an experiment declares, and what may be asked of the runs that it made."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from llmlib.core.statistics import Interval, paired_interval, t_interval
+
+Run = dict[str, Any]
+"""A line of a record: what identifies the run, and what it measured."""
+Quantity = str | Callable[[Run], float]
+"""The name of what a run measured, `a.b` for the entry b of a; or a function of the run."""
+
+
+class Runs(Sequence[Run]):
+    """Runs of one experiment, to select from and to compare by seed.
+
+    Args:
+        runs: Lines of a record.
+
+    Example:
+        >>> runs = Runs([{"rank": r, "seed": s, "loss": 2.0 - 0.1 * r + s}
+        ...              for r in (1, 4) for s in (0, 1, 2)])
+        >>> runs.values("loss", rank=4)
+        [1.6, 2.6, 3.6]
+        >>> print(runs.difference("loss", rank=(4, 1)))
+        -0.30 [-0.30, -0.30]
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = list(runs)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Run | Runs:
+        return Runs(self._runs[index]) if isinstance(index, slice) else self._runs[index]
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def where(self, **fields: Any) -> Runs:
+        """Select the runs whose fields have these values.
+
+        Args:
+            **fields: Values by name; a function of the value selects where it is true.
+
+        Returns:
+            The runs, by seed.
+
+        Raises:
+            ValueError: If there is none, which is always a misspelt condition.
+        """
+
+        def fits(run: Run) -> bool:
+            return all(
+                want(run[name]) if callable(want) else run[name] == want
+                for name, want in fields.items()
+            )
+
+        found = [run for run in self._runs if fits(run)]
+        if not found:
+            raise ValueError(f"no run has {fields}")
+        return Runs(sorted(found, key=lambda run: run.get("seed", 0)))
+
+    def values(self, quantity: Quantity, **fields: Any) -> list[float]:
+        """Return what the selected runs measured, one value a run, by seed."""
+        return [_read(run, quantity) for run in self.where(**fields)]
+
+    def interval(self, quantity: Quantity, **fields: Any) -> Interval:
+        """Return the mean of what the selected runs measured, and its interval over the seeds."""
+        self._require_one_run_a_seed(fields)
+        return t_interval(self.values(quantity, **fields))
+
+    def differences(self, quantity: Quantity, **fields: Any) -> list[float]:
+        """Compare two conditions seed by seed.
+
+        Args:
+            quantity: What was measured.
+            **fields: As in `where`; exactly one is a pair of values, whose runs are compared.
+
+        Returns:
+            The first condition's less the second's, one number a seed.
+
+        Raises:
+            ValueError: If no field or several are pairs, or the seeds of the two differ.
+        """
+        first, second = self._two(fields)
+        return [_read(a, quantity) - _read(b, quantity) for a, b in zip(first, second, strict=True)]
+
+    def difference(self, quantity: Quantity, **fields: Any) -> Interval:
+        """Return the mean of `differences` and its interval over the seeds."""
+        first, second = self._two(fields)
+        return paired_interval(
+            [_read(run, quantity) for run in first], [_read(run, quantity) for run in second]
+        )
+
+    def _two(self, fields: dict[str, Any]) -> tuple[Runs, Runs]:
+        pairs = [name for name, value in fields.items() if isinstance(value, tuple)]
+        if len(pairs) != 1 or len(fields[pairs[0]]) != 2:
+            raise ValueError(f"{fields}: give one field a pair of values to compare")
+        sides = [fields | {pairs[0]: value} for value in fields[pairs[0]]]
+        for side in sides:
+            self._require_one_run_a_seed(side)
+        first, second = (self.where(**side) for side in sides)
+        if [run["seed"] for run in first] != [run["seed"] for run in second]:
+            raise ValueError(f"{fields}: the two have not the same seeds")
+        return first, second
+
+    def _require_one_run_a_seed(self, fields: dict[str, Any]) -> None:
+        seeds = [run["seed"] for run in self.where(**fields)]
+        if len(set(seeds)) != len(seeds):
+            raise ValueError(f"{fields} leaves several runs a seed: name the other conditions")
+
+
+Claim = Callable[[Runs], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One long run, declared: its plan, its measurement, and what its record says.
+
+    It stands in a module of its own, `llmlib/experiments/CHAPTER/NAME.py`, as `EXPERIMENT`; the
+    module's name is the experiment's, and its record is `data/results/NAME.jsonl`.
+
+    Args:
+        conditions: Values of each field that is varied; the plan is their product, or the list of
+            these where some combinations are left out.
+        seeds: Fixed before the first run.
+        measure: Does one run, given its condition and seed; returns what it measured, as JSON
+            values. On the same machine the same run gives the same values.
+        equal: Measured fields that must have one value in all runs, as `tokens`.
+        claims: What the record says: sentences, each with a predicate on the runs, by the row of
+            the coverage table that they prove (an empty name for none).
+        depends: Further modules whose change may change what is measured. What `measure` calls in
+            `llmlib.experiments` is followed without being named.
+        threads: Threads of torch that a run takes.
+        tolerance: How much the numbers of a repeated run may differ, relatively, before a record
+            counts as stale.
+        table: Prints the record; default: means over the seeds.
+    """
+
+    measure: Callable[[Run], Run]
+    seeds: Sequence[int]
+    claims: Mapping[str, Mapping[str, Claim]]
+    conditions: Mapping[str, Sequence[Any]] | Sequence[Run] = field(default_factory=dict)
+    equal: tuple[str, ...] = ()
+    depends: tuple[str, ...] = ()
+    threads: int = 1
+    tolerance: float = 1e-2
+    table: Callable[[Runs], object] | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the module's name."""
+        return self.measure.__module__.rpartition(".")[2]
+
+    def plan(self) -> Iterator[Run]:
+        """Yield what identifies each run, all conditions of one seed after the other's."""
+        if isinstance(self.conditions, Mapping):
+            products = itertools.product(*self.conditions.values())
+            conditions = [dict(zip(self.conditions, values, strict=True)) for values in products]
+        else:
+            conditions = self.conditions
+        for seed in self.seeds:
+            for condition in conditions:
+                yield {**condition, "seed": seed}
+
+    def runs(self) -> Runs:
+        """Read the committed record.
+
+        Returns:
+            Its runs in the order in which they were made.
+        """
+        from llmlib.experiments.records import read_runs
+
+        return Runs(read_runs(self.name))
+
+    def sentences(self, row: str | None = None) -> list[str]:
+        """List the claims, or those that prove one row of the coverage table."""
+        return [
+            sentence
+            for rows, claims in self.claims.items()
+            for sentence in claims
+            if row is None or row == rows
+        ]
+
+    def holds(self, sentence: str) -> bool:
+        """Say whether the committed record bears a claim out.
+
+        Args:
+            sentence: The claim, word for word.
+
+        Returns:
+            What its predicate says.
+
+        Raises:
+            KeyError: If there is no such claim.
+        """
+        claims = {s: claim for group in self.claims.values() for s, claim in group.items()}
+        if sentence not in claims:
+            raise KeyError(f"{self.name} claims no such thing as {sentence!r}")
+        return bool(claims[sentence](self.runs()))
+
+    def problems(self) -> Iterator[str]:
+        """Say what is wrong with the committed record: runs that are missing, twice or unequal.
+
+        Yields:
+            A sentence a fault.
+        """
+        runs = self.runs()
+        missing = list(self.plan())
+        for run in runs:
+            planned = next((one for one in missing if one.items() <= run.items()), None)
+            if planned is None:
+                yield f"a run stands twice or is in no plan: {str(run)[:80]}"
+            else:
+                missing.remove(planned)
+            if not run.get("machine") or run.get("threads") != self.threads:
+                yield f"a run names no machine, or other threads than {self.threads}"
+        for run in missing:
+            yield f"a run is missing: {run}"
+        for name in self.equal:
+            found = {repr(run.get(name)) for run in runs}
+            if len(found) != 1 or found == {"None"}:
+                yield f"{name} is not the same in all runs: {sorted(found)[:4]}"
+
+
+def _read(run: Run, quantity: Quantity) -> float:
+    if callable(quantity):
+        return float(quantity(run))
+    value: Any = run
+    for part in quantity.split("."):
+        value = value[part]
+    return float(value)

@@ -1,0 +1,87 @@
+"""Texts that two cores learn from in a minute: documents as few different tokens."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from llmlib.data import ByteBPE, Document, corpus_sha256, fixed_corpus, split_by_module
+
+VOCAB_SIZE = 512
+
+
+@dataclass(frozen=True)
+class ShortText:
+    """Documents as tokens, in two parts that share no module.
+
+    Attributes:
+        train: Token ids to learn from.
+        held_out: Token ids to measure on.
+        sha256: Hash of both parts' documents.
+        unigram_loss: Cross-entropy of the held-out tokens under the training part's token
+            frequencies, in nats a token: what a model pays that has learnt no context.
+    """
+
+    train: Int[Tensor, " n"]
+    held_out: Int[Tensor, " m"]
+    sha256: str
+    unigram_loss: float
+
+
+def cut_text(
+    train: Sequence[Document], held_out: Sequence[Document], tokenizer: ByteBPE
+) -> ShortText:
+    """Cut two parts of a corpus into tokens.
+
+    Args:
+        train: Documents to learn from.
+        held_out: Documents to measure on.
+        tokenizer: What cuts them.
+
+    Returns:
+        The text, documents one behind the other.
+    """
+    tokens, measured = (
+        torch.tensor([i for document in part for i in tokenizer.encode(document.text)])
+        for part in (train, held_out)
+    )
+    loss = frequency_loss(tokens, measured, tokenizer.vocab_size)
+    return ShortText(tokens, measured, corpus_sha256([*train, *held_out]), loss)
+
+
+@functools.cache
+def short_text() -> ShortText:
+    """Cut an eighth of the fixed corpus into the 512 tokens that byte-level BPE learns from it.
+
+    Returns:
+        The text, the same on every machine; about 430,000 tokens to learn from.
+    """
+    split = split_by_module(fixed_corpus())
+    train = split.train[::8]
+    bpe = ByteBPE.train([document.text for document in train], vocab_size=VOCAB_SIZE)
+    return cut_text(train, split.held_out[::4], bpe)
+
+
+def frequency_loss(
+    tokens: Int[Tensor, " n"], held_out: Int[Tensor, "*m"], vocab_size: int = VOCAB_SIZE
+) -> float:
+    """Return what a model pays that has learnt how common the tokens are, and no context.
+
+    Args:
+        tokens: The text whose frequencies are known.
+        held_out: The text that is predicted.
+        vocab_size: Number of tokens; each counts once more, so that none is impossible.
+
+    Returns:
+        Cross-entropy of the held-out tokens, in nats a token.
+
+    Example:
+        >>> text = torch.tensor([0, 0, 1])
+        >>> round(frequency_loss(text, torch.tensor([0]), vocab_size=3), 4)  # ln(6 / 3)
+        0.6931
+    """
+    counts = torch.bincount(tokens, minlength=vocab_size) + 1.0
+    return -(counts / counts.sum()).log()[held_out].mean().item()

@@ -1,0 +1,220 @@
+"""Short training runs: a small model, a schedule, rows of text, one loop, and what it learnt."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from llmlib.architecture import ModelConfig, Transformer
+from llmlib.core.batch import Batch
+from llmlib.core.seeding import seed_everything
+from llmlib.training import language_modeling, next_token_loss
+
+Rows = Callable[[int], Int[Tensor, "B T"]]
+"""A function from the step to its batch: rows of inputs with one target more at the end."""
+
+
+def small_decoder(
+    vocab_size: int, seed: int, *, length: int, d_model: int = 128, n_layers: int = 4
+) -> Transformer:
+    """Build a decoder of LLaMA's choices that two cores train in a minute.
+
+    The tied embeddings are scaled by the root of the width (Vaswani et al. 2017, section 3.4).
+
+    Args:
+        vocab_size: Number of tokens.
+        seed: Decides the weights.
+        length: Longest row it is to read.
+        d_model: Width, a multiple of 32: heads have 32 dimensions.
+        n_layers: Depth.
+
+    Returns:
+        The model; 0.8 million parameters besides the embeddings at the default size.
+    """
+    seed_everything(seed)
+    return Transformer(
+        ModelConfig(
+            vocab_size=vocab_size,
+            d_model=d_model,
+            n_layers=n_layers,
+            n_heads=d_model // 32,
+            max_seq_len=length,
+            embedding_scale=math.sqrt(d_model),
+        )
+    )
+
+
+def warmup_decay(peak: float, steps: int) -> Callable[[int], float]:
+    """Return a schedule: a twentieth of the steps up to the peak, then straight down to zero.
+
+    Args:
+        peak: Largest learning rate.
+        steps: Length of the run.
+
+    Returns:
+        A function from the step to the rate.
+    """
+    warmup = max(1, steps // 20)
+    falling = max(1, steps - warmup)
+    return lambda step: peak * min((step + 1) / warmup, (steps - step) / falling)
+
+
+def random_rows(tokens: Int[Tensor, " n"], *, length: int, batch: int, seed: int) -> Rows:
+    """Draw rows that begin anywhere in a text, each place as likely.
+
+    Args:
+        tokens: The text, longer than a row.
+        length: Inputs of a row; a target more is drawn.
+        batch: Rows a step.
+        seed: Decides which; equal seeds see equal rows if the steps are asked for in order.
+
+    Returns:
+        A function from the step to its rows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def rows(step: int) -> Int[Tensor, "B T"]:
+        starts = torch.randint(len(tokens) - length, (batch, 1), generator=generator)
+        return tokens[starts + torch.arange(length + 1)]
+
+    return rows
+
+
+def mixed_rows(
+    sources: Sequence[Int[Tensor, " _"]],
+    weights: Sequence[float] | Callable[[int], Sequence[float]],
+    *,
+    length: int,
+    batch: int,
+    seed: int,
+) -> Rows:
+    """Draw every row from one of several texts, chosen with the probability that is its weight.
+
+    Args:
+        sources: The texts, each longer than a row.
+        weights: Share of each, or a function from the step to the shares.
+        length: Inputs of a row.
+        batch: Rows a step.
+        seed: Decides sources and places.
+
+    Returns:
+        A function from the step to its rows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ends = torch.tensor([len(source) - length for source in sources])
+
+    def rows(step: int) -> Int[Tensor, "B T"]:
+        shares = torch.as_tensor(weights(step) if callable(weights) else weights)
+        chosen = torch.multinomial(shares.double(), batch, replacement=True, generator=generator)
+        places = torch.rand(batch, generator=generator, dtype=torch.float64)
+        starts = (places * ends[chosen]).long().tolist()
+        return torch.stack([
+            sources[source][start : start + length + 1]
+            for source, start in zip(chosen.tolist(), starts, strict=True)
+        ])  # fmt: skip
+
+    return rows
+
+
+def train_briefly(
+    model: Transformer,
+    source: Int[Tensor, " n"] | Rows | Iterable[Batch],
+    *,
+    lr: float | Callable[[int], float],
+    steps: int,
+    batch: int = 16,
+    seed: int = 0,
+    length: int = 64,
+    after_backward: Callable[[int], None] | None = None,
+) -> list[float]:
+    """Train with Adam, without clipping or weight decay, until the end or until the loss is lost.
+
+    Args:
+        model: The model, changed in place.
+        source: Text to draw rows from; or what then decides `batch`, `length` and `seed` itself:
+            a function from the step to its rows, or batches, as many as there are steps or more.
+        lr: Learning rate, or a function from the step to it.
+        steps: Number of updates.
+        batch: Rows a step.
+        seed: Decides which rows; equal seeds see equal rows.
+        length: Tokens of a row.
+        after_backward: Called with the step when the gradients are there.
+
+    Returns:
+        The loss before each update, in nats a token; shorter than `steps` if one was not finite.
+    """
+    if isinstance(source, Tensor):
+        source = random_rows(source, length=length, batch=batch, seed=seed)
+    batches = map(language_modeling, map(source, itertools.count())) if callable(source) else source
+    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), foreach=True)
+    losses: list[float] = []
+    for step, one in zip(range(steps), batches, strict=False):
+        optimizer.param_groups[0]["lr"] = lr(step) if callable(lr) else lr
+        loss = next_token_loss(model, one)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        if after_backward is not None:
+            after_backward(step)
+        optimizer.step()
+    return losses
+
+
+@torch.no_grad()
+def mean_loss(
+    model: Transformer, tokens: Int[Tensor, " n"], *, rows: int = 128, length: int = 64
+) -> float:
+    """Measure a model on evenly spaced rows of a text.
+
+    Args:
+        model: The model.
+        tokens: The text.
+        rows: How many rows.
+        length: Tokens of a row.
+
+    Returns:
+        Nats a token; not finite if the model is broken.
+    """
+    starts = torch.linspace(0, len(tokens) - length - 1, rows).long().unsqueeze(1)
+    chosen = tokens[starts + torch.arange(length + 1)]  # [rows, T + 1]
+    losses = [
+        next_token_loss(model, language_modeling(part)) * len(part) for part in chosen.split(32)
+    ]
+    return (torch.stack(losses).sum() / rows).item()
+
+
+@torch.no_grad()
+def answered_exactly(
+    model: Transformer, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+) -> list[bool]:
+    """Say which prompts a model continues greedily with exactly the expected answer.
+
+    No text is generated: greedy decoding gives the answer if and only if each of its tokens is the
+    likeliest one after the prompt and the answer's tokens before it, which one pass tells.
+
+    Args:
+        model: The model.
+        prompts: Token ids, at least one each.
+        answers: Token ids expected after each prompt, an end mark included where it counts.
+
+    Returns:
+        Whether each answer is right, in the order of the prompts.
+    """
+    model.eval()
+    right = []
+    for start in range(0, len(prompts), 64):
+        pairs = list(zip(prompts[start : start + 64], answers[start : start + 64], strict=True))
+        rows = torch.zeros(len(pairs), max(len(p) + len(a) for p, a in pairs), dtype=torch.long)
+        for row, (prompt, answer) in zip(rows, pairs, strict=True):
+            row[: len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
+        hits = model(rows[:, :-1]).argmax(-1) == rows[:, 1:]  # [pairs, T - 1]
+        right += [
+            bool(hit[len(p) - 1 : len(p) + len(a) - 1].all())
+            for hit, (p, a) in zip(hits, pairs, strict=True)
+        ]
+    return right

@@ -1,0 +1,1 @@
+"""Small worlds with known answers that experiments take their texts from."""

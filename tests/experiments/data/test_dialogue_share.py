@@ -1,0 +1,222 @@
+"""A growing share of dialogue: how it is measured, and what the committed runs say."""
+
+import random
+
+import pytest
+import torch
+
+from llmlib.experiments.data.dialogue_share import (
+    CHANCE,
+    KINDS,
+    LENGTH,
+    MIXES,
+    SEEDS,
+    chances,
+    difference,
+    expected_talk,
+    measure,
+    perform,
+    plan,
+    questions,
+    shares_of,
+    train,
+)
+from llmlib.experiments.records import read_runs
+from llmlib.experiments.short_training import small_decoder
+from llmlib.experiments.worlds.instruction_world import (
+    COLOURS,
+    LARGEST,
+    LINE,
+    OPENERS,
+    OPPOSITES,
+    START,
+    TASKS,
+    ask,
+    conversation,
+    encode,
+    fresh_rows,
+    instructions,
+    words,
+)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_shares_sum_to_one_and_leave_as_many_instructions_as_their_control(mix):
+    shares = shares_of(mix)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["instructions"] == (1 - MIXES[mix][1]) / 2
+    if "75%" in mix:
+        assert shares["instructions"] == shares_of("75% more stories")["instructions"]
+
+
+def test_talk_follows_as_often_as_counted():
+    mix = "75% dialogue"
+    rows = fresh_rows(KINDS, shares_of(mix), length=LENGTH, batch=1500, seed=3)(0)
+    mark, end = words()[START], words()[LINE]
+    openers = {words()[opener] for opener in OPENERS}
+    small_talk = {conversation(random.Random(n))[0] for n in range(400)}
+    asked = {ask(random.Random(n)).sentence for n in range(3000)}
+    first_of_question = {encode(text)[0] for text in asked}
+    also_small_talk = {tuple(encode(text)) for text in small_talk - asked}
+    talk = total = 0
+    for row in rows.tolist():
+        line = row[1 : row.index(end)] if end in row else []
+        if row[0] != mark or not line or tuple(line) in also_small_talk:
+            continue
+        if line[0] not in first_of_question or len(line) > 20:  # a story
+            continue
+        total += 1
+        talk += row[len(line) + 2] in openers
+    assert talk / total == pytest.approx(expected_talk(mix), abs=0.05)
+
+
+def test_questions_are_spread_over_the_tasks_and_come_after_solved_ones():
+    asked, bare = questions(14)
+    again, long = questions(14, examples=2)
+    assert [q.task for q in asked] == list(TASKS) * 2
+    assert len({q.sentence for q in asked}) > 10
+    assert [q.task for q in again] == [q.task for q in asked]
+    end = words()[LINE]
+    assert all(prompt.count(end) == 1 and prompt[-1] == end for prompt in bare)
+    assert all(prompt.count(end) == 5 and prompt[-1] == end for prompt in long)
+
+
+def test_a_guess_of_the_right_kind_is_right_as_often_as_stated():
+    rng = random.Random(0)
+    right = 0
+    for number in range(14_000):
+        question = ask(rng, TASKS[number % 7])
+        given = question.sentence.split()
+        match question.task:
+            case "colour":
+                choice = COLOURS
+            case "opposite":
+                choice = [*OPPOSITES.values()]
+            case "next":
+                choice = range(1, LARGEST + 1)
+            case "larger":
+                choice = (given[4], given[6])
+            case "count":
+                choice = (2, 3, 4)
+            case "first":
+                choice = given[given.index("of") + 1 :]
+            case _:
+                choice = (given[0], given[5], given[10])
+        right += str(rng.choice(choice)) == question.answer
+    assert right / 14_000 == pytest.approx(CHANCE, abs=0.012)
+
+
+def test_chances_are_those_of_the_answer_and_of_the_words_that_open_talk():
+    model = small_decoder(len(words()), 0, length=16, d_model=32, n_layers=1).eval()
+    prompt, answer = encode(f"{START} say the opposite of hot {LINE}"), encode(f"cold {LINE}")
+    with torch.no_grad():
+        first = model(torch.tensor([prompt]))[0, -1].softmax(-1)
+        second = model(torch.tensor([[*prompt, answer[0]]]))[0, -1].softmax(-1)
+    right, talk = chances(model, [prompt, prompt], [answer, answer])
+    torch.testing.assert_close(right, (first[answer[0]] * second[answer[1]]).expand(2))
+    expected = first[[words()[opener] for opener in OPENERS]].sum()
+    torch.testing.assert_close(talk, expected.expand(2))
+
+
+def test_a_model_that_talks_is_measured_as_talking():
+    model = small_decoder(len(words()), 0, length=128, d_model=32, n_layers=1)
+    with torch.no_grad():
+        model.embedding.weight.zero_()  # tied: all logits are equal
+    found = measure(model.eval(), n=7)
+    assert found["talk"] == pytest.approx(len(OPENERS) / len(words()), abs=1e-3)
+    assert found["drawn"] == pytest.approx(1 / len(words()) ** 2, abs=1e-3)
+    assert set(found["greedy_by_task"]) == set(TASKS)
+
+
+def test_seeds_decide_everything():
+    one, same, other = (train("25% dialogue", seed, steps=2, batch=2) for seed in (3, 3, 4))
+    assert torch.equal(one.embedding.weight, same.embedding.weight)
+    assert not torch.equal(one.embedding.weight, other.embedding.weight)
+
+
+def test_a_run_records_what_it_needs():
+    run = perform({"mix": "75% dialogue", "seed": 0}, steps=2, n=7)
+    assert run["shares"] == {"instructions": 0.125, "stories": 0.125, "dialogue": 0.75}
+    assert run["expected_talk"] == pytest.approx(expected_talk("75% dialogue"), abs=1e-4)
+    assert 0 <= run["bare"]["greedy"] <= 1
+    assert 0 <= run["after_examples"]["talk"] <= 1
+
+
+def test_differences_are_paired_by_seed():
+    runs = [
+        {"mix": mix, "seed": seed, "bare": {"drawn": seed + shift}}
+        for seed in (2, 0, 1)
+        for mix, shift in (("no dialogue", 0.0), ("75% dialogue", -0.25))
+    ]
+    assert difference(runs, "75% dialogue", "no dialogue") == pytest.approx((-0.25, -0.25, -0.25))
+
+
+def test_the_plan_has_every_mixture_with_every_seed():
+    runs = list(plan())
+    assert len(runs) == len(MIXES) * len(SEEDS) == len({str(run) for run in runs})
+
+
+def test_pages_of_instructions_hold_question_and_answer_in_turn():
+    lines = instructions(random.Random(0))
+    assert len(lines) % 2 == 0
+
+
+NAME = "dialogue_share"
+
+
+def mean(mix: str, asked: str, of: str) -> float:
+    """Mean of the committed runs of a mixture."""
+    values = [run[asked][of] for run in read_runs(NAME) if run["mix"] == mix]
+    return sum(values) / len(values)
+
+
+def test_the_record_holds_every_run_once_with_the_same_settings():
+    runs = read_runs(NAME)
+    found = [{"mix": run["mix"], "seed": run["seed"]} for run in runs]
+    assert sorted(found, key=str) == sorted(plan(), key=str)
+    assert (
+        len({(run["steps"], run["tokens"], run["questions"], run["chance"]) for run in runs}) == 1
+    )
+    for run in runs:
+        assert run["expected_talk"] == pytest.approx(expected_talk(run["mix"]), abs=1e-3)
+
+
+@pytest.mark.covers("data.dialogue-excess")
+def test_more_dialogue_means_fewer_answers():
+    runs = read_runs(NAME)
+    assert difference(runs, "75% dialogue", "no dialogue")[2] < 0  # upper end of the interval
+    assert mean("no dialogue", "bare", "drawn") > CHANCE + 0.3
+    assert mean("75% dialogue", "bare", "drawn") < CHANCE
+    by_seed = {(run["mix"], run["seed"]): run["bare"]["drawn"] for run in runs}
+    for seed in SEEDS:
+        none, quarter, most = (
+            by_seed[mix, seed] for mix in ("no dialogue", "25% dialogue", "75% dialogue")
+        )
+        assert none > quarter > most
+
+
+@pytest.mark.covers("data.dialogue-excess")
+def test_fewer_instructions_are_a_part_of_it_and_dialogue_the_larger_one():
+    runs = read_runs(NAME)
+    fewer = difference(runs, "75% more stories", "no dialogue")
+    rest = difference(runs, "75% dialogue", "75% more stories")
+    assert fewer[2] < 0
+    assert rest[2] < 0
+    assert rest[0] < fewer[0]  # the means
+    quarter = difference(runs, "25% dialogue", "25% more stories")
+    assert quarter[1] < 0 < quarter[2]  # three seeds do not settle it
+
+
+@pytest.mark.covers("data.dialogue-excess")
+def test_talk_comes_as_often_as_in_the_text():
+    for run in read_runs(NAME):
+        assert run["bare"]["talk"] == pytest.approx(run["expected_talk"], abs=0.08)
+        assert run["after_examples"]["talk"] < 0.1
+
+
+def test_named_speakers_end_the_talk_and_bring_back_a_part():
+    runs = read_runs(NAME)
+    named = "75% dialogue, speakers named"
+    assert mean(named, "bare", "talk") < 0.01
+    assert difference(runs, named, "75% dialogue")[1] > 0
+    assert difference(runs, named, "75% more stories")[2] < 0  # less was learnt beside dialogue

@@ -1,0 +1,275 @@
+"""Declarations of experiments: plans, comparisons by seed, fingerprints, records that go on."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmlib.experiments import fingerprint as fingerprints
+from llmlib.experiments.__main__ import main, show
+from llmlib.experiments.catalogue import find, modules
+from llmlib.experiments.experiment import Experiment, Run, Runs
+from llmlib.experiments.fingerprint import fingerprint, reached
+from llmlib.experiments.records import check, load, run_missing, stamp, state, store
+
+
+def measure(run: Run) -> Run:
+    return {"loss": 2.0 - run["rank"] / 10 + run["seed"], "parts": {"a": [run["seed"], 0.5]}}
+
+
+def is_better(rank: int, other: int) -> Callable[[Runs], bool]:
+    return lambda runs: runs.difference("loss", rank=(rank, other), tied=True).high < 0
+
+
+SMALL = Experiment(
+    conditions={"rank": (1, 4), "tied": (False, True)},
+    seeds=(0, 1, 2),
+    measure=measure,
+    claims={
+        "adapt.lora": {"rank 4 is better": is_better(4, 1)},
+        "": {"rank 1 is better": is_better(1, 4)},
+    },
+)
+
+
+def made() -> list[Run]:
+    about = {"machine": "m", "threads": 1, "cpu_seconds": 1.0}
+    return [run | measure(run) | about for run in SMALL.plan()]
+
+
+# Plans and comparisons
+
+
+def test_the_plan_is_the_product_and_a_list_is_itself() -> None:
+    plan = list(SMALL.plan())
+    assert plan[:2] == [
+        {"rank": 1, "tied": False, "seed": 0},
+        {"rank": 1, "tied": True, "seed": 0},
+    ]
+    assert len(plan) == 12 == len({str(run) for run in plan})
+    some = Experiment(
+        conditions=[{"a": 1}, {"a": 2, "b": 3}], seeds=(5,), measure=measure, claims={}
+    )
+    assert list(some.plan()) == [{"a": 1, "seed": 5}, {"a": 2, "b": 3, "seed": 5}]
+    alone = Experiment(seeds=(0, 1), measure=measure, claims={})
+    assert list(alone.plan()) == [{"seed": 0}, {"seed": 1}]
+
+
+def test_runs_are_compared_by_seed_in_whatever_order_they_were_made() -> None:
+    runs = Runs(made()[::-1])
+    assert runs.values("loss", rank=1, tied=True) == pytest.approx([1.9, 2.9, 3.9])
+    assert runs.values(lambda run: run["parts"]["a"][0], rank=1, tied=True) == [0, 1, 2]
+    assert runs.difference("loss", rank=(4, 1), tied=False) == pytest.approx((-0.3, -0.3, -0.3))
+    assert runs.differences("loss", rank=(1, 4), tied=False) == pytest.approx([0.3] * 3)
+    assert runs.interval("loss", rank=4, tied=True).value == pytest.approx(2.6)
+    assert len(runs.where(seed=lambda seed: seed > 0)) == 8
+    assert len(runs[:5]) == 5 and isinstance(runs[:5], Runs)
+
+
+def test_a_comparison_that_is_none_is_refused() -> None:
+    runs = Runs(made())
+    with pytest.raises(ValueError, match="no run has"):
+        runs.where(rank=2)
+    with pytest.raises(ValueError, match="several runs a seed"):
+        runs.interval("loss", rank=1)
+    with pytest.raises(ValueError, match="several runs a seed"):
+        runs.difference("loss", rank=(1, 4))
+    with pytest.raises(ValueError, match="give one field a pair"):
+        runs.difference("loss", rank=1, tied=True)
+    with pytest.raises(ValueError, match="give one field a pair"):
+        runs.difference("loss", rank=(1, 4), tied=(True, False))
+    with pytest.raises(ValueError, match="not the same seeds"):
+        Runs(made()[:-1]).difference("loss", rank=(1, 4), tied=True)
+
+
+def test_claims_are_read_off_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Experiment, "runs", lambda self: Runs(made()))
+    assert SMALL.sentences() == ["rank 4 is better", "rank 1 is better"]
+    assert SMALL.sentences("adapt.lora") == ["rank 4 is better"]
+    assert SMALL.holds("rank 4 is better")
+    assert not SMALL.holds("rank 1 is better")
+    with pytest.raises(KeyError, match="claims no such thing"):
+        SMALL.holds("rank 7 is better")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda runs: runs[1:], "a run is missing: {'rank': 1, 'tied': False, 'seed': 0}"),
+        (lambda runs: [*runs, runs[0]], "stands twice"),
+        (lambda runs: [*runs, runs[0] | {"seed": 9}], "in no plan"),
+        (lambda runs: [runs[0] | {"threads": 2}, *runs[1:]], "other threads than 1"),
+        (lambda runs: [runs[0] | {"machine": ""}, *runs[1:]], "names no machine"),
+        (lambda runs: [runs[0] | {"tokens": 8}, *runs[1:]], "tokens is not the same in all runs"),
+        (lambda runs: runs, "tokens is not the same in all runs"),
+    ],
+)
+def test_a_record_with_a_fault_is_found_out(spoil, problem, monkeypatch) -> None:
+    declared = Experiment(
+        conditions=SMALL.conditions, seeds=SMALL.seeds, measure=measure, claims={},
+        equal=("tokens",) if "tokens" in problem else (),
+    )  # fmt: skip
+    monkeypatch.setattr(Experiment, "runs", lambda self: Runs(spoil(made())))
+    assert any(problem in found for found in declared.problems())
+    monkeypatch.setattr(Experiment, "runs", lambda self: Runs([r | {"tokens": 7} for r in made()]))
+    assert list(declared.problems()) == []
+
+
+# Fingerprints
+
+MODULE = '''
+"""A docstring."""
+from math import sqrt
+from llmlib.experiments.short_text import VOCAB_SIZE
+
+RATE = 0.1  # how fast
+
+def helper(x: int) -> float:
+    """Say nothing."""
+    return RATE * sqrt(x) * VOCAB_SIZE
+
+def measure(run):
+    prompt = "a # b  c"
+    return {"x": helper(run["seed"])}
+
+def claim(runs):
+    return True
+'''
+
+
+@pytest.fixture
+def hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return what a module's text hashes to."""
+    real = fingerprints._source
+
+    def hash_of(text: str) -> str:
+        fingerprints._read.cache_clear()
+        monkeypatch.setattr(
+            fingerprints, "_source", lambda name: text if name == "tried" else real(name)
+        )
+        found = reached("tried", "measure")
+        return json.dumps(sorted(found.values()))
+
+    yield hash_of
+    fingerprints._read.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# how fast", "# a remark"),
+        ('"""Say nothing."""', '"""Say more,\n    in two lines."""'),
+        ("helper(x: int)", "helper(\n    x: int,\n)"),
+        ("    return True", "    return False"),
+        ("from math import sqrt\n", "from cmath import sqrt\n"),  # a library's move
+        ("RATE = 0.1", "\n\nRATE   =   0.1"),
+    ],
+)
+def test_what_decides_nothing_does_not_count(hashed, old: str, new: str) -> None:
+    assert old in MODULE
+    assert hashed(MODULE) == hashed(MODULE.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("RATE = 0.1", "RATE = 0.2"),
+        ("* sqrt(x)", "/ sqrt(x)"),
+        ("a # b  c", "a # b c"),
+        ("a # b  c", "a # d  c"),
+        ('run["seed"]', 'run["rank"]'),
+        ("import VOCAB_SIZE", "import frequency_loss as VOCAB_SIZE"),
+    ],
+)
+def test_what_decides_counts(hashed, old: str, new: str) -> None:
+    assert old in MODULE
+    assert hashed(MODULE) != hashed(MODULE.replace(old, new))
+
+
+def test_definitions_are_followed_through_the_experiments() -> None:
+    found = reached("llmlib.experiments.data.code_share", "measure")
+    assert ("llmlib.experiments.short_training", "train_briefly") in found
+    assert ("llmlib.experiments.worlds.word_problems", "problem") in found
+    assert ("llmlib.experiments.data.code_share", "EXPERIMENT") not in found
+
+
+def test_a_module_that_an_experiment_depends_on_counts_whole() -> None:
+    def with_depends(*names: str) -> str:
+        return fingerprint(Experiment(measure=measure, seeds=(0,), claims={}, depends=names))
+
+    plain, one = with_depends(), with_depends("llmlib.training.schedules")
+    assert len(plain) == 16 and plain != one != with_depends("llmlib.training.muon")
+    with pytest.raises(ValueError, match="no module llmlib.training.none"):
+        with_depends("llmlib.training.none")
+
+
+# Records
+
+
+def test_a_record_is_completed_run_by_run(tmp_path: Path) -> None:
+    record, say = tmp_path / "small.jsonl", io.StringIO()
+    store(record, [line | {"code": fingerprint(SMALL)} for line in made()[:7]])
+    assert run_missing(SMALL, record, minutes=0, say=say) == 5
+    assert run_missing(SMALL, record, say=say) == 0
+    runs = load(record)
+    assert len(runs) == 12 == len(say.getvalue().splitlines()) + 7
+    assert runs[7]["command"] == f"python -m llmlib.experiments {SMALL.name}"
+    assert {"seconds", "machine", "threads", "versions", "code"} <= runs[11].keys()
+    assert run_missing(SMALL, record, say=say) == 0 and load(record) == runs
+
+
+def test_the_state_of_a_record_follows_its_code(tmp_path: Path) -> None:
+    record = tmp_path / "small.jsonl"
+    store(record, [line | {"code": "of another time"} for line in made()])
+    assert state(SMALL, load(record)) == "changed"
+    assert check(SMALL, record) == []
+    assert state(SMALL, load(record)) == "current"
+    spoilt = [run | {"loss": run["loss"] * 1.1} for run in load(record)]
+    store(record, spoilt)
+    (wrong,) = check(SMALL, record)
+    assert wrong.startswith("loss: ")
+    assert state(SMALL, load(record)) == "stale"
+    assert run_missing(SMALL, record, say=io.StringIO()) == 0  # stale lines are made again
+    assert state(SMALL, load(record)) == "current"
+    assert {run["loss"] for run in load(record)} == {run["loss"] for run in made()}
+    store(record, [line | {"code": "of another time"} for line in made()])
+    stamp(SMALL, record)
+    assert state(SMALL, load(record)) == "current"
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda parts: {"a": [parts["a"][0], 0.6]}, lambda parts: {"b": 1}, lambda parts: None]
+)
+def test_a_check_looks_into_lists_and_dictionaries(spoil, tmp_path: Path) -> None:
+    record = tmp_path / "small.jsonl"
+    store(record, [run | {"parts": spoil(run["parts"])} for run in made()])
+    assert any(line.startswith("parts") for line in check(SMALL, record))
+
+
+# The command
+
+
+def test_the_command_lists_shows_and_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    name = next(iter(modules()))
+    assert main([name, "--table"]) == 0
+    assert "seeds" in capsys.readouterr().out or find(name).table is not None
+    assert main(["no_such_thing"]) == 2
+    assert "no experiment is called" in capsys.readouterr().err
+    assert main(["norm_placemen"]) == 2
+    assert "did you mean 'norm_placement'?" in capsys.readouterr().err
+
+
+def test_the_table_has_a_line_a_condition() -> None:
+    table = show(SMALL, Runs(made()))
+    assert table.row_count == 4
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    assert columns["rank"] == ["1", "1", "4", "4"] and columns["seeds"] == ["3"] * 4
+    assert columns["loss"] == ["2.9", "2.9", "2.6", "2.6"]
+
+
+def test_a_declaration_is_found_by_its_file_name() -> None:
+    assert modules()["norm_placement"] == "llmlib.experiments.architecture.norm_placement"
+    for name in modules():
+        assert find(name).name == name
