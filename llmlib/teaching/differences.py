@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ _KINDS = {
     dict: "a dict",
     set: "a set",
     bytes: "bytes",
+    np.ndarray: "a NumPy array",
     type(None): "None",
 }
 
@@ -27,15 +29,16 @@ def difference(
 ) -> str | None:
     """Describe the first way in which an answer is wrong, most basic first.
 
-    Kind before shape before dtype before values, because a wrong shape explains wrong values and
-    not the other way round. Where all values are wrong in one way (a factor, an offset, a
-    transposition), it says that instead of listing numbers.
+    Shape before values before kind and dtype: a wrong shape explains wrong values, and a list or
+    a tensor of another dtype is worth a word only where it holds the right numbers. Where all
+    values are wrong in one way (a factor, an offset, a transposition), it says that instead of
+    listing numbers.
 
     Args:
         got: The answer: a tensor, number, string, None, or a list, tuple or dict of such.
         want: The right value.
-        rtol: Relative tolerance of numbers.
-        atol: Absolute tolerance of numbers.
+        rtol: Relative tolerance; whole numbers are compared exactly.
+        atol: Absolute tolerance, likewise.
 
     Returns:
         A clause to put behind the name of a check; None where the two agree.
@@ -43,16 +46,43 @@ def difference(
     Example:
         >>> difference(torch.ones(2, 3), torch.ones(3, 2))
         'the shape should be (3, 2), yours is (2, 3): is something transposed?'
-        >>> difference(torch.tensor([2.0, 4.0]), torch.tensor([1.0, 2.0]))
+        >>> difference([2.0, 4.0], torch.tensor([1.0, 2.0]))
         'every value is 2 times what it should be'
+        >>> difference([1.0, 2.0], torch.tensor([1.0, 2.0]))
+        'a tensor is expected, yours is a list: `torch.tensor(...)` converts it'
         >>> difference(3, 3) is None
         True
     """
+    return value_difference(got, want, rtol=rtol, atol=atol) or _kind_difference(got, want)
+
+
+def value_difference(
+    got: Any, want: Any, *, rtol: int | float = 1e-4, atol: int | float = 1e-5
+) -> str | None:
+    """Describe the first difference in shape or value, whatever holds the values.
+
+    A list stands for a tuple or a tensor, a tensor for a list, float64 for float32, a tensor of one
+    element for a number. Only what cannot be converted differs by its kind: text, a truth value or
+    None is no number.
+
+    Args:
+        got: The answer, as for `difference`.
+        want: The right value.
+        rtol: Relative tolerance; whole numbers are compared exactly.
+        atol: Absolute tolerance, likewise.
+
+    Returns:
+        A clause, or None where the values agree.
+
+    Example:
+        >>> value_difference([1, 2], (1, 2)) is None
+        True
+        >>> value_difference(True, 1)
+        'an int is expected, yours is a bool'
+    """
     if isinstance(want, Tensor):
         return _tensor(got, want, rtol, atol)
-    if isinstance(want, (bool, str, bytes, type(None))):
-        return _plain(got, want)
-    if isinstance(want, (int, float)):
+    if isinstance(want, (int, float)) and not isinstance(want, bool):
         return _number(got, want, rtol, atol)
     if isinstance(want, dict):
         return _mapping(got, want, rtol, atol)
@@ -86,26 +116,44 @@ def _wrong_kind(got: Any, want: Any) -> str:
 
 
 def _plain(got: Any, want: Any) -> str | None:
+    got = _unwrapped(got)
     if type(got) is not type(want):
         return _wrong_kind(got, want)
-    return None if got == want else f"{_short(want)} is right, yours is {_short(got)}"
+    return None if got == want else _instead(got, want)
+
+
+def _unwrapped(value: Any) -> Any:
+    """Take a number, truth value or text out of a tensor or NumPy array that holds it alone.
+
+    Returns:
+        What was inside; anything else unchanged.
+    """
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.item() if math.prod(value.shape) == 1 else value
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _instead(got: object, want: object) -> str:
+    mine, right = _short(got), _short(want)
+    if mine == right:
+        mine, right = repr(got), repr(want)
+    return f"{right} is right, yours is {mine}"
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = f"{value:.6g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _number(got: Any, want: int | float, rtol: int | float, atol: int | float) -> str | None:
-    if isinstance(got, Tensor) and got.numel() == 1:
-        return f"a plain number is expected, yours is a tensor of {got.numel()}: add `.item()`"
+    got = _unwrapped(got)
     if isinstance(got, bool) or not isinstance(got, (int, float)):
         return _wrong_kind(got, want)
-    if isinstance(want, int) and not isinstance(got, int):
-        return f"a whole number is expected, yours is {got!r}, a float"
+    if isinstance(got, int) and isinstance(want, int):
+        rtol = atol = 0
     if math.isclose(got, want, rel_tol=rtol, abs_tol=atol) or (got != got and want != want):
         return None
-    return f"{want:.6g} is right, yours is {got:.6g}"
+    return _instead(got, want)
 
 
 def _mapping(got: Any, want: dict[Any, Any], rtol: int | float, atol: int | float) -> str | None:
@@ -114,46 +162,84 @@ def _mapping(got: Any, want: dict[Any, Any], rtol: int | float, atol: int | floa
     for key in want:
         if key not in got:
             return f"the key {key!r} is missing"
-        if found := difference(got[key], want[key], rtol=rtol, atol=atol):
+        if found := value_difference(got[key], want[key], rtol=rtol, atol=atol):
             return f"at key {key!r}, {found}"
     extra = [key for key in got if key not in want]
     return f"the key {extra[0]!r} should not be there" if extra else None
 
 
 def _sequence(got: Any, want: Any, rtol: int | float, atol: int | float) -> str | None:
-    if type(got) is not type(want):
+    if isinstance(got, (Tensor, np.ndarray)) and got.ndim:
+        items = list(got)
+    elif isinstance(got, (list, tuple, range)):
+        items = got
+    else:
         return _wrong_kind(got, want)
-    for index, (mine, right) in enumerate(zip(got, want, strict=False)):
-        if found := difference(mine, right, rtol=rtol, atol=atol):
+    for index, (mine, right) in enumerate(zip(items, want, strict=False)):
+        if found := value_difference(mine, right, rtol=rtol, atol=atol):
             return f"at index {index}, {found}"
-    if len(got) != len(want):
-        return f"its length should be {len(want)}, yours is {len(got)}"
+    if len(items) != len(want):
+        return f"its length should be {len(want)}, yours is {len(items)}"
     return None
 
 
 def _tensor(got: Any, want: Tensor, rtol: int | float, atol: int | float) -> str | None:
-    if not isinstance(got, Tensor):
+    mine, right = _as_tensor(got), want.detach().cpu()
+    if mine is None:
         return _wrong_kind(got, want)
-    if got.shape != want.shape:
-        turned = sorted(got.shape) == sorted(want.shape)
+    if mine.shape != right.shape:
+        turned = sorted(mine.shape) == sorted(right.shape)
         ending = ": is something transposed?" if turned else ""
-        return f"the shape should be {tuple(want.shape)}, yours is {tuple(got.shape)}{ending}"
-    if got.dtype != want.dtype:
-        return f"the dtype should be {want.dtype}, yours is {got.dtype}"
-    mine, right = got.detach().cpu(), want.detach().cpu()
+        return f"the shape should be {tuple(right.shape)}, yours is {tuple(mine.shape)}{ending}"
+    if not any(x.is_floating_point() or x.is_complex() for x in (mine, right)):
+        rtol = atol = 0
+    if mine.dtype != right.dtype:
+        if torch.bool in (mine.dtype, right.dtype):
+            return _tensor_kind(got, want)
+        if mine.is_floating_point():  # bfloat16 has three digits: more cannot be wrong in it
+            rtol = max(rtol, 8 * torch.finfo(mine.dtype).eps)
+        is_complex = mine.is_complex() or right.is_complex()
+        mine, right = (
+            x.to(torch.complex128 if is_complex else torch.float64) for x in (mine, right)
+        )
     close = torch.isclose(mine, right, rtol=rtol, atol=atol, equal_nan=True)
     if bool(close.all()):
         return None
-    if pattern := _pattern(mine, right, rtol, atol):
-        return pattern
+    return _pattern(mine, right, rtol, atol) or _first_of(mine, right, close)
+
+
+def _as_tensor(value: Any) -> Tensor | None:
+    """Convert a tensor, an array, a number, or lists of such, nested as deep as one likes.
+
+    Returns:
+        The tensor, without history and on the CPU; None where there is no such tensor.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    try:
+        if _holds(value, (Tensor, list, tuple)):
+            parts = [part for item in value if (part := _as_tensor(item)) is not None]
+            return torch.stack(parts) if len(parts) == len(value) else None
+        if isinstance(value, (int, float, complex, list, tuple, np.ndarray, np.generic)):
+            return torch.from_numpy(np.array(value))
+    except (TypeError, ValueError, RuntimeError):  # no numbers, or lists of unequal length
+        pass
+    return None
+
+
+def _holds(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(item, kinds) for item in value)
+
+
+def _first_of(got: Tensor, want: Tensor, close: Tensor) -> str:
     index = (~close).nonzero()[0].tolist()
     place = f" at {index}" if index else ""
-    here, there = mine[tuple(index)].item(), right[tuple(index)].item()
+    here, there = got[tuple(index)].item(), want[tuple(index)].item()
     wrong = int((~close).sum())
     count = (
         f"{wrong} of {close.numel()} values differ" if close.numel() > 1 else "the value differs"
     )
-    return f"{count}, the first{place}: {there:.6g} is right, yours is {here:.6g}"
+    return f"{count}, the first{place}: {_instead(here, there)}"
 
 
 def _pattern(got: Tensor, want: Tensor, rtol: int | float, atol: int | float) -> str | None:
@@ -184,4 +270,57 @@ def _pattern(got: Tensor, want: Tensor, rtol: int | float, atol: int | float) ->
         if math.isfinite(offset) and same(got, want + offset):
             way = "large" if offset > 0 else "small"
             return f"every value is too {way} by {abs(offset):.4g}"
+    return None
+
+
+def _kind_difference(got: Any, want: Any) -> str | None:
+    """Describe the first difference in kind or dtype between equal values.
+
+    Returns:
+        A clause that says how to convert, or None.
+    """
+    if isinstance(want, Tensor):
+        return _tensor_kind(got, want)
+    if isinstance(want, dict):
+        inner = [(f"at key {key!r}", got[key], want[key]) for key in want]
+    elif isinstance(want, (list, tuple)):
+        if type(got) is not type(want):
+            return _sequence_kind(got, want)
+        inner = [(f"at index {i}", *pair) for i, pair in enumerate(zip(got, want, strict=True))]
+    else:
+        return _scalar_kind(got, want)
+    for place, mine, right in inner:
+        if found := _kind_difference(mine, right):
+            return f"{place}, {found}"
+    return None
+
+
+def _tensor_kind(got: Any, want: Tensor) -> str | None:
+    if isinstance(got, Tensor):
+        if got.dtype == want.dtype:
+            return None
+        text = f"the dtype should be {want.dtype}, yours is {got.dtype}"
+        # A mask is made by a comparison, not by converting numbers.
+        has_bool = torch.bool in (got.dtype, want.dtype)
+        return text if has_bool else f"{text}: `.to({want.dtype})` converts it"
+    way = "torch.stack" if _holds(got, Tensor) else "torch.tensor"
+    if isinstance(got, np.ndarray):
+        way = "torch.from_numpy"
+    return f"{_wrong_kind(got, want)}: `{way}(...)` converts it"
+
+
+def _sequence_kind(got: Any, want: Any) -> str:
+    way = f"{type(want).__name__}(...)"
+    if isinstance(got, (Tensor, np.ndarray)) and way == "list(...)" and not _holds(want, Tensor):
+        way = ".tolist()"
+    return f"{_wrong_kind(got, want)}: `{way}` converts it"
+
+
+def _scalar_kind(got: Any, want: Any) -> str | None:
+    is_number = isinstance(want, (int, float)) and not isinstance(want, bool)
+    if isinstance(got, (Tensor, np.ndarray, np.generic)) and not isinstance(got, type(want)):
+        expected = "a plain number" if is_number else kind(want)
+        return f"{expected} is expected, yours is {kind(got)}: add `.item()`"
+    if isinstance(want, int) and isinstance(got, float):
+        return f"a whole number is expected, yours is {got!r}, a float: `int(...)` converts it"
     return None
