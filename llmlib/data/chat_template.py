@@ -6,14 +6,14 @@ sandbox: a file from the network may format text, not reach the machine.
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import jinja2
 from jinja2.ext import LoopControlExtension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-Message = Mapping[str, Any]
+from llmlib.core.task import Message
 
 
 class ChatTemplate:

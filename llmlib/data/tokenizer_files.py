@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from llmlib.core.task import Message
 from llmlib.data.bpe_merging import PieceEncoder
 from llmlib.data.bpe_training import BYTE_ORDER, as_symbols
-from llmlib.data.chat_template import ChatTemplate, Message
+from llmlib.data.chat_template import ChatTemplate
 from llmlib.data.tokenizer_recipe import GGUF_RECIPES, Recipe, recipe_of
 from llmlib.data.tokenizers.base import split_special, surrogate_error
 

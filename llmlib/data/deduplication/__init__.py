@@ -28,7 +28,6 @@ from llmlib.data.deduplication.passages import (
 )
 from llmlib.data.deduplication.shingles import ShingleSets, jaccard, shingle_sets
 from llmlib.data.deduplication.substrings import remove_repeated_substrings, repeated_symbols
-from llmlib.data.deduplication.suffix_array import common_prefixes, suffix_array
 from llmlib.data.deduplication.union_find import clusters
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "ShingleSets",
     "candidate_probability",
     "clusters",
-    "common_prefixes",
     "cut_leaks",
     "decontaminate",
     "deduplicate_exact",
@@ -64,6 +62,5 @@ __all__ = [
     "shingle_sets",
     "similar_pairs",
     "simhash",
-    "suffix_array",
     "tune_bands",
 ]

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Integer
 
+from llmlib.core.suffix_array import common_prefixes, suffix_array
 from llmlib.data.cleaning import Dropped
 from llmlib.data.corpora.document import Document
-from llmlib.data.deduplication.suffix_array import common_prefixes, suffix_array
 
 
 def repeated_symbols(

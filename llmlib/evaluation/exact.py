@@ -1,0 +1,98 @@
+"""Questions with one right answer each, and whether a model would give it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from llmlib.architecture import Transformer
+from llmlib.core.task import Message
+
+
+@dataclass(frozen=True)
+class ExactAnswers:
+    """A task whose answers are right word for word, or wrong.
+
+    Args:
+        questions: What is asked.
+        answers: The right answers, in the same order.
+        examples: Questions with their answers that stand before each one as earlier turns.
+
+    Raises:
+        ValueError: When questions and answers differ in number.
+
+    Example:
+        >>> task = ExactAnswers(["3 + 4 ="], ["7"], examples=[("1 + 1 =", "2")])
+        >>> [message["content"] for message in task.prompt(0)]
+        ['1 + 1 =', '2', '3 + 4 =']
+        >>> task.score(0, " 7\\n"), task.score(0, "7 or 8")
+        (1.0, 0.0)
+    """
+
+    questions: Sequence[str]
+    answers: Sequence[str]
+    examples: Sequence[tuple[str, str]] = field(default=())
+
+    def __post_init__(self) -> None:
+        if len(self.questions) != len(self.answers):
+            raise ValueError(
+                f"{len(self.questions)} questions and {len(self.answers)} answers: give each one"
+            )
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def prompt(self, i: int) -> list[Message]:
+        """Return the examples as earlier turns, then question i."""
+        contents = [content for pair in self.examples for content in pair]
+        roles = ("user", "assistant")
+        turns: list[Message] = [
+            {"role": roles[place % 2], "content": content}
+            for place, content in enumerate([*contents, self.questions[i]])
+        ]
+        return turns
+
+    def score(self, i: int, answer: str) -> float:
+        """Return 1 for the right answer, 0 for any other; white space at the ends is nothing."""
+        return float(answer.strip() == self.answers[i].strip())
+
+
+@torch.no_grad()
+def answers_greedily(
+    model: Transformer,
+    task: ExactAnswers,
+    encode: Callable[[Sequence[Message]], Sequence[int]],
+    encode_answer: Callable[[str], Sequence[int]],
+    *,
+    batch: int = 64,
+) -> list[bool]:
+    """Say which questions a model would answer rightly if it wrote its likeliest tokens.
+
+    Nothing is written: greedy decoding gives the answer if and only if each of its tokens is the
+    likeliest one after the prompt and the answer's tokens before it, which one pass tells.
+
+    Args:
+        model: The model, put into evaluation mode.
+        task: The questions.
+        encode: Turns a prompt into token ids, at least one.
+        encode_answer: Turns an answer into the token ids that are to follow, an end mark included
+            where it counts.
+        batch: Questions at a time.
+
+    Returns:
+        Whether each answer is right, in the order of the questions.
+    """
+    model.eval()
+    pairs = [(encode(task.prompt(i)), encode_answer(task.answers[i])) for i in range(len(task))]
+    right = []
+    for start in range(0, len(pairs), batch):
+        part = pairs[start : start + batch]
+        rows = torch.zeros(len(part), max(len(p) + len(a) for p, a in part), dtype=torch.long)
+        for row, (prompt, answer) in zip(rows, part, strict=True):
+            row[: len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
+        hits = model(rows[:, :-1]).argmax(-1) == rows[:, 1:]  # [questions, T - 1]
+        right += [
+            bool(hit[len(p) - 1 : len(p) + len(a) - 1].all())
+            for hit, (p, a) in zip(hits, part, strict=True)
+        ]
+    return right
