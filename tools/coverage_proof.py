@@ -16,12 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmlib.experiments.claims import PLACE, claims_by_row
+
 COLUMNS = ["id", "chapter", "survey", "technique", "done_when"]
 COLUMNS += ["symbol", "notebook", "test", "result"]
 FIXED = COLUMNS[:5]
 CHAPTERS = ["introduction", "scaling_laws", "data", "architecture", "training"]
 CHAPTERS += ["adaptation", "utilization", "evaluation", "capstone"]
 MAX_ROWS_A_TEST = 3
+CLAIM = "tests/experiments/test_records.py::test_claim"
+"""The one test of all experiments' claims; each of its cases is marked with its claim's row."""
 
 Row = dict[str, str]
 Problems = Iterator[str]
@@ -179,8 +183,11 @@ def covering_tests(root: Path) -> list[CoveringTest]:
         for prefix, inherited, body in groups:
             for node in body:
                 if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+                    name = f"{prefix}::{node.name}"
                     rows = dict.fromkeys(inherited + marked_rows(node.decorator_list))
-                    found.append(CoveringTest(f"{prefix}::{node.name}", tuple(rows)))
+                    if name == CLAIM:
+                        rows |= dict.fromkeys(claims_by_row())
+                    found.append(CoveringTest(name, tuple(rows)))
     return found
 
 
@@ -189,7 +196,7 @@ def mark_problems(rows: list[Row], tests: list[CoveringTest]) -> Problems:
     known = {row["id"] for row in rows}
     by_name = {test.name: test for test in tests}
     for test in tests:
-        if len(test.rows) > MAX_ROWS_A_TEST:
+        if len(test.rows) > MAX_ROWS_A_TEST and test.name != CLAIM:
             yield f"{test.name}: covers {len(test.rows)} rows, at most {MAX_ROWS_A_TEST}"
         for name in test.rows:
             if name not in known:
@@ -200,6 +207,24 @@ def mark_problems(rows: list[Row], tests: list[CoveringTest]) -> Problems:
                 yield f"{row['id']}: there is no test {name}"
             elif row["id"] not in by_name[name].rows:
                 yield f'{row["id"]}: {name} does not carry @pytest.mark.covers("{row["id"]}")'
+
+
+def claim_problems(rows: list[Row], claims: dict[str, dict[str, list[str]]]) -> Problems:
+    """Check that rows and experiments name each other: `{experiment}` stands in the row's result.
+
+    So what a row says of an experiment is what the experiment claims, word for word.
+    """
+    for row in rows:
+        named = set(PLACE.findall(row["result"]))
+        claimed = set(claims.get(row["id"], {}))
+        for name in sorted(named - claimed):
+            yield f"{row['id']}: {{{name}}} claims nothing for this row"
+        for name in sorted(claimed - named):
+            yield f"{row['id']}: the result does not take in the claims of {{{name}}}"
+        if claimed and CLAIM not in items(row["test"]):
+            yield f"{row['id']}: the experiments' claims are proved by {CLAIM}"
+    for name in sorted(claims.keys() - {row["id"] for row in rows}):
+        yield f"{name}: an experiment claims something for it, and it is no row"
 
 
 def results_problems(results: dict[str, Any], run: str, tree: str) -> Problems:
@@ -219,6 +244,7 @@ def outcome_problems(rows: list[Row], results: dict[str, Any]) -> Problems:
                 case: entry
                 for case, entry in tests.items()
                 if case == name or case.startswith(f"{name}[")
+                if name != CLAIM or row["id"] in entry["covers"]
             }
             if not cases:
                 yield f"{row['id']}: {name} did not run"

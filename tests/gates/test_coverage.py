@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from coverage_proof import (
+    CLAIM,
     COLUMNS,
     CoveringTest,
     Row,
     anchors,
+    claim_problems,
     covering_tests,
     criteria_digest,
     items,
@@ -25,6 +27,8 @@ from coverage_proof import (
     table_problems,
 )
 from project import ROOT, tree_state
+
+from llmlib.experiments.claims import claims_by_row, expanded
 
 TABLE = ROOT / "book" / "coverage.csv"
 
@@ -69,6 +73,10 @@ def test_notebooks_and_anchors_exist(rows: list[Row]) -> None:
 
 def test_tests_exist_and_carry_the_marks(rows: list[Row], suite: list[CoveringTest]) -> None:
     assert list(mark_problems(rows, suite)) == []
+
+
+def test_rows_say_what_experiments_claim(rows: list[Row]) -> None:
+    assert list(claim_problems(rows, claims_by_row())) == []
 
 
 def test_the_results_are_of_this_run(results: dict[str, Any]) -> None:
@@ -230,6 +238,44 @@ def test_wrong_marks_are_caught() -> None:
 )
 def test_a_test_that_did_not_pass_is_caught(results: dict[str, Any], message: str) -> None:
     assert message in "".join(outcome_problems([row()], results))
+
+
+CLAIMS = {"scaling.laws": {"laws": ["losses fall", "none rises"]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"result": "0.07"}, "does not take in the claims of {laws}"),
+        ({"result": "{laws} {other}"}, "{other} claims nothing for this row"),
+        ({"test": TEST}, "claims are proved by"),
+        ({"id": "scaling.none"}, "scaling.laws: an experiment claims something"),
+    ],
+)
+def test_rows_and_claims_that_do_not_name_each_other_are_caught(changes: Any, message: str) -> None:
+    sound = {"result": "{laws}, 0.07", "test": f"{TEST}; {CLAIM}"}
+    assert list(claim_problems([row(**sound)], CLAIMS)) == []
+    assert [p for p in claim_problems([row(**sound | changes)], CLAIMS) if message in p]
+
+
+def test_of_the_claims_those_of_the_row_must_have_passed() -> None:
+    table = [row(test=CLAIM)]
+    cases = {
+        f"{CLAIM}[laws: losses fall]": {"outcome": "passed", "covers": ["scaling.laws"]},
+        f"{CLAIM}[other: x]": {"outcome": "failed", "covers": ["data.bpe"]},
+    }
+    assert list(outcome_problems(table, {"tests": cases})) == []
+    cases[f"{CLAIM}[laws: none rises]"] = {"outcome": "failed", "covers": ["scaling.laws"]}
+    assert len(list(outcome_problems(table, {"tests": cases}))) == 1
+    del cases[f"{CLAIM}[laws: none rises]"], cases[f"{CLAIM}[laws: losses fall]"]
+    assert list(outcome_problems(table, {"tests": cases})) == [f"scaling.laws: {CLAIM} did not run"]
+
+
+def test_a_result_takes_in_the_claims_of_its_row() -> None:
+    text = expanded("{norm_placement}; 84 runs", "arch.bias")
+    assert text.startswith("no difference is shown in how often") and text.endswith("; 84 runs")
+    with pytest.raises(KeyError):
+        expanded("{norm_placement}", "arch.rope")
 
 
 def test_results_of_another_run_or_tree_are_refused() -> None:

@@ -11,6 +11,8 @@ from types import ModuleType
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from llmlib.experiments.claims import expanded
+
 COLUMNS = [
     "id",
     "chapter",
@@ -75,7 +77,7 @@ def load(path: Path) -> list[Row]:
                 symbols=_items(row["symbol"]),
                 notebooks=_items(row["notebook"]),
                 tests=_items(row["test"]),
-                result=row["result"],
+                result=expanded(row["result"], row["id"]),
             )
             for row in reader
         ]
