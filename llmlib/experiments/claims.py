@@ -1,0 +1,41 @@
+"""The claims of all experiments by the row of the coverage table that they prove."""
+
+import re
+from functools import cache
+
+from llmlib.experiments.catalogue import find, modules
+
+PLACE = re.compile(r"\{(\w+)\}")
+"""Where a row's result takes in an experiment's claims: its name in braces."""
+
+
+@cache
+def claims_by_row() -> dict[str, dict[str, list[str]]]:
+    """Gather the sentences of all experiments.
+
+    Returns:
+        For each row with claims, the sentences by the name of the experiment.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for name in modules():
+        experiment = find(name)
+        for row in filter(None, experiment.claims):
+            found.setdefault(row, {})[name] = experiment.sentences(row)
+    return found
+
+
+def expanded(result: str, row: str) -> str:
+    """Put an experiment's claims in the place of its name in braces.
+
+    Args:
+        result: A row's result, as `{norm_placement}; 84 runs`.
+        row: The row's id.
+
+    Returns:
+        The result in words.
+
+    Raises:
+        KeyError: If an experiment in braces claims nothing for this row.
+    """
+    claims = claims_by_row().get(row, {})
+    return PLACE.sub(lambda match: "; ".join(claims[match[1]]), result)
