@@ -129,7 +129,8 @@ class Experiment:
 
     Args:
         conditions: Values of each field that is varied; the plan is their product, or the list of
-            these where some combinations are left out.
+            these where some combinations are left out. One of a list that names a seed itself is
+            run with that one alone.
         seeds: Fixed before the first run.
         measure: Does one run, given its condition and seed; returns what it measured, as JSON
             values. On the same machine the same run gives the same values.
@@ -160,7 +161,10 @@ class Experiment:
         return self.measure.__module__.rpartition(".")[2]
 
     def plan(self) -> Iterator[Run]:
-        """Yield what identifies each run, all conditions of one seed after the other's."""
+        """Yield what identifies each run, all conditions of one seed after the other's.
+
+        Conditions with a seed of their own come last.
+        """
         if isinstance(self.conditions, Mapping):
             products = itertools.product(*self.conditions.values())
             conditions = [dict(zip(self.conditions, values, strict=True)) for values in products]
@@ -168,7 +172,9 @@ class Experiment:
             conditions = self.conditions
         for seed in self.seeds:
             for condition in conditions:
-                yield {**condition, "seed": seed}
+                if "seed" not in condition:
+                    yield {**condition, "seed": seed}
+        yield from (dict(condition) for condition in conditions if "seed" in condition)
 
     def runs(self) -> Runs:
         """Read the committed record.

@@ -53,6 +53,10 @@ def test_the_plan_is_the_product_and_a_list_is_itself() -> None:
         conditions=[{"a": 1}, {"a": 2, "b": 3}], seeds=(5,), measure=measure, claims={}
     )
     assert list(some.plan()) == [{"a": 1, "seed": 5}, {"a": 2, "b": 3, "seed": 5}]
+    once = Experiment(
+        conditions=[{"a": 1, "seed": 3}, {"a": 2}], seeds=(5, 6), measure=measure, claims={}
+    )
+    assert list(once.plan()) == [{"a": 2, "seed": 5}, {"a": 2, "seed": 6}, {"a": 1, "seed": 3}]
     alone = Experiment(seeds=(0, 1), measure=measure, claims={})
     assert list(alone.plan()) == [{"seed": 0}, {"seed": 1}]
 
