@@ -177,9 +177,6 @@ def test_logits_and_greedy_text_equal_transformers(model, reference):
     prompt = tokenizer.encode_chat(messages)
     ids = torch.tensor([prompt])
     with torch.no_grad():
-        expected = reference(ids).logits
-        torch.testing.assert_close(model(ids), expected, atol=1e-4, rtol=1e-4)
-        assert expected.std() > 1
         greedy = reference.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=50,
             min_new_tokens=50, pad_token_id=0, eos_token_id=None,
@@ -187,3 +184,8 @@ def test_logits_and_greedy_text_equal_transformers(model, reference):
     text = generate(model, [prompt], max_new_tokens=50, sampling=GREEDY)[0]
     assert text == greedy[0, len(prompt) :].tolist()
     assert "Danube" in tokenizer.decode(text)
+    with torch.no_grad():  # in float64: float32's rounding grows to 1e-4 over thirty real layers
+        expected = reference.double()(ids).logits
+        actual = model.double()(ids)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+    assert expected.std() > 1
