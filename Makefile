@@ -4,6 +4,8 @@
 PYTHON ?=
 PRESET ?= laptop
 ARGS ?=
+CHANGED ?=
+WITNESSES ?=
 
 BIN := .venv/bin
 SETUP = @LLMLIB_PYTHON="$(PYTHON)" $(or $(PYTHON),python3) tools/setup_env.py
@@ -30,7 +32,7 @@ test:  ## prove everything: what continuous integration runs
 
 check:  ## lint, types, imports, notebooks' form and the fast tests
 	$(SETUP) all
-	@exec $(BIN)/python tools/stages.py check
+	@exec $(BIN)/python tools/stages.py check $(if $(CHANGED),--changed)
 
 lab:  ## open the chapters in JupyterLab
 	$(SETUP) all
@@ -46,7 +48,7 @@ bench:  ## measure speed against the peer libraries
 
 notebooks:  ## run every notebook again and store its outputs
 	$(SETUP) all
-	@exec $(BIN)/python tools/execute_notebooks.py $(ARGS)
+	@exec $(BIN)/python tools/execute_notebooks.py $(if $(CHANGED),--changed) $(ARGS)
 
 versions:  ## try the torch-free part on each Python 3.11 to 3.13 found
 	$(SETUP) core

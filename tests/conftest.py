@@ -10,6 +10,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from charges import subject_of
 from processor_time import PhaseTimes, seconds_of
 from project import tree_state
 
@@ -28,15 +29,33 @@ def _seeded() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results-file", help="write each test's outcome and covered rows here")
+    parser.addoption(
+        "--cases", help="FILE::NAME,NAME: run only these cases of a file", action="append"
+    )
     parser.addoption("--ledger", help="judge what the run took whose reports are in this folder")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Attach the covered rows to each test's report, which is all that xdist sends back."""
-    for item in items:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `--cases` does, and attach the covered rows to each test's report."""
+    only = dict(case.split("::") for case in config.getoption("--cases") or ())
+    left_out = [item for item in items if not is_wanted(item.nodeid, only)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    for item in items:  # the report is all that xdist sends back
         rows = [row for mark in item.iter_markers("covers") for row in mark.args]
         if rows:
             item.user_properties.append(("covers", rows))
+
+
+def is_wanted(node: str, only: dict[str, str]) -> bool:
+    """Say whether a test is to run: of the files in `only`, the cases that bear one of the names.
+
+    A test without parameters is about all cases.
+    """
+    file, _, rest = node.partition("::")
+    names = only.get(file)
+    return names is None or "[" not in rest or bool(subject_of(rest, names.split(",")))
 
 
 class Results:

@@ -1,15 +1,15 @@
 """To which chapter the time of a test is charged.
 
 The first folder of its path that bears a chapter's name decides (`tests/data/...`,
-`llmlib/data/...`, `tests/experiments/data/...`); else the exercise that it is about; else, for a
-comparison with another library, the chapter from which it imports most. What is left, and only
-that, is the house's: core, teaching, tools, golden readings.
+`llmlib/data/...`, `tests/experiments/data/...`); else the exercise or the experiment that it is
+about; else, for a comparison with another library, the chapter from which it imports most. What is
+left, and only that, is the house's: core, teaching, tools, golden readings.
 """
 
 import ast
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -21,12 +21,12 @@ CHAPTERS += ("evaluation", "adaptation", "capstone")
 HOUSE, GATES = "house", "gates and browser"
 
 
-def line_of(node: str, exercises: Mapping[str, str], root: Path = ROOT) -> str:
+def line_of(node: str, subjects: Mapping[str, str], root: Path = ROOT) -> str:
     """Return the line on which a test stands: a chapter, the gates or the house.
 
     Args:
         node: The test's id, `tests/scaling/test_flops.py::test_training[3]`.
-        exercises: Each exercise's chapter by its name.
+        subjects: The chapters of the exercises and experiments, by name.
         root: The repository.
     """
     name, _, rest = node.partition("::")
@@ -36,18 +36,18 @@ def line_of(node: str, exercises: Mapping[str, str], root: Path = ROOT) -> str:
     for part in (folder, *below):
         if part in CHAPTERS:
             return part
-    if folder == "exercises" and (exercise := exercise_of(rest, exercises)):
-        return exercises[exercise]
+    if folder in ("exercises", "experiments") and (subject := subject_of(rest, subjects)):
+        return subjects[subject]
     if folder == "parity":
         return mostly_imported(root / name) or HOUSE
     return HOUSE
 
 
-def exercise_of(rest: str, exercises: Mapping[str, object]) -> str | None:
-    """Return the exercise that a test's parameters begin with, as in `test_a[softmax-1]`."""
+def subject_of(rest: str, names: Iterable[str]) -> str | None:
+    """Return the name with which a test's parameters begin, as in `test_a[softmax-1]`."""
     found = re.search(r"\[(.*)\]$", rest)
     case = found.group(1) if found else ""
-    known = [name for name in exercises if case == name or case.startswith(f"{name}-")]
+    known = [name for name in names if re.match(rf"{re.escape(name)}(?:[-:]|$)", case)]
     return max(known, key=len, default=None)
 
 
@@ -74,8 +74,10 @@ def floor_of(folder: str) -> str:
     raise ValueError(f"{folder} is no chapter's folder")
 
 
-def exercise_chapters() -> dict[str, str]:
-    """Return the chapter of every exercise by the exercise's name."""
+def subject_chapters(root: Path = ROOT) -> dict[str, str]:
+    """Return the chapters of all exercises and experiments by their names."""
     from llmlib.teaching.catalogue import entries
 
-    return {entry.name: floor_of(entry.chapter) for entry in entries()}
+    experiments = (root / "llmlib" / "experiments").glob("*/[a-z]*.py")
+    found = {path.stem: path.parent.name for path in experiments if path.parent.name in CHAPTERS}
+    return found | {entry.name: floor_of(entry.chapter) for entry in entries()}

@@ -1,7 +1,8 @@
-"""Run notebooks again and store their outputs in place: `make notebooks [ARGS=FILES]`.
+"""Run notebooks again and store their outputs in place: `make notebooks [ARGS=FILES] [CHANGED=1]`.
 
 Each runs as continuous integration runs it, with one thread, from its own folder; a second call
-with nothing changed leaves every byte as it was.
+with nothing changed leaves every byte as it was. `--changed` runs only those which differ from HEAD
+or import what does.
 """
 
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from affected import affected, changed_files
 from check_notebooks import fix
 from project import ROOT, Address, address, notebooks
 
@@ -33,7 +35,10 @@ def execute(path: Path, where: Address) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    files = [Path(name).resolve() for name in arguments] or notebooks()
+    files = [Path(name).resolve() for name in arguments if name != "--changed"] or notebooks()
+    if "--changed" in arguments:
+        chosen = {ROOT / path for path in affected(ROOT, changed_files(ROOT)).notebooks}
+        files = [path for path in files if path in chosen]
     where, failed = address(), 0
     for number, path in enumerate(files, 1):
         shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

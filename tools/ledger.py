@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import stages
-from charges import CHAPTERS, GATES, HOUSE, exercise_chapters, line_of
+from charges import CHAPTERS, GATES, HOUSE, line_of, subject_chapters
 from project import ROOT, notebooks
 
 SLACK = 1.2
@@ -129,7 +129,7 @@ def read_reports(folder: Path, run: str, expected: list[str]) -> Reports:
     return Reports(seconds, kernels, own["stages"], own["slowness"])
 
 
-def judge(reports: Reports, exercises: Mapping[str, str], *, enforced: bool) -> Ledger:
+def judge(reports: Reports, subjects: Mapping[str, str], *, enforced: bool) -> Ledger:
     """Sum a run's measurements on the lines of the ledger, and calibrate them."""
     slowness = statistics.median(reports.slowness)
 
@@ -138,7 +138,7 @@ def judge(reports: Reports, exercises: Mapping[str, str], *, enforced: bool) -> 
 
     sums: dict[str, float] = defaultdict(float)
     for node, seconds in reports.tests.items():
-        sums[line_of(node, exercises)] += seconds
+        sums[line_of(node, subjects)] += seconds
     took, kernels = reports.stages, list(reports.notebooks.values()) or [0.0]
     suite = sum(seconds for name, seconds in sums.items() if name != GATES)
     lines = [line(name, sums[name], limit) for name, limit in LIMITS.items()]
@@ -199,7 +199,7 @@ def main() -> int:
     except (FileNotFoundError, MissingReportError) as error:
         print(f"no whole run to show: {error}", file=sys.stderr)
         return 2
-    ledger = judge(reports, exercise_chapters(), enforced=enforced())
+    ledger = judge(reports, subject_chapters(), enforced=enforced())
     print(table(ledger))
     return int(bool(ledger.problems()))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import stages
 from calibration import calibrate
-from charges import exercise_chapters
+from charges import subject_chapters
 from ledger import MissingReportError, enforced, expected_notebooks, judge, read_reports, table
 from processor_time import cpu_seconds, seconds_of
 
@@ -43,7 +43,7 @@ class Closing:
             stages=before.stages | {stages.CLOSING: own_seconds},
             slowness=[*before.slowness, self.speed()],
         )
-        ledger = judge(reports, exercise_chapters(), enforced=enforced())
+        ledger = judge(reports, subject_chapters(), enforced=enforced())
         return table(ledger), bool(ledger.problems())
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from charges import CHAPTERS, HOUSE, exercise_chapters, floor_of, line_of
+from charges import CHAPTERS, HOUSE, floor_of, line_of, subject_chapters
 from project import ROOT
 
-EXERCISES = {"softmax": "architecture", "softmax_rows": "training", "merge": "data"}
+SUBJECTS = {"softmax": "architecture", "softmax_rows": "training", "merge": "data"}
+SUBJECTS |= {"norm_placement": "architecture"}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,8 @@ EXERCISES = {"softmax": "architecture", "softmax_rows": "training", "merge": "da
         ("tests/exercises/test_every_exercise.py::test_it[merge-forgets a pair]", "data"),
         ("tests/exercises/test_every_exercise.py::test_it[merged]", HOUSE),
         ("tests/exercises/test_every_exercise.py::test_names", HOUSE),
+        ("tests/experiments/test_records.py::test_a[norm_placement]", "architecture"),
+        ("tests/experiments/test_records.py::test_a[norm_placement: it holds]", "architecture"),
         ("tests/core/test_files.py::test_a[softmax]", HOUSE),
         ("tests/core/test_files.py::test_a[tests/data/x]", HOUSE),
         ("tests/golden/test_golden.py::test_a", HOUSE),
@@ -35,7 +38,7 @@ EXERCISES = {"softmax": "architecture", "softmax_rows": "training", "merge": "da
     ],
 )
 def test_where_a_test_stands(node: str, line: str) -> None:
-    assert line_of(node, EXERCISES) == line
+    assert line_of(node, SUBJECTS) == line
 
 
 @pytest.mark.parametrize(
@@ -64,9 +67,9 @@ def test_every_comparison_of_the_book_has_a_chapter() -> None:
     assert lines["tests/parity/test_generate_transformers.py"] == "utilization"
 
 
-def test_every_exercise_has_a_chapter() -> None:
-    found = exercise_chapters()
-    assert found
+def test_every_exercise_and_experiment_has_a_chapter() -> None:
+    found = subject_chapters()
+    assert found["redact"] == "data"
     assert set(found.values()) <= set(CHAPTERS)
 
 
