@@ -109,7 +109,9 @@ def test_decoding_with_a_state_equals_training(layer, pieces):
     for piece in x.split(pieces, dim=1):
         outputs.append(layer(piece, context(start, piece.shape[1]), cache, 1))
         start += piece.shape[1]
-    torch.testing.assert_close(torch.cat(outputs, 1), layer(x, context(0, T)), atol=1e-7, rtol=1e-7)
+    # The decays are float32 numbers, and their powers are exponentials of float32 products that
+    # reach 53 log(32 / 31) = 1.7: right to 2e-7.
+    torch.testing.assert_close(torch.cat(outputs, 1), layer(x, context(0, T)), atol=1e-6, rtol=1e-6)
     assert cache.nbytes == B * H * K * K * 8
 
 
