@@ -1,9 +1,4 @@
-"""Five feed-forward activations at equal parameters and equal tokens, several seeds each.
-
-`python -m llmlib.experiments activation_comparison` makes the runs that `data/results` still lacks.
-"""
-
-from collections.abc import Iterator, Sequence
+"""Five feed-forward activations at equal parameters and equal tokens, several seeds each."""
 
 import torch
 from jaxtyping import Float, Int
@@ -13,8 +8,8 @@ from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.choices import Activation
 from llmlib.architecture.feedforward import activate
 from llmlib.core.seeding import seed_everything
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.core.statistics import Interval
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 from llmlib.experiments.short_training import mean_loss, train_briefly
 
@@ -31,12 +26,7 @@ lines and a gated product is small twice over."""
 def config_of(kind: Activation, init_std: float = INIT_STD) -> ModelConfig:
     """Return the configuration with one activation: 8 D / 3 is a multiple of 32, so all match.
 
-    Args:
-        kind: The activation.
-        init_std: Standard deviation of the initial weights.
-
-    Returns:
-        A decoder of two layers, D = 96, with 270,816 parameters whatever the activation.
+    It is a decoder of two layers, D = 96, with 270,816 parameters whatever the activation.
     """
     return ModelConfig(
         vocab_size=VOCAB_SIZE, d_model=WIDTH, n_layers=2, n_heads=4, max_seq_len=LENGTH,
@@ -46,14 +36,9 @@ def config_of(kind: Activation, init_std: float = INIT_STD) -> ModelConfig:
 
 @torch.no_grad()
 def unit_activity(model: Transformer, tokens: Int[Tensor, "B T"]) -> list[Float[Tensor, " F"]]:
-    """Return how often each hidden unit of each feed-forward layer is not zero.
+    """Return for each layer at which share of the tokens each hidden unit is not zero.
 
-    Args:
-        model: A decoder.
-        tokens: Text to try it on.
-
-    Returns:
-        For each layer, the share of the tokens at which each unit is not zero: 0 is a dead unit.
+    A unit with 0 is dead.
     """
     found: list[Tensor] = []
 
@@ -72,16 +57,10 @@ def unit_activity(model: Transformer, tokens: Int[Tensor, "B T"]) -> list[Float[
     return found
 
 
-def perform(run: Run, *, steps: int = STEPS, rows: int = 320) -> Run:
-    """Train a model with one activation from one seed.
+def measure(run: Run, *, steps: int = STEPS, rows: int = 320) -> Run:
+    """Train a model with one activation and one initial spread from one seed.
 
-    Args:
-        run: `activation`, `init_std` and `seed`.
-        steps: Number of updates, warm-up and linear decay included.
-        rows: Held-out rows to measure on.
-
-    Returns:
-        Sizes, some losses, the held-out loss in nats a token, and what the hidden units do.
+    The rate warms up and falls linearly; held-out losses are in nats a token.
     """
     text = short_text()
     seed_everything(run["seed"])
@@ -91,13 +70,7 @@ def perform(run: Run, *, steps: int = STEPS, rows: int = 320) -> Run:
         return PEAK_LR * min(1, (step + 1) / WARM_UP, 1.5 * (1 - step / steps))
 
     losses = train_briefly(
-        model,
-        text.train,
-        lr=lr,
-        steps=steps,
-        batch=BATCH,
-        seed=run["seed"],
-        length=LENGTH,
+        model, text.train, lr=lr, steps=steps, batch=BATCH, seed=run["seed"], length=LENGTH
     )
     sample = text.held_out[: 128 * LENGTH].view(128, LENGTH)
     activity = torch.cat(unit_activity(model, sample))
@@ -114,30 +87,45 @@ def perform(run: Run, *, steps: int = STEPS, rows: int = 320) -> Run:
     }
 
 
-def plan() -> Iterator[Run]:
-    """Yield the runs of the experiment: three seeds, and one of the bare 0.02 for contrast.
-
-    Yields:
-        What identifies each run.
-    """
-    for seed in SEEDS:
-        for kind in KINDS:
-            yield {"activation": kind, "init_std": INIT_STD, "seed": seed}
-    for kind in KINDS:
-        yield {"activation": kind, "init_std": SMALL_INIT_STD, "seed": SEEDS[0]}
+def _difference(runs: Runs, kind: str, other: str) -> Interval:
+    return runs.difference("held_out_loss", activation=(kind, other), init_std=INIT_STD)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
-
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("activation_comparison", plan(), perform, __doc__, arguments)
+def _no_difference_to_relu(runs: Runs) -> bool:
+    found = [_difference(runs, kind, "relu") for kind in ("gelu", "swiglu", "geglu")]
+    return all(not d.shows_difference and d.high - d.low < 0.2 for d in found)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _relu_leads_from_the_small_start(runs: Runs) -> bool:
+    small = {r["activation"]: r["held_out_loss"] for r in runs.where(init_std=SMALL_INIT_STD)}
+    return min(small[kind] for kind in KINDS if kind != "relu") > small["relu"] + 0.1
+
+
+EXPERIMENT = Experiment(
+    conditions=[
+        *({"activation": kind, "init_std": INIT_STD} for kind in KINDS),
+        *({"activation": kind, "init_std": SMALL_INIT_STD, "seed": SEEDS[0]} for kind in KINDS),
+    ],
+    seeds=SEEDS,
+    measure=measure,
+    equal=("parameters", "tokens", "unigram_loss", "text_sha256"),
+    depends=("llmlib.architecture.feedforward",),
+    claims={
+        "arch.activations": {
+            "GeLU, SwiGLU and GeGLU are within 0.2 nats of ReLU, no difference shown": (
+                _no_difference_to_relu
+            ),
+            "a gate helps Swish at equal parameters": lambda runs: (
+                _difference(runs, "swiglu", "swish").high < 0
+            ),
+            "every run ends more than 0.5 nats below the loss of token frequencies": lambda runs: (
+                all(run["held_out_loss"] < run["unigram_loss"] - 0.5 for run in runs)
+            ),
+        },
+        "": {
+            "from the small start ReLU is more than 0.1 nats ahead of all others, one seed": (
+                _relu_leads_from_the_small_start
+            ),
+        },
+    },
+)
