@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
-from llmlib.capstone.__main__ import with_fields
+from llmlib.capstone.__main__ import app, with_fields
 from llmlib.capstone.presets import preset
 
 STEPS = 40
@@ -28,6 +29,11 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=240, **options
     )
+
+
+def run_here(*arguments: str) -> Result:
+    """Run the command without the seconds that a new process takes to import everything."""
+    return CliRunner().invoke(app, ["run", *arguments])
 
 
 def losses(folder: Path) -> dict[int, float]:
@@ -129,8 +135,8 @@ def test_interrupted_run_says_how_to_continue(tmp_path):
 @pytest.mark.slow
 def test_second_start_repeats_nothing(copy):
     before = (copy / "checkpoints").stat().st_mtime_ns, losses(copy)
-    again = run(*TINY, "--out", str(copy))
-    assert again.returncode == 0
+    again = run_here(*TINY, "--out", str(copy))
+    assert again.exit_code == 0
     for stage in ("clean", "tokenizer", "tokens", "pretrain", "evaluate"):
         assert f"{stage}: done before" in again.stdout
     assert before == ((copy / "checkpoints").stat().st_mtime_ns, losses(copy))
@@ -139,29 +145,37 @@ def test_second_start_repeats_nothing(copy):
 @pytest.mark.slow
 def test_prepared_data_are_taken_up(tmp_path):
     small = ["--preset", "tiny", "--shrunk", "--out", str(tmp_path / "run")]
-    prepare = [*command()[:-1], "prepare", *small]
-    done = subprocess.run(prepare, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["prepare", *small])
+    assert done.exit_code == 0, done.stderr
     assert "tokens ..." in done.stdout
-    again = run(*small)
-    assert again.returncode == 0, again.stderr
+    again = run_here(*small)
+    assert again.exit_code == 0, again.stderr
     assert "tokens: done before" in again.stdout
 
 
-def refused(*arguments: str, **options) -> str:
-    """Return the one sentence with which the command refuses."""
-    done = run(*arguments, **options)
-    assert done.returncode == 2, done.stdout + done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("capstone: ")]
-    assert len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr
+def sentence(status: int, stderr: str) -> str:
+    """Return the one sentence with which the command refused."""
+    assert status == 2, stderr
+    lines = [line for line in stderr.splitlines() if line.startswith("capstone: ")]
+    assert len(lines) == 1, stderr
+    assert "Traceback" not in stderr
     return lines[0]
+
+
+def refused(*arguments: str, **options) -> str:
+    done = run(*arguments, **options)
+    return sentence(done.returncode, done.stderr)
+
+
+def refused_here(*arguments: str) -> str:
+    done = run_here(*arguments)
+    return sentence(done.exit_code, done.stderr)
 
 
 @pytest.mark.slow
 def test_another_run_in_the_same_folder_is_refused(copy):
     before = (copy / "report.json").read_bytes()
-    message = refused(*TINY, "--out", str(copy), "--seed", "1")
+    message = refused_here(*TINY, "--out", str(copy), "--seed", "1")
     assert "holds another run" in message
     assert "seed" in message
     assert (copy / "report.json").read_bytes() == before
@@ -173,7 +187,7 @@ def test_damaged_checkpoint_is_refused(copy):
     checkpoint = max(copy.glob("checkpoints/step_*"))
     weights = checkpoint / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    message = refused(*TINY, "--out", str(copy))
+    message = refused_here(*TINY, "--out", str(copy))
     assert "model.safetensors" in message
     assert "bytes" in message
 
@@ -182,7 +196,7 @@ def test_damaged_checkpoint_is_refused(copy):
 def test_checkpoint_of_another_configuration_is_refused(copy):
     for stage in ("pretrain", "evaluate"):
         (copy / "stages" / f"{stage}.json").unlink()
-    message = refused("--preset", "tiny", "--steps", "50", "--out", str(copy))
+    message = refused_here("--preset", "tiny", "--steps", "50", "--out", str(copy))
     assert "steps" in message
     assert max(copy.glob("checkpoints/step_*")).name == f"step_{STEPS:08d}"
 
@@ -194,10 +208,10 @@ def test_unusable_corpora_are_refused(tmp_path):
     latin.write_bytes("Café in a file that is not UTF-8\n".encode("latin-1") * 100)
     short.write_text("Too little text to learn a thousand tokens from, or to hold out.\n\n")
     common = ("--preset", "tiny", "--out", str(tmp_path / "out"), "--corpus")
-    assert str(empty) in refused(*common, str(empty))
-    assert "latin.txt" in refused(*common, str(latin))
-    assert "split" in refused(*common, str(short))
-    assert "nowhere" in refused(*common, str(tmp_path / "nowhere"))
+    assert str(empty) in refused_here(*common, str(empty))
+    assert "latin.txt" in refused_here(*common, str(latin))
+    assert "split" in refused_here(*common, str(short))
+    assert "nowhere" in refused_here(*common, str(tmp_path / "nowhere"))
 
 
 @pytest.mark.slow
@@ -206,7 +220,7 @@ def test_too_large_a_vocabulary_is_refused(copy):
         for folder in (copy, copy / "data"):
             (folder / "stages" / f"{stage}.json").unlink(missing_ok=True)
     before = (copy / "data" / "tokenizer.json").read_bytes()
-    message = refused(*TINY, "--out", str(copy), "--vocab-size", "900000")
+    message = refused_here(*TINY, "--out", str(copy), "--vocab-size", "900000")
     assert "vocab" in message
     assert (copy / "data" / "tokenizer.json").read_bytes() == before
 
@@ -228,7 +242,7 @@ def test_full_disk_leaves_earlier_artifacts_whole(copy):
     assert {path: path.stat().st_size for path in kept} == kept | {
         copy / "metrics.jsonl": (copy / "metrics.jsonl").stat().st_size
     }
-    assert run(*TINY, "--out", str(copy)).returncode == 0
+    assert run_here(*TINY, "--out", str(copy)).exit_code == 0
 
 
 @pytest.mark.slow
@@ -238,8 +252,9 @@ def test_another_design_is_trained_by_a_field(mixer, tmp_path):
     if mixer == "latent":
         settings += ["latent_dim=16", "rope_head_dim=8", "qk_norm=false"]
     fields = [part for setting in settings for part in ("--model", setting)]
-    done = run("--preset", "tiny", "--shrunk", "--steps", "3", "--out", str(tmp_path), *fields)
-    assert done.returncode == 0, done.stderr
+    small = ["--preset", "tiny", "--shrunk", "--workers", "1", "--steps", "3"]
+    done = run_here(*small, "--out", str(tmp_path), *fields)
+    assert done.exit_code == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["model"]["mixer"] == mixer
     assert 0 < report["evaluation"]["model"]["bits_per_byte"] < 10
@@ -270,9 +285,10 @@ def test_unknown_preset_names_the_known_ones(tmp_path):
 @pytest.mark.covers("train.engine")
 @pytest.mark.parametrize("name", ["gpu-124m", "gpu-350m"])
 def test_gpu_presets_train_alike_on_one_process_and_on_two(name, tmp_path):
-    settings = ("--preset", name, "--shrunk", "--device", "cpu", "--precision", "float32")
-    alone = run(*settings, "--out", str(tmp_path / "one"))
-    assert alone.returncode == 0, alone.stderr
+    settings = ["--preset", name, "--shrunk", "--device", "cpu", "--precision", "float32"]
+    settings += ["--workers", "1"]
+    alone = run_here(*settings, "--out", str(tmp_path / "one"))
+    assert alone.exit_code == 0, alone.stderr
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     together = subprocess.run(
         [*torchrun, *command(*settings, "--out", str(tmp_path / "two"))[1:]],
