@@ -51,8 +51,15 @@ notebooks:  ## run every notebook again and store its outputs
 	@exec $(BIN)/python tools/execute_notebooks.py $(if $(CHANGED),--changed) $(ARGS)
 
 versions:  ## try the torch-free part on each Python 3.11 to 3.13 found
+ifeq ($(WITNESSES),newest)
+	$(SETUP) all
+	@exec $(BIN)/python tools/witnesses.py
+else ifeq ($(WITNESSES),)
 	$(SETUP) core
 	@exec $(BIN)/python tools/versions.py
+else
+	$(error WITNESSES=$(WITNESSES) is unknown: write WITNESSES=newest)
+endif
 
 clean:  ## remove what was built (not .venv, not runs)
 	rm -rf build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

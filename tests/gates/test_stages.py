@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import stages
+from affected import Affected
 from project import ROOT
 from stages import Stage
 
@@ -93,3 +94,53 @@ def test_the_closing_stage_is_pytest() -> None:
     closing = stages.TEST[-1].command
     assert closing[1:3] == ["-m", "pytest"]
     assert {"tests/gates", "tests/book"} <= set(closing)
+
+
+# What `make check CHANGED=1` runs.
+
+CHANGE = Affected(
+    changed=["llmlib/data/bpe.py", "README.md", "chapters/03_data/01_sources.ipynb"],
+    tests=["tests/data/test_bpe.py"],
+    cases={"tests/exercises/test_every.py": ["merge", "pairs"]},
+    doctests=["llmlib/data/bpe.py"],
+)
+
+
+def test_each_stage_is_restricted_to_what_changed_or_is_affected() -> None:
+    plan = {stage.name: stage.command for stage in stages.changed_plan(CHANGE)}
+    assert list(plan) == [stage.name for stage in stages.CHECK]
+    code = ["llmlib/data/bpe.py", "chapters/03_data/01_sources.ipynb"]
+    assert plan["format"][-2:] == plan["lint"][-2:] == code
+    assert plan["types"][-1:] == code[:1]
+    assert plan["notebooks' form"][-1:] == code[1:]
+    assert plan["fast tests"][-4:] == [
+        "--cases=tests/exercises/test_every.py::merge,pairs",
+        "tests/data/test_bpe.py",
+        "tests/exercises/test_every.py",
+        "llmlib/data/bpe.py",
+    ]
+
+
+def test_what_nothing_calls_for_is_left_out() -> None:
+    prose = Affected(changed=["README.md"], tests=["tests/gates/test_readme_commands.py"])
+    assert [stage.name for stage in stages.changed_plan(prose)] == ["fast tests"]
+    assert stages.changed_plan(Affected(changed=["book/index.md"])) == []
+    assert stages.run_changed(Affected()) == 0
+
+
+def test_when_everything_is_affected_all_fast_tests_run() -> None:
+    change = Affected(changed=["tests/conftest.py"], everything=True, tests=["tests/a.py"])
+    assert stages.changed_plan(change)[-1] == stages.CHECK[-1]
+
+
+def test_a_stage_without_a_fast_test_is_well_only_where_tests_are_chosen() -> None:
+    ends = command("raise SystemExit(5)")
+    assert stages.run([Stage("chosen", ends, no_test_is_well=True)]) == 0
+    assert stages.run([Stage("all", ends)]) == 5
+    assert stages.changed_plan(CHANGE)[-1].no_test_is_well
+    assert not stages.CHECK[-1].no_test_is_well
+
+
+def test_an_unknown_plan_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert stages.main(["test", "--changed"]) == 2  # continuous integration leaves nothing out
+    assert "usage" in capsys.readouterr().err
