@@ -1,7 +1,5 @@
 """What a growing share of dialogue does to instructions, at equal tokens and equal steps.
 
-`python -m llmlib.experiments dialogue_share` makes the runs that `data/results` still lacks.
-
 The world is `instruction_world`: a bare question may open a page of instructions, where its answer
 follows, or a conversation, where talk follows. What is not dialogue is half instructions and half
 stories, so a larger share of dialogue also leaves fewer instructions; runs with more stories in
@@ -11,7 +9,8 @@ one seed so that most tasks are learnt without dialogue; some that copy several 
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -19,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmlib.architecture import Transformer
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs, paired_interval
+from llmlib.core.statistics import Interval
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_training import (
     answered_exactly,
     small_decoder,
@@ -55,13 +54,14 @@ KINDS: Mapping[str, Callable[[random.Random], list[str]]] = {
     "dialogue": conversation,
     "named dialogue": partial(conversation, named=True),
 }
+NAMED = "75% dialogue, speakers named"
 MIXES = {
     "no dialogue": ("stories", 0.0),
     "25% dialogue": ("dialogue", 0.25),
     "25% more stories": ("stories", 0.25),
     "75% dialogue": ("dialogue", 0.75),
     "75% more stories": ("stories", 0.75),
-    "75% dialogue, speakers named": ("named dialogue", 0.75),
+    NAMED: ("named dialogue", 0.75),
 }
 """For each mixture what is added, and its share of the tokens."""
 CHANCE = (1 / 6 + 1 / 12 + 1 / 20 + 1 / 2 + 1 / 3 + (1 / 2 + 1 / 3 + 1 / 4) / 3 + 1 / 3) / 7
@@ -74,12 +74,6 @@ from two to four, of two to four words, of three names.
 
 def shares_of(mix: str) -> dict[str, float]:
     """Return the share of each kind of document in the tokens of a mixture.
-
-    Args:
-        mix: One of `MIXES`.
-
-    Returns:
-        Shares by kind, one in all.
 
     Example:
         >>> shares_of("75% more stories")["stories"], shares_of("75% dialogue")["instructions"]
@@ -99,12 +93,6 @@ def expected_talk(mix: str) -> float:
     dialogues and pages of instructions, $a$ the share of dialogues that open with a question, and
     $r$ the share of those that are answered.
 
-    Args:
-        mix: One of `MIXES`.
-
-    Returns:
-        The share of such openings that talk follows.
-
     Example:
         >>> expected_talk("no dialogue"), expected_talk("75% dialogue, speakers named")
         (0.0, 0.0)
@@ -117,14 +105,9 @@ def expected_talk(mix: str) -> float:
 
 
 def questions(n: int, *, examples: int = 0) -> tuple[list[Question], list[list[int]]]:
-    """Draw questions to ask, each at the opening of a document or after solved ones.
+    """Draw n questions, spread evenly over the tasks, and the token ids to read before each answer.
 
-    Args:
-        n: How many, spread evenly over the tasks.
-        examples: How many solved questions to put before each.
-
-    Returns:
-        The questions, and the token ids to read before each answer.
+    Each question opens a document, or stands after as many solved ones as `examples` says.
     """
     rng = random.Random("asked")
     asked = [ask(rng, TASKS[number % len(TASKS)]) for number in range(n)]
@@ -136,17 +119,7 @@ def questions(n: int, *, examples: int = 0) -> tuple[list[Question], list[list[i
 
 
 def train(mix: str, seed: int, *, steps: int = STEPS, batch: int = BATCH) -> Transformer:
-    """Train a decoder of two layers on one mixture.
-
-    Args:
-        mix: One of `MIXES`.
-        seed: Decides weights and documents.
-        steps: Number of updates.
-        batch: Rows an update.
-
-    Returns:
-        The model.
-    """
+    """Train a decoder of two layers on one mixture; the seed decides weights and documents."""
     rows = fresh_rows(KINDS, shares_of(mix), length=LENGTH, batch=batch, seed=seed)
     model = small_decoder(len(words()), seed, length=2 * LENGTH, d_model=64, n_layers=2)
     train_briefly(model, rows, lr=warmup_decay(PEAK_LR, steps), steps=steps)
@@ -157,16 +130,7 @@ def train(mix: str, seed: int, *, steps: int = STEPS, batch: int = BATCH) -> Tra
 def chances(
     model: Transformer, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
 ) -> tuple[Float[Tensor, " prompts"], Float[Tensor, " prompts"]]:
-    """Return how likely a model is to answer, and how likely to talk.
-
-    Args:
-        model: The model.
-        prompts: Token ids.
-        answers: Token ids that are right after each prompt.
-
-    Returns:
-        For each prompt the probability of the answer, and that of all words that open talk.
-    """
+    """Return, by prompt, the probability of the answer, and that of all words that open talk."""
     openers = torch.tensor([words()[opener] for opener in OPENERS])
     right, talk = [], []
     for prompt, answer in zip(prompts, answers, strict=True):
@@ -177,13 +141,8 @@ def chances(
     return torch.stack(right), torch.stack(talk)
 
 
-def measure(model: Transformer, *, n: int = N_QUESTIONS, examples: int = 0) -> Run:
-    """Ask a model, and look whether it answers or talks.
-
-    Args:
-        model: The model.
-        n: Number of questions.
-        examples: Solved questions before each.
+def examine(model: Transformer, *, n: int = N_QUESTIONS, examples: int = 0) -> Run:
+    """Ask a model n questions, and look whether it answers or talks.
 
     Returns:
         Share answered by greedy decoding, by task and in all; mean probability of the answer, which
@@ -204,22 +163,12 @@ def measure(model: Transformer, *, n: int = N_QUESTIONS, examples: int = 0) -> R
     }
 
 
-def perform(run: Run, *, steps: int = STEPS, n: int = N_QUESTIONS) -> Run:
-    """Train on one mixture from one seed, then ask.
-
-    Args:
-        run: `mix` and `seed`.
-        steps: Number of updates.
-        n: Number of questions.
-
-    Returns:
-        What `measure` returns of bare questions (`bare`) and of those after two solved ones
-        (`after_examples`), what the mixture's own counts let expect, and the baselines.
-    """
+def measure(run: Run, *, steps: int = STEPS, n: int = N_QUESTIONS) -> Run:
+    """Train on one mixture, then ask bare questions, and the same after two solved ones."""
     model = train(run["mix"], run["seed"], steps=steps)
     return {
-        "bare": measure(model, n=n),
-        "after_examples": measure(model, n=n, examples=EXAMPLES),
+        "bare": examine(model, n=n),
+        "after_examples": examine(model, n=n, examples=EXAMPLES),
         "shares": {kind: share for kind, share in shares_of(run["mix"]).items() if share},
         "expected_talk": round(expected_talk(run["mix"]), 4),
         "chance": round(CHANCE, 4),
@@ -230,46 +179,79 @@ def perform(run: Run, *, steps: int = STEPS, n: int = N_QUESTIONS) -> Run:
     }
 
 
-def difference(
-    runs: Sequence[Run], mix: str, other: str, asked: str = "bare", of: str = "drawn"
-) -> tuple[float, float, float]:
-    """Compare two mixtures seed by seed.
-
-    Args:
-        runs: Lines of the record.
-        mix: One of `MIXES`.
-        other: Another one.
-        asked: `bare` or `after_examples`.
-        of: `drawn`, `greedy` or `talk`.
-
-    Returns:
-        Mean of the first less the second, and its 95% interval.
-    """
-    return paired_interval(runs, "mix", mix, other, lambda run: run[asked][of])
+def _right(runs: Runs, mix: str) -> list[float]:
+    return runs.values("bare.drawn", mix=mix)
 
 
-def plan() -> Iterator[Run]:
-    """Yield the runs of the experiment.
-
-    Yields:
-        What identifies each run.
-    """
-    for seed in SEEDS:
-        for mix in MIXES:
-            yield {"mix": mix, "seed": seed}
+def _over(runs: Runs, mix: str, other: str) -> Interval:
+    return runs.difference("bare.drawn", mix=(mix, other))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
-
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("dialogue_share", plan(), perform, __doc__, arguments)
+def _fewer_answers_with_more_dialogue(runs: Runs) -> bool:
+    by_seed = zip(*(_right(runs, f"{share} dialogue") for share in ("no", "25%", "75%")))  # noqa: B905
+    return _over(runs, "75% dialogue", "no dialogue").high < 0 and all(
+        none > quarter > most for none, quarter, most in by_seed
+    )
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _falls_below_a_guess(runs: Runs) -> bool:
+    none, most = (statistics.mean(_right(runs, f"{share} dialogue")) for share in ("no", "75%"))
+    return most < CHANCE < none - 0.3
+
+
+def _dialogue_costs_more_than_fewness(runs: Runs) -> bool:
+    fewer = _over(runs, "75% more stories", "no dialogue")
+    rest = _over(runs, "75% dialogue", "75% more stories")
+    return rest.high < 0 and fewer.high < 0 and rest.value < fewer.value
+
+
+def _a_quarter_is_not_settled(runs: Runs) -> bool:
+    quarter = _over(runs, "25% dialogue", "25% more stories")
+    return not quarter.shows_difference and quarter.low < -0.4 and quarter.high < 0.05
+
+
+def _talk_as_often_as_in_the_text(runs: Runs) -> bool:
+    return all(abs(run["bare"]["talk"] - run["expected_talk"]) <= 0.08 for run in runs)
+
+
+def _named_speakers_bring_back_a_part(runs: Runs) -> bool:
+    return (
+        _over(runs, NAMED, "75% dialogue").low > 0 > _over(runs, NAMED, "75% more stories").high
+    )
+
+
+EXPERIMENT = Experiment(
+    conditions={"mix": list(MIXES)},
+    seeds=SEEDS,
+    measure=measure,
+    equal=("steps", "tokens", "questions", "chance", "parameters"),
+    claims={
+        "data.dialogue-excess": {
+            "in each seed more dialogue makes the right answer to a bare question less likely": (
+                _fewer_answers_with_more_dialogue
+            ),
+            "without dialogue the right answer is more than 0.3 likelier than by a guess, at 75% "
+            "dialogue less likely": _falls_below_a_guess,
+            "three quarters of dialogue cost more than as many stories in their place": (
+                _dialogue_costs_more_than_fewness
+            ),
+            "at 25% no difference to stories is shown, though a loss of 0.4 could hide": (
+                _a_quarter_is_not_settled
+            ),
+            "talk follows a bare question as often as in the training text, within 0.08": (
+                _talk_as_often_as_in_the_text
+            ),
+            "after two solved questions talk follows less than one in ten": lambda runs: all(
+                run["after_examples"]["talk"] < 0.1 for run in runs
+            ),
+        },
+        "": {
+            "named speakers end the talk": lambda runs: (
+                statistics.mean(runs.values("bare.talk", mix=NAMED)) < 0.01
+            ),
+            "named speakers bring back a part of the answers, not all that stories leave": (
+                _named_speakers_bring_back_a_part
+            ),
+        },
+    },
+)

@@ -1,4 +1,4 @@
-"""A growing share of dialogue: how it is measured, and what the committed runs say."""
+"""A growing share of dialogue: how it is measured."""
 
 import random
 
@@ -7,21 +7,18 @@ import torch
 
 from llmlib.experiments.data.dialogue_share import (
     CHANCE,
+    EXPERIMENT,
     KINDS,
     LENGTH,
     MIXES,
-    SEEDS,
     chances,
-    difference,
+    examine,
     expected_talk,
     measure,
-    perform,
-    plan,
     questions,
     shares_of,
     train,
 )
-from llmlib.experiments.records import read_runs
 from llmlib.experiments.short_training import small_decoder
 from llmlib.experiments.worlds.instruction_world import (
     COLOURS,
@@ -122,7 +119,7 @@ def test_a_model_that_talks_is_measured_as_talking():
     model = small_decoder(len(words()), 0, length=128, d_model=32, n_layers=1)
     with torch.no_grad():
         model.embedding.weight.zero_()  # tied: all logits are equal
-    found = measure(model.eval(), n=7)
+    found = examine(model.eval(), n=7)
     assert found["talk"] == pytest.approx(len(OPENERS) / len(words()), abs=1e-3)
     assert found["drawn"] == pytest.approx(1 / len(words()) ** 2, abs=1e-3)
     assert set(found["greedy_by_task"]) == set(TASKS)
@@ -135,25 +132,11 @@ def test_seeds_decide_everything():
 
 
 def test_a_run_records_what_it_needs():
-    run = perform({"mix": "75% dialogue", "seed": 0}, steps=2, n=7)
+    run = measure({"mix": "75% dialogue", "seed": 0}, steps=2, n=7)
     assert run["shares"] == {"instructions": 0.125, "stories": 0.125, "dialogue": 0.75}
     assert run["expected_talk"] == pytest.approx(expected_talk("75% dialogue"), abs=1e-4)
     assert 0 <= run["bare"]["greedy"] <= 1
     assert 0 <= run["after_examples"]["talk"] <= 1
-
-
-def test_differences_are_paired_by_seed():
-    runs = [
-        {"mix": mix, "seed": seed, "bare": {"drawn": seed + shift}}
-        for seed in (2, 0, 1)
-        for mix, shift in (("no dialogue", 0.0), ("75% dialogue", -0.25))
-    ]
-    assert difference(runs, "75% dialogue", "no dialogue") == pytest.approx((-0.25, -0.25, -0.25))
-
-
-def test_the_plan_has_every_mixture_with_every_seed():
-    runs = list(plan())
-    assert len(runs) == len(MIXES) * len(SEEDS) == len({str(run) for run in runs})
 
 
 def test_pages_of_instructions_hold_question_and_answer_in_turn():
@@ -161,62 +144,6 @@ def test_pages_of_instructions_hold_question_and_answer_in_turn():
     assert len(lines) % 2 == 0
 
 
-NAME = "dialogue_share"
-
-
-def mean(mix: str, asked: str, of: str) -> float:
-    """Mean of the committed runs of a mixture."""
-    values = [run[asked][of] for run in read_runs(NAME) if run["mix"] == mix]
-    return sum(values) / len(values)
-
-
-def test_the_record_holds_every_run_once_with_the_same_settings():
-    runs = read_runs(NAME)
-    found = [{"mix": run["mix"], "seed": run["seed"]} for run in runs]
-    assert sorted(found, key=str) == sorted(plan(), key=str)
-    assert (
-        len({(run["steps"], run["tokens"], run["questions"], run["chance"]) for run in runs}) == 1
-    )
-    for run in runs:
+def test_the_record_expects_talk_as_this_world_does():
+    for run in EXPERIMENT.runs():
         assert run["expected_talk"] == pytest.approx(expected_talk(run["mix"]), abs=1e-3)
-
-
-@pytest.mark.covers("data.dialogue-excess")
-def test_more_dialogue_means_fewer_answers():
-    runs = read_runs(NAME)
-    assert difference(runs, "75% dialogue", "no dialogue")[2] < 0  # upper end of the interval
-    assert mean("no dialogue", "bare", "drawn") > CHANCE + 0.3
-    assert mean("75% dialogue", "bare", "drawn") < CHANCE
-    by_seed = {(run["mix"], run["seed"]): run["bare"]["drawn"] for run in runs}
-    for seed in SEEDS:
-        none, quarter, most = (
-            by_seed[mix, seed] for mix in ("no dialogue", "25% dialogue", "75% dialogue")
-        )
-        assert none > quarter > most
-
-
-@pytest.mark.covers("data.dialogue-excess")
-def test_fewer_instructions_are_a_part_of_it_and_dialogue_the_larger_one():
-    runs = read_runs(NAME)
-    fewer = difference(runs, "75% more stories", "no dialogue")
-    rest = difference(runs, "75% dialogue", "75% more stories")
-    assert fewer[2] < 0
-    assert rest[2] < 0
-    assert rest[0] < fewer[0]  # the means
-    quarter = difference(runs, "25% dialogue", "25% more stories")
-    assert quarter[1] < 0 < quarter[2]  # three seeds do not settle it
-
-
-@pytest.mark.covers("data.dialogue-excess")
-def test_talk_comes_as_often_as_in_the_text():
-    for run in read_runs(NAME):
-        assert run["bare"]["talk"] == pytest.approx(run["expected_talk"], abs=0.08)
-        assert run["after_examples"]["talk"] < 0.1
-
-
-def test_named_speakers_end_the_talk_and_bring_back_a_part():
-    runs = read_runs(NAME)
-    named = "75% dialogue, speakers named"
-    assert mean(named, "bare", "talk") < 0.01
-    assert difference(runs, named, "75% dialogue")[1] > 0
-    assert difference(runs, named, "75% more stories")[2] < 0  # less was learnt beside dialogue
