@@ -1,7 +1,5 @@
 """A tenth of the training tokens is one small text read again and again: what does it cost?
 
-`python -m llmlib.experiments repeated_data` makes the runs that `data/results` still lacks.
-
 Every run reads as many tokens. Nine tenths are the same fresh rows at the same steps for all runs
 of a seed; the other tenth are places filled with fresh rows as well (read once) or with a small
 text that is read 100 times, as in Hernandez et al. (2022). A further run leaves the tenth out: it
@@ -20,7 +18,6 @@ References:
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,52 +26,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.architecture import Transformer
-from llmlib.data import ByteBPE, corpus_sha256, fixed_code, split_by_module
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs
-from llmlib.experiments.short_text import VOCAB_SIZE, frequency_loss
+from llmlib.data import ByteBPE, fixed_code, split_by_module
+from llmlib.experiments.experiment import Experiment, Run, Runs
+from llmlib.experiments.short_text import VOCAB_SIZE, ShortText, cut_text
 from llmlib.experiments.short_training import mean_loss, small_decoder, train_briefly, warmup_decay
 from llmlib.training import language_modeling, next_token_loss
 
 LENGTH, BATCH, STEPS, PEAK_LR = 128, 16, 600, 8e-3
-SEEDS = (0, 1, 2)
-REPEATS = (1, 100)
 LEFT_OUT = 0
 """In the place of a number of repeats: the tenth is left out and the run is shorter."""
 
 
-@dataclass(frozen=True)
-class CodeText:
-    """Source code as tokens, in parts that share no module.
-
-    Attributes:
-        train: Token ids to learn from.
-        held_out: Token ids to measure on.
-        unigram_loss: Loss of the held-out tokens under the training part's frequencies, in nats.
-        sha256: Hash of both parts' documents.
-    """
-
-    train: Int[Tensor, " n"]
-    held_out: Int[Tensor, " m"]
-    unigram_loss: float
-    sha256: str
-
-
 @functools.cache
-def code_text() -> CodeText:
-    """Cut a third of the fixed code into 512 different tokens.
-
-    Returns:
-        The text, the same on every machine: three million tokens to learn from.
-    """
+def code_text() -> ShortText:
+    """Cut a third of the fixed code into 512 different tokens: three million to learn from."""
     split = split_by_module(fixed_code())
-    parts = split.train[::3], split.held_out[::3]
-    bpe = ByteBPE.train([d.text for d in parts[0][::6]], vocab_size=VOCAB_SIZE)
-    train, held_out = (
-        torch.tensor([i for d in part for i in bpe.encode(d.text)]) for part in parts
-    )
-    sha256 = corpus_sha256([*parts[0], *parts[1]])
-    return CodeText(train, held_out, frequency_loss(train, held_out), sha256)
+    train = split.train[::3]
+    bpe = ByteBPE.train([d.text for d in train[::6]], vocab_size=VOCAB_SIZE)
+    return cut_text(train, split.held_out[::3], bpe)
 
 
 @dataclass(frozen=True)
@@ -91,7 +60,7 @@ class Diet:
 
 
 def make_diet(
-    tokens: Int[Tensor, " n"], repeats: int, seed: int, *, n_rows: int, length: int = LENGTH
+    tokens: Int[Tensor, " n"], repeats: int, seed: int, *, n_rows: int, length: int
 ) -> Diet:
     """Cut a text into rows and let a tenth of what is read be a small part of it.
 
@@ -103,9 +72,6 @@ def make_diet(
             different repeats share.
         n_rows: Rows of a whole run.
         length: Inputs of a row.
-
-    Returns:
-        The diet.
 
     Raises:
         ValueError: If the text is too short for rows that come once.
@@ -128,16 +94,7 @@ def make_diet(
 
 
 def passages(tokens: Int[Tensor, " n"], count: int, half: int) -> Int[Tensor, "count half"]:
-    """Cut evenly spaced passages out of a text.
-
-    Args:
-        tokens: The text.
-        count: How many.
-        half: Tokens of each.
-
-    Returns:
-        Token ids.
-    """
+    """Cut evenly spaced passages out of a text."""
     starts = torch.linspace(0, len(tokens) - half, count).long().unsqueeze(1)
     return tokens[starts + torch.arange(half)]
 
@@ -170,31 +127,21 @@ def copying(model: Transformer, sequences: Int[Tensor, "N half"]) -> float:
     return losses[0] - losses[1]
 
 
-def perform(run: Run, *, steps: int = STEPS) -> Run:
-    """Train on one diet from one seed and measure what was learnt.
-
-    Args:
-        run: `repeats` and `seed`.
-        steps: Number of updates of a whole run.
-
-    Returns:
-        Losses on held-out code and on the small text, copying, baselines and settings.
-    """
+def measure(run: Run, *, steps: int = STEPS) -> Run:
+    """Train on one diet from one seed; measure losses and copying on held-out code."""
     text = code_text()
-    diet = make_diet(text.train, run["repeats"], run["seed"], n_rows=steps * BATCH)
+    n_rows = steps * BATCH
+    diet = make_diet(text.train, run["repeats"], run["seed"], n_rows=n_rows, length=LENGTH)
     model = small_decoder(VOCAB_SIZE, run["seed"], length=LENGTH, d_model=64, n_layers=2)
     steps = len(diet.rows) // BATCH
-    train_briefly(
-        model,
-        lambda step: diet.rows[step * BATCH : (step + 1) * BATCH],
-        lr=warmup_decay(PEAK_LR, steps),
-        steps=steps,
-    )
+    batches = map(language_modeling, diet.rows.split(BATCH))
+    train_briefly(model, batches, lr=warmup_decay(PEAK_LR, steps), steps=steps)
     model.eval()
-    random = torch.randint(VOCAB_SIZE, (256, 64), generator=torch.Generator().manual_seed(0))
-    few = diet.small[:128]
+    random = torch.randint(
+        VOCAB_SIZE, (256, LENGTH // 2), generator=torch.Generator().manual_seed(0)
+    )
     with torch.no_grad():
-        on_small = next_token_loss(model, language_modeling(few)).item()
+        on_small = next_token_loss(model, language_modeling(diet.small[:128])).item()
     return {
         "held_out": round(mean_loss(model, text.held_out, rows=256, length=LENGTH), 4),
         "small_text": round(on_small, 4),
@@ -211,28 +158,68 @@ def perform(run: Run, *, steps: int = STEPS) -> Run:
     }
 
 
-def plan() -> Iterator[Run]:
-    """Yield the runs of the experiment.
-
-    Yields:
-        What identifies each run.
-    """
-    for repeats in (*REPEATS, LEFT_OUT):
-        for seed in SEEDS:
-            yield {"repeats": repeats, "seed": seed}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
-
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("repeated_data", plan(), perform, __doc__, arguments)
+def _is_learnt_by_heart(runs: Runs) -> bool:
+    often, fresh = (runs.interval("small_text", repeats=n) for n in (100, 1))
+    return (
+        runs.difference("small_text", repeats=(100, 1)).high < -1
+        and max(runs.values("small_text", repeats=100))
+        < 0.5 * min(runs.values("held_out", repeats=100))
+        and f"{often.value:.2f} {fresh.value:.2f}" == "1.14 3.00"
+    )
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _is_worse_in_every_seed(runs: Runs) -> bool:
+    mean, low, high = runs.difference("held_out", repeats=(100, 1))
+    return (
+        min(runs.differences("held_out", repeats=(100, 1))) > 0.02
+        and -0.01 < low < 0 < mean
+        and f"{mean:.3f} {low:.3f} {high:.3f}" == "0.047 -0.004 0.099"
+    )
+
+
+def _no_harm_to_copying_is_shown(runs: Runs) -> bool:
+    found = runs.difference("copying", repeats=(100, 1))
+    return not found.shows_difference and abs(found.value) < 0.01 and found.low > -0.02
+
+
+def _a_tenth_of_equal_tokens(runs: Runs) -> bool:
+    whole, short = runs.where(repeats=lambda n: n != LEFT_OUT), runs.where(repeats=LEFT_OUT)
+    (tokens,) = {run["tokens"] for run in whole}
+    tenths = [run["small_text_tokens"] * run["repeats"] / tokens for run in whole]
+    return all(0.08 < tenth < 0.12 for tenth in tenths) and all(
+        math.isclose(run["tokens"], 0.9 * tokens, rel_tol=0.01) for run in short
+    )
+
+
+EXPERIMENT = Experiment(
+    conditions={"repeats": (1, 100, LEFT_OUT)},
+    seeds=(0, 1, 2),
+    measure=measure,
+    equal=("text_sha256", "parameters", "unigram_loss", "chance_loss"),
+    claims={
+        "data.effect-duplicates": {
+            "a small text read 100 times is learnt by heart, at 1.14 nats a token where fresh text "
+            "costs 3.00": _is_learnt_by_heart,
+            "the repeated tenth is worse than a fresh one in each seed, by 0.047 [-0.004, 0.099] "
+            "nats held out, so that by a hair no difference is shown": _is_worse_in_every_seed,
+            "beside leaving the tenth out no harm is shown, -0.04 [-0.15, 0.06] nats held out": (
+                lambda runs: (
+                    str(runs.difference("held_out", repeats=(100, 0))) == "-0.04 [-0.15, 0.06]"
+                )
+            ),
+            "copying in context is above zero whatever the tenth was": lambda runs: all(
+                runs.interval("copying", repeats=n).low > 0 for n in (1, 100, LEFT_OUT)
+            ),
+            "no harm to copying is shown, and one above 0.02 nats lies outside the interval": (
+                _no_harm_to_copying_is_shown
+            ),
+        },
+        "": {
+            "every run ends more than a nat below a table of token frequencies": lambda runs: all(
+                run["held_out"] < run["unigram_loss"] - 1 < run["chance_loss"] - 1 for run in runs
+            ),
+            "the small text is a tenth of equally many tokens, and without it they are a tenth "
+            "fewer": _a_tenth_of_equal_tokens,
+        },
+    },
+)

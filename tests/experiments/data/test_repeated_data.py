@@ -1,26 +1,19 @@
-"""Repeated data: the diets, how copying is measured, and what the committed runs say."""
+"""Repeated data: the diets, and how copying is measured."""
 
 import pytest
 import torch
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.core.statistics import t_interval
 from llmlib.experiments.data import repeated_data
 from llmlib.experiments.data.repeated_data import (
     LEFT_OUT,
-    REPEATS,
-    SEEDS,
-    CodeText,
     copying,
     make_diet,
+    measure,
     passages,
-    perform,
-    plan,
 )
-from llmlib.experiments.records import read_runs
-from llmlib.experiments.short_text import VOCAB_SIZE
+from llmlib.experiments.short_text import VOCAB_SIZE, ShortText
 
-NAME = "repeated_data"
 TOKENS = torch.arange(8009)
 
 
@@ -77,60 +70,10 @@ def test_passages_span_the_text():
     assert (found.diff(dim=1) == 1).all()
 
 
-@pytest.mark.slow
 def test_a_run_measures_the_model_it_trained(monkeypatch):
-    code = CodeText(TOKENS % VOCAB_SIZE, TOKENS % VOCAB_SIZE, 5.0, "0")
-    monkeypatch.setattr(repeated_data, "code_text", lambda: code)
-    whole, short = (perform({"repeats": r, "seed": 0}, steps=3) for r in (10, LEFT_OUT))
-    assert (whole["steps"], whole["tokens"]) == (3, 3 * 16 * 128)
-    assert short["tokens"] < whole["tokens"] and whole["held_out"] < whole["chance_loss"] + 0.5
-
-
-def column(key: str, repeats: int) -> list[float]:
-    runs = sorted(read_runs(NAME), key=lambda run: run["seed"])
-    return [run[key] for run in runs if run["repeats"] == repeats]
-
-
-def against_fresh(key: str, repeats: int) -> tuple[float, float, float]:
-    """Mean and 95% interval over seeds of what repeating adds to a measurement."""
-    pairs = zip(column(key, repeats), column(key, 1), strict=True)
-    return t_interval([a - b for a, b in pairs])
-
-
-def test_the_record_holds_every_run_once_at_equal_tokens():
-    runs = read_runs(NAME)
-    found = [{"repeats": run["repeats"], "seed": run["seed"]} for run in runs]
-    assert sorted(found, key=str) == sorted(plan(), key=str)
-    assert len(SEEDS) == 3
-    assert len({run["text_sha256"] for run in runs}) == 1
-    assert len({run["tokens"] for run in runs if run["repeats"] != LEFT_OUT}) == 1
-    for run in runs:
-        assert run["held_out"] < run["unigram_loss"] - 1 < run["chance_loss"] - 1
-        if run["repeats"] == LEFT_OUT:
-            assert run["tokens"] == pytest.approx(0.9 * runs[0]["tokens"], rel=0.01)
-        else:
-            tenth = run["small_text_tokens"] * run["repeats"] / run["tokens"]
-            assert tenth == pytest.approx(0.1, rel=0.2) and run["repeats"] in REPEATS
-
-
-@pytest.mark.covers("data.effect-duplicates")
-def test_a_small_text_read_a_hundred_times_is_learnt_by_heart():
-    assert against_fresh("small_text", 100)[2] < -1
-    assert max(column("small_text", 100)) < 0.5 * min(column("held_out", 100))
-
-
-@pytest.mark.covers("data.effect-duplicates")
-def test_the_repeated_tenth_costs_held_out_loss_beside_a_fresh_one_in_every_seed():
-    pairs = zip(column("held_out", 100), column("held_out", 1), strict=True)
-    assert all(repeated > fresh + 0.02 for repeated, fresh in pairs)
-    mean, low, high = against_fresh("held_out", 100)
-    assert low < 0 < mean, "three seeds leave the interval open by a hair"
-    assert low > -0.01
-
-
-@pytest.mark.covers("data.effect-duplicates")
-def test_copying_is_there_and_no_harm_to_it_shows():
-    for repeats in (*REPEATS, LEFT_OUT):
-        assert t_interval(column("copying", repeats))[1] > 0, "chance is 0"
-    mean, low, high = against_fresh("copying", 100)
-    assert low < 0 < high and abs(mean) < 0.01
+    text = ShortText(TOKENS % VOCAB_SIZE, TOKENS % VOCAB_SIZE, "0", 5.0)
+    monkeypatch.setattr(repeated_data, "code_text", lambda: text)
+    monkeypatch.setattr(repeated_data, "LENGTH", 16)
+    whole, short = (measure({"repeats": r, "seed": 0}, steps=3) for r in (10, LEFT_OUT))
+    assert (whole["steps"], whole["tokens"]) == (3, 3 * 16 * 16)
+    assert short["tokens"] == 2 * 16 * 16 and whole["held_out"] < whole["chance_loss"] + 0.5
