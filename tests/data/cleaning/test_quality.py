@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlib.core.resources import resource
+from llmlib.core.statistics import wilson
 from llmlib.data.cleaning import (
     LinearClassifier,
     Pipeline,
@@ -21,7 +22,6 @@ from llmlib.data.cleaning import (
     made_up_crawl,
     reference_texts,
     train_quality_model,
-    wilson,
 )
 from llmlib.data.cleaning.language import DJANGO
 from llmlib.data.cleaning.quality import RAW, REFERENCE
@@ -125,11 +125,12 @@ def test_draws_depend_on_the_text_alone_and_have_the_right_frequency() -> None:
     documents = [Document(text=f"page {number}", source="x") for number in range(4001)]
     kept = list(Pipeline([step]).run(documents))
     assert len(kept) / 4001 == pytest.approx(1.5**-9, abs=0.01)
-    backwards = list(Pipeline([step]).run(documents[::-1]))
-    assert backwards == kept[::-1]
-    other = list(Pipeline([QualityFilter(model=flat, seed=1)]).run(documents))
-    assert other != kept
-    assert list(Pipeline([QualityFilter(model=flat, alpha=0.0)]).run(documents)) == documents
+    some = documents[:907]
+    kept_of_some = [document for document in kept if document in some]
+    assert len(kept_of_some) > 9
+    assert list(Pipeline([step]).run(some[::-1])) == kept_of_some[::-1]
+    assert list(Pipeline([QualityFilter(model=flat, seed=1)]).run(some)) != kept_of_some
+    assert list(Pipeline([QualityFilter(model=flat, alpha=0.0)]).run(some)) == some
     assert step.reason(Document(text="\udc80", source="x")) in (None, "low quality")
 
 
