@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from llmlib.core.memory import tracked_allocations
 
-from .differences import difference
+from .differences import difference, value_difference
 from .raised import describe_raised
 
 Status = Literal["passed", "wrong", "error", "not attempted"]
@@ -36,6 +38,9 @@ class Args:
 def args(*positional: Any, **named: Any) -> Args:
     """Say what a case calls the answer and the reference with.
 
+    Each gets its own copy, so one that changes its arguments cannot mislead the other; an answer
+    that does so is wrong.
+
     Example:
         >>> args(2, scale=0.5)
         Args(positional=(2,), named={'scale': 0.5})
@@ -44,8 +49,47 @@ def args(*positional: Any, **named: Any) -> Args:
 
 
 Case = Args | Callable[[Any], Any]
-"""Arguments, or a function of the answer whose result is compared with its result for the
-reference; it may also call `expect`."""
+"""Arguments, or a function whose results for the answer and for the reference are compared.
+
+A function calls its argument as it likes, which may be a class, and may call `expect`. Under
+`llmlib.teaching.grade` the answer lives in another process: what it returns arrives as a copy
+without autograd history, and changes made to it stay here.
+"""
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Draw normal numbers, the same ones each time.
+
+    Args:
+        *shape: The shape of the tensor.
+        seed: Another seed gives other numbers.
+
+    Returns:
+        float32 of mean 0 and variance 1.
+
+    Example:
+        >>> normal(2, 3).shape, bool(normal(5).equal(normal(5, seed=1)))
+        (torch.Size([2, 3]), False)
+    """
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+
+
+def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw numbers between 0 and 1, the same ones each time.
+
+    Args:
+        *shape: The shape of the tensor.
+        seed: Another seed gives other numbers.
+        dtype: A type of real numbers.
+
+    Returns:
+        The tensor.
+
+    Example:
+        >>> bool((uniform(5) < 1).all()), uniform(5, dtype=torch.float64).dtype
+        (True, torch.float64)
+    """
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -156,57 +200,6 @@ class Exercise:
         self.mistakes = dict(mistakes or {})
         REGISTRY[name] = self
 
-    def agree(self, answer: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Require that the answer and the reference return the same for these arguments.
-
-        Each gets its own copy of the arguments, so one that changes them cannot mislead the other.
-
-        Args:
-            answer: The student's function.
-            *args: Positional arguments of both.
-            **kwargs: Keyword arguments of both.
-
-        Raises:
-            WrongAnswer: If they differ, or the answer changes an argument in place.
-        """
-
-        def probe(candidate: Callable[..., Any]) -> Any:
-            own, own_kwargs = _clone(args), _clone(kwargs)
-            value = candidate(*own, **own_kwargs)
-            if candidate is answer:
-                for place, before, after in _tensors(args, kwargs, own, own_kwargs):
-                    if not torch.equal(before, after):
-                        raise WrongAnswer(f"your function changes its {place} in place: copy first")
-            return value
-
-        self.compare(answer, probe)
-
-    def compare(self, answer: Any, probe: Callable[[Any], Any]) -> None:
-        """Require that a probe returns the same for the answer as for the reference.
-
-        Use it where `agree` is too simple: the answer is a class, or several calls belong together.
-
-        Args:
-            answer: The student's function or class.
-            probe: Calls its argument as it likes and returns what to compare. Under
-                `llmlib.teaching.grade` the answer lives in another process: what it returns
-                arrives as a copy without autograd history, and changes made to it stay here.
-
-        Raises:
-            WrongAnswer: If the two values differ.
-        """
-        got = _seeded(probe, answer)
-        want = _seeded(probe, self.reference)
-        found = difference(got, want, rtol=self.rtol, atol=self.atol)
-        if found is None:
-            return
-        for message, implementation in self.mistakes.items():
-            wrong = _seeded(probe, implementation)
-            telling = difference(wrong, want, rtol=self.rtol, atol=self.atol) is not None
-            if telling and difference(got, wrong, rtol=self.rtol, atol=self.atol) is None:
-                raise WrongAnswer(message)
-        raise WrongAnswer(found)
-
     def evaluate(self, answer: Any) -> Outcome:
         """Run the checks in order until one fails.
 
@@ -237,10 +230,71 @@ class Exercise:
 
     def _try(self, case: Case, answer: Any) -> None:
         """Raise `WrongAnswer` unless the answer and the reference agree in a case."""
-        if isinstance(case, Args):
-            self.agree(answer, *case.positional, **case.named)
-        else:
-            self.compare(answer, case)
+        probe = partial(_call, case, answer) if isinstance(case, Args) else case
+        got = _seeded(probe, answer)
+        want = _seeded(probe, self.reference)
+        if found := difference(got, want, rtol=self.rtol, atol=self.atol):
+            raise WrongAnswer(self._mistake(probe, got, want) or found)
+
+    def _mistake(self, probe: Callable[[Any], Any], got: Any, want: Any) -> str | None:
+        """Look for a declared mistake that gives the value an answer gave.
+
+        Returns:
+            Its message, or None.
+        """
+        for message, implementation in self.mistakes.items():
+            try:
+                wrong = _seeded(probe, implementation)
+            except Exception:  # the answer did not fail here, so this is not what it does
+                continue
+            # A mistake in values is the same mistake in float64 or in a list.
+            compare = value_difference
+            if compare(wrong, want, rtol=self.rtol, atol=self.atol) is None:
+                compare = difference
+            telling = compare(wrong, want, rtol=self.rtol, atol=self.atol)
+            if telling and compare(got, wrong, rtol=self.rtol, atol=self.atol) is None:
+                return message
+        return None
+
+
+def _call(case: Args, watched: Any, candidate: Any) -> Any:
+    """Call a candidate with copies of a case's arguments.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        WrongAnswer: If the watched candidate changed an argument in place.
+    """
+    positional, named = _clone(case.positional), _clone(case.named)
+    value = candidate(*positional, **named)
+    if candidate is watched:
+        places = [
+            (f"argument {i + 1}", *pair)
+            for i, pair in enumerate(zip(case.positional, positional, strict=True))
+        ]
+        places += [(f"argument `{key}`", case.named[key], named[key]) for key in named]
+        for place, before, after in places:
+            expect(_same(before, after), f"your function changes its {place} in place: copy first")
+    return value
+
+
+def _same(before: Any, after: Any) -> bool:
+    """Tell whether an argument still holds what it held.
+
+    Returns:
+        False if a tensor, array or container was changed.
+    """
+    if isinstance(before, Tensor):
+        return torch.equal(before, after)
+    if isinstance(before, np.ndarray):
+        return np.array_equal(before, after)
+    if isinstance(before, (list, tuple)):
+        return len(before) == len(after) and all(map(_same, before, after))
+    if isinstance(before, dict):
+        return before.keys() == after.keys() and all(_same(before[k], after[k]) for k in before)
+    compares_by_identity = type(before).__eq__ is object.__eq__  # and was copied
+    return compares_by_identity or before is after or before == after
 
 
 def _seeded(probe: Callable[[Any], Any], candidate: Any) -> Any:
@@ -268,16 +322,3 @@ def _clone(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _clone(item) for key, item in value.items()}
     return value if callable(value) else copy.deepcopy(value)
-
-
-def _tensors(
-    args: tuple[Any, ...], kwargs: dict[str, Any], own: tuple[Any, ...], own_kwargs: dict[str, Any]
-) -> list[tuple[str, Tensor, Tensor]]:
-    """Pair each tensor argument with the copy that the answer got.
-
-    Returns:
-        The argument's name in a sentence, the original and the copy.
-    """
-    pairs = [(f"argument {i + 1}", *pair) for i, pair in enumerate(zip(args, own, strict=True))]
-    pairs += [(f"argument `{key}`", kwargs[key], own_kwargs[key]) for key in kwargs]
-    return [pair for pair in pairs if isinstance(pair[1], Tensor)]

@@ -1,6 +1,7 @@
 """Every exercise of the book: it has a solution, and its checks tell right from wrong."""
 
 import ast
+import functools
 import json
 import runpy
 import tempfile
@@ -115,23 +116,46 @@ def test_the_stub_is_not_attempted(entry: Entry) -> None:
     the_stub_is_not_attempted(find(entry.name), notebook_of(entry))
 
 
-def each_mistake_gets_its_message(exercise: Exercise) -> None:
-    assert exercise.mistakes, f"declare at least one typical mistake of {exercise.name}"
-    for message, implementation in exercise.mistakes.items():
-        outcome = exercise.evaluate(implementation)
-        assert outcome.status == "wrong", (message, outcome)
-        assert message in outcome.message, (message, outcome.message)
+def the_mistake_gets_its_message(exercise: Exercise, number: int) -> None:
+    message, implementation = list(exercise.mistakes.items())[number]
+    outcome = exercise.evaluate(implementation)
+    assert outcome.status == "wrong", (message, outcome)
+    assert message in outcome.message, (message, outcome.message)
+
+
+@functools.cache
+def declared_mistakes(module: str) -> dict[str, int]:
+    """Count the mistakes of a module's exercises from its source, importing nothing."""
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+    return {
+        ast.literal_eval(call.args[0]): len(keyword.value.keys)
+        for call in calls
+        for keyword in call.keywords
+        if keyword.arg == "mistakes" and isinstance(keyword.value, ast.Dict)
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "number"),
+    [
+        pytest.param(entry, number, id=f"{entry.name}-{number}")
+        for entry in EXERCISES
+        for number in range(declared_mistakes(entry.module).get(entry.name, 0))
+    ],
+)
+def test_each_typical_mistake_gets_its_own_message(entry: Entry, number: int) -> None:
+    the_mistake_gets_its_message(find(entry.name), number)
 
 
 @each_exercise
-def test_each_typical_mistake_gets_its_own_message(entry: Entry) -> None:
-    each_mistake_gets_its_message(find(entry.name))
-
-
-@each_exercise
-def test_hints_and_titles_are_there(entry: Entry) -> None:
+def test_hints_titles_and_mistakes_are_there(entry: Entry) -> None:
+    exercise = find(entry.name)
     assert entry.title
-    assert find(entry.name).hints
+    assert exercise.hints
+    assert exercise.mistakes, f"declare at least one typical mistake of {entry.name}"
+    declared = declared_mistakes(entry.module)[entry.name]
+    assert len(exercise.mistakes) == declared, "one of them is not tried above"
 
 
 # The rules above, tried on a sample: they must hold before the first exercise exists, and a rule
@@ -175,10 +199,11 @@ def test_a_solved_stub_is_found_out(sample: Exercise, tmp_path: Path) -> None:
 
 
 def test_a_mistake_that_the_checks_miss_is_found_out(sample: Exercise) -> None:
-    with pytest.raises(AssertionError, match="at least one typical mistake"):
-        each_mistake_gets_its_message(sample)
     sample.mistakes["you squared it"] = lambda x: x**2
-    each_mistake_gets_its_message(sample)
+    the_mistake_gets_its_message(sample, 0)
     sample.mistakes["you added three"] = lambda x: x + 3  # right for 3, the only case tried
     with pytest.raises(AssertionError, match="passed"):
-        each_mistake_gets_its_message(sample)
+        the_mistake_gets_its_message(sample, 1)
+    sample.mistakes["you took the power of two"] = lambda x: 9  # the first one's answer for 3
+    with pytest.raises(AssertionError, match="you squared it"):
+        the_mistake_gets_its_message(sample, 2)

@@ -5,20 +5,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from llmlib.teaching import Exercise, args, authoring, catalogue, exercises, expect, progress
+from llmlib.teaching.authoring import normal, uniform
 from llmlib.teaching.catalogue import Entry, find
 
 
 def scaled_scores(q: Tensor, k: Tensor) -> Tensor:
     return q @ k.T / q.shape[-1] ** 0.5
-
-
-def normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +172,116 @@ def test_a_class_is_compared_through_a_probe() -> None:
 
     assert exercise.evaluate(Doubler).status == "passed"
     assert exercise.evaluate(Tripler).message == "a random input: three times, not twice"
+
+
+def halves(x: Tensor) -> tuple[Tensor, float]:
+    return x / 2, 0.5
+
+
+def thirds(x: Tensor) -> tuple[Tensor, float]:
+    return x / 3, 0.5
+
+
+@pytest.fixture
+def halving() -> Exercise:
+    return Exercise(
+        "sample_halves",
+        reference=halves,
+        cases={"five numbers": args(normal(5))},
+        mistakes={
+            "you divided by 3": thirds,
+            "return a pair, not a list": lambda x: list(halves(x)),
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        thirds,
+        lambda x: list(thirds(x)),
+        lambda x: thirds(x.double()),
+        lambda x: thirds(x.numpy()),
+        lambda x: (thirds(x)[0].tolist(), torch.tensor(0.5)),
+    ],
+)
+def test_a_mistake_is_recognised_by_its_values(halving: Exercise, answer: Any) -> None:
+    assert halving.evaluate(answer).message == "five numbers: you divided by 3"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda x: list(halves(x)), "return a pair, not a list"),
+        (lambda x: halves(x.double()), "at index 0, the dtype should be torch.float32, yours is"),
+        (lambda x: (x / 4, 0.5), "at index 0, every value is 0.5 times what it should be"),
+    ],
+)
+def test_a_mistake_in_kind_alone_is_recognised_by_its_kind(
+    halving: Exercise, answer: Any, message: str
+) -> None:
+    assert halving.evaluate(answer).message.startswith(f"five numbers: {message}")
+
+
+def test_a_mistake_that_fails_where_the_answer_does_not_is_another_one(halving: Exercise) -> None:
+    def wants_two_axes(x: Tensor) -> Tensor:
+        return x @ torch.ones(7)
+
+    def has_expectations(answer: Any) -> Any:
+        value = answer(normal(5))
+        expect(isinstance(value, tuple), "return a pair")
+        return value
+
+    halving.mistakes = {"you multiplied by ones": wants_two_axes, **halving.mistakes}
+    halving.cases["a pair"] = halving.cases.pop("five numbers")
+    assert halving.evaluate(thirds).message == "a pair: you divided by 3"
+    halving.cases["a pair"] = has_expectations
+    halving.mistakes = {"you returned a number": lambda x: 2.0, "you divided by 3": thirds}
+    assert halving.evaluate(thirds).message == "a pair: you divided by 3"
+    assert halving.evaluate(lambda x: 2.0).message == "a pair: return a pair"
+
+
+@pytest.mark.parametrize(
+    ("given", "change"),
+    [
+        ([3, 1], lambda x: x.sort()),
+        ([3, 1], lambda x: x.append(2)),
+        (([3], [1]), lambda x: x[1].append(2)),
+        ({"a": 1}, lambda x: x.update(a=2)),
+        ({"a": 1}, lambda x: x.pop("a")),
+        ({"a": [normal(3)]}, lambda x: x["a"][0].zero_()),
+        ({1, 2}, lambda x: x.add(3)),
+        (np.ones(3), lambda x: x.fill(2)),
+        (normal(3), lambda x: x.zero_()),
+    ],
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_an_argument_changed_in_place_is_reported(given: Any, change: Any, by_name: bool) -> None:
+    case = args(x=given) if by_name else args(given)
+    exercise = Exercise("sample_none", reference=lambda x: None, cases={"a call": case})
+    place = "argument `x`" if by_name else "argument 1"
+    message = f"a call: your function changes its {place} in place: copy first"
+
+    def changes(x: Any) -> None:
+        change(x)
+
+    assert exercise.evaluate(lambda x: None).status == "passed"
+    assert exercise.evaluate(changes).message == message
+    assert exercise.evaluate(lambda x: None).status == "passed"  # the case kept its own copy
+
+
+def test_arguments_without_an_equality_of_their_own_are_no_trouble() -> None:
+    cases = {"an object and not a number": args(object(), [float("nan")], torch.tensor(0.0), len)}
+    exercise = Exercise("sample_none", reference=lambda *x: None, cases=cases)
+    assert exercise.evaluate(lambda *x: None).status == "passed"
+
+
+def test_drawn_inputs_are_the_same_each_time() -> None:
+    generator = torch.Generator().manual_seed(7)
+    assert torch.equal(normal(2, 3, seed=7), torch.randn(2, 3, generator=generator))
+    assert torch.equal(normal(2, 3), normal(2, 3, seed=0))
+    drawn = torch.rand(5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert torch.equal(uniform(5, seed=2, dtype=torch.float64), drawn)
 
 
 def test_an_unknown_name_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,31 +1,22 @@
 """Checks of the exercises of chapters/04_architecture/03_activations.ipynb."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.teaching.authoring import Exercise, args
+from llmlib.teaching.authoring import Exercise, args, normal
 
 NOTEBOOK = "04_architecture/03_activations"
 
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 # The width at which a gated layer has the plain layer's parameters
-
-
-def _matched_width(d_model: int, multiple: int) -> int:
-    return -(-8 * d_model // (3 * multiple)) * multiple
-
 
 width = Exercise(
     "matched_width",
     title="the width of a gated layer at equal parameters",
-    reference=_matched_width,
+    reference=lambda d_model, multiple: -(-8 * d_model // (3 * multiple)) * multiple,
     hints=(
         "The plain layer has 2 matrices of D by 4 D; the gated one has 3 of D by F.",
         "3 D F = 8 D^2 gives F = 8 D / 3. The result is a whole number of multiples, rounded up.",
@@ -37,18 +28,12 @@ width = Exercise(
         "D = 100 in multiples of 1: rounded up, not down": args(100, 1),
     },
     mistakes={
-        (
-            "4 D is the plain layer's width; with a third matrix it must shrink by 2 / 3"
-        ): lambda d_model, multiple: -(-4 * d_model // multiple) * multiple,
-        (
-            "this is rounded down: the layer must have at least as many parameters"
-        ): lambda d_model, multiple: 8 * d_model // (3 * multiple) * multiple,
-        (
-            "8 D / 3 is right but must be rounded up to the multiple, which hardware likes"
-        ): lambda d_model, multiple: -(-8 * d_model // 3),
-        "you divided once too often: F = 2/3 of 4 D, that is 8 D / 3": lambda d_model, multiple: (
-            -(-2 * d_model // (3 * multiple)) * multiple
-        ),
+        "4 D is the plain layer's width; "
+        "with a third matrix it must shrink by 2 / 3": lambda d, n: -(-4 * d // n) * n,
+        "you rounded down: have at least as many parameters": lambda d, n: 8 * d // (3 * n) * n,
+        "8 D / 3 is right but must be rounded up to the multiple, "
+        "which hardware likes": lambda d, n: -(-8 * d // 3),
+        "you divided once too often: 2/3 of 4 D is 8 D / 3": lambda d, n: -(-2 * d // (3 * n)) * n,
     },
 )
 
@@ -56,19 +41,21 @@ width = Exercise(
 # A gated feed-forward layer
 
 
-def _gated_feedforward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    return F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down)
+def _gated(
+    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, by: Callable[[Tensor], Tensor] = F.silu
+) -> Tensor:
+    return F.linear(by(F.linear(x, gate)) * F.linear(x, up), down)
 
 
 def _layer(width: int, d_ff: int) -> tuple[Tensor, Tensor, Tensor]:
-    return _random(d_ff, width), _random(d_ff, width, seed=1), _random(width, d_ff, seed=2)
+    return normal(d_ff, width), normal(d_ff, width, seed=1), normal(width, d_ff, seed=2)
 
 
 gated = Exercise(
     "gated_feedforward",
     title="a SwiGLU feed-forward layer",
     points=2,
-    reference=_gated_feedforward,
+    reference=_gated,
     hints=(
         "Two projections of the same x: one becomes the gate, the other the values.",
         "swish(g) = g * sigmoid(g). Only the gate goes through it.",
@@ -76,28 +63,25 @@ gated = Exercise(
     ),
     cases={
         "3 tokens, D = F = 4, where a transposed matrix has the right shape": args(
-            _random(3, 4, seed=3), *_layer(4, 4)
+            normal(3, 4, seed=3), *_layer(4, 4)
         ),
-        "2 texts of 5 tokens, D = 7, F = 11": args(_random(2, 5, 7, seed=3), *_layer(7, 11)),
+        "2 texts of 5 tokens, D = 7, F = 11": args(normal(2, 5, 7, seed=3), *_layer(7, 11)),
     },
     mistakes={
-        (
-            "the non-linearity belongs to the gate; you applied it to the values"
-        ): lambda x, gate, up, down: _gated_feedforward(x, up, gate, down),
-        (
-            "this gates by the sigmoid, the first GLU; SwiGLU gates by swish(g) = g sigmoid(g)"
-        ): lambda x, gate, up, down: ((x @ gate.mT).sigmoid() * (x @ up.mT)) @ down.mT,
-        "this is GeGLU: the gate goes through swish, not GeLU": lambda x, gate, up, down: (
-            (F.gelu(x @ gate.mT) * (x @ up.mT)) @ down.mT
+        "the non-linearity belongs to the gate; you applied it to the values": (
+            lambda x, g, u, d: _gated(x, u, g, d)
         ),
-        "gate and values are multiplied, not added": lambda x, gate, up, down: (
-            (F.silu(x @ gate.mT) + x @ up.mT) @ down.mT
+        "this gates by the sigmoid, the first GLU; "
+        "SwiGLU gates by swish(g) = g sigmoid(g)": partial(_gated, by=torch.sigmoid),
+        "this is GeGLU: the gate goes through swish, not GeLU": partial(_gated, by=F.gelu),
+        "gate and values are multiplied, not added": (
+            lambda x, g, u, d: (F.silu(x @ g.mT) + x @ u.mT) @ d.mT
         ),
-        "both went through swish; the values stay as they are": lambda x, gate, up, down: (
-            (F.silu(x @ gate.mT) * F.silu(x @ up.mT)) @ down.mT
+        "both went through swish; the values stay as they are": (
+            lambda x, g, u, d: (F.silu(x @ g.mT) * F.silu(x @ u.mT)) @ d.mT
         ),
-        "matrices are stored [out, in]: multiply by their transposes": lambda x, gate, up, down: (
-            (F.silu(x @ gate) * (x @ up)) @ down
+        "matrices are stored [out, in]: multiply by their transposes": (
+            lambda x, g, u, d: _gated(x, g.mT, u.mT, d.mT)
         ),
     },
 )
@@ -111,24 +95,9 @@ def _swiglu_backward(grad_y: Tensor, gate: Tensor, values: Tensor) -> tuple[Tens
     return grad_y * values * s * (1 + gate * (1 - s)), grad_y * gate * s
 
 
-def _gates_of_2(answer: Any) -> None:
-    gate = torch.tensor([-2.0, 0.0, 3.0])
-    backward.agree(answer, torch.tensor([1.0, 2.0, -1.0]), gate, torch.tensor([1.0, 5.0, 0.5]))
-
-
 def _second_term(grad_y: Tensor, gate: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     s = gate.sigmoid()
     return grad_y * values * gate * s * (1 - s), grad_y * F.silu(gate)
-
-
-def _exchanged(grad_y: Tensor, gate: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    first, second = _swiglu_backward(grad_y, gate, values)
-    return second, first
-
-
-def _values_missing(grad_y: Tensor, gate: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    first, second = _swiglu_backward(grad_y, gate, torch.ones_like(values))
-    return first, second
 
 
 def _bare_exp(grad_y: Tensor, gate: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,24 +117,28 @@ backward = Exercise(
         "`grad_y * values * s * (1 + gate * (1 - s))` and `grad_y * gate * s`",
     ),
     cases={
-        "gates of -2, 0 and 3": _gates_of_2,
-        "a batch, random": args(
-            _random(2, 5, 7), 3 * _random(2, 5, 7, seed=1), _random(2, 5, 7, seed=2)
+        "gates of -2, 0 and 3": args(
+            torch.tensor([1.0, 2, -1]), torch.tensor([-2.0, 0, 3]), torch.tensor([1.0, 5, 0.5])
         ),
+        "a batch": args(normal(2, 5, 7), 3 * normal(2, 5, 7, seed=1), normal(2, 5, 7, seed=2)),
         "gates of -200 and 200, where exp overflows": args(
             torch.ones(2), torch.tensor([-200.0, 200.0]), torch.tensor([3.0, 5.0])
         ),
     },
     mistakes={
-        (
-            "the gate's derivative is only the sigmoid; the product rule adds g s (1 - s)"
-        ): lambda grad_y, gate, values: (grad_y * values * gate.sigmoid(), grad_y * F.silu(gate)),
-        "the gate's derivative lacks the first term of the product rule, sigmoid(g)": _second_term,
-        "the two results are exchanged: the gate's gradient comes first": _exchanged,
-        "multiply by grad_y, the gradient that arrives": lambda grad_y, gate, values: (
-            _swiglu_backward(torch.ones_like(grad_y), gate, values)
+        "the gate's derivative is only the sigmoid; the product rule adds g s (1 - s)": (
+            lambda dy, g, u: (dy * u * g.sigmoid(), dy * F.silu(g))
         ),
-        "the gate's gradient also holds the values: y is a product of the two": _values_missing,
+        "the gate's derivative lacks the first term of the product rule, sigmoid(g)": _second_term,
+        "the two results are exchanged: the gate's gradient comes first": (
+            lambda *inputs: _swiglu_backward(*inputs)[::-1]
+        ),
+        "multiply by grad_y, the gradient that arrives": (
+            lambda dy, g, u: _swiglu_backward(torch.ones_like(dy), g, u)
+        ),
+        "the gate's gradient also holds the values: y is a product of the two": (
+            lambda dy, g, u: _swiglu_backward(dy, g, torch.ones_like(u))
+        ),
         "exp overflows for large negative gates: use torch.sigmoid, which does not": _bare_exp,
     },
 )

@@ -1,20 +1,16 @@
 """Check of the attention section's last exercise: attention block by block of keys."""
 
 import math
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.architecture import attention_weights
-from llmlib.teaching.authoring import Exercise, args, expect, peak_bytes
+from llmlib.teaching.authoring import Exercise, args, expect, normal, peak_bytes
 
 NOTEBOOK = "04_architecture/01_attention"
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _online_softmax_attention(
@@ -28,18 +24,11 @@ _ALL_AT_ONCE = (
     "the result is right, but somewhere you made a tensor as large as all T x S scores; look at "
     "one block of keys at a time"
 )
-_OVERFLOW = "exp overflows: subtract the largest score seen so far before exp"
+_LARGE = normal(67, 8), normal(4001, 8, seed=1), normal(4001, 8, seed=2), 64
 
 
-def _scores_that_grow(answer: Any) -> None:
-    keys = _random(8, 4, seed=1).abs() * torch.arange(1.0, 9.0)[:, None]
-    online.agree(answer, _random(3, 4).abs(), keys, _random(8, 2, seed=2), 2)
-
-
-def _memory_for_67(answer: Any) -> None:
-    inputs = _random(67, 8), _random(4001, 8, seed=1), _random(4001, 8, seed=2)
-    online.agree(answer, *inputs, 16)
-    expect(peak_bytes(answer, *inputs, 16) < 67 * 4001 * 4 / 2, _ALL_AT_ONCE)
+def _qkv(n_keys: int) -> tuple[Tensor, Tensor, Tensor]:
+    return normal(3, 4), normal(n_keys, 4, seed=1), normal(n_keys, 2, seed=2)
 
 
 def _blocks(
@@ -53,7 +42,7 @@ def _running(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    block: int,
+    block: int = 4,
     *,
     shrinks_total: bool = True,
     shrinks_mixed: bool = True,
@@ -100,45 +89,33 @@ online = Exercise(
         " `mixed = mixed * shrink + p @ block_values`. At the end `mixed / total`.",
     ),
     cases={
-        "3 queries, 8 keys in blocks of 4": args(
-            _random(3, 4), _random(8, 4, seed=1), _random(8, 2, seed=2), 4
+        "3 queries, 8 keys in blocks of 4": args(*_qkv(8), 4),
+        "scores that grow from block to block": args(
+            normal(3, 4).abs(),
+            normal(8, 4, seed=1).abs() * torch.arange(1.0, 9.0)[:, None],
+            normal(8, 2, seed=2),
+            2,
         ),
-        "scores that grow from block to block": _scores_that_grow,
-        "11 keys in blocks of 4: the last block is short": args(
-            _random(3, 4), _random(11, 4, seed=1), _random(11, 2, seed=2), 4
+        "11 keys in blocks of 4: the last block is short": args(*_qkv(11), 4),
+        "scores in the hundreds": args(200 * normal(3, 4), *_qkv(11)[1:], 4),
+        "67 queries, 4001 keys in blocks of 64": args(*_LARGE),
+        "memory for 67 queries and 4001 keys": (
+            lambda f: expect(peak_bytes(f, *_LARGE) < 67 * 4001 * 4 / 2, _ALL_AT_ONCE)
         ),
-        "scores in the hundreds": args(
-            200 * _random(3, 4), _random(11, 4, seed=1), _random(11, 2, seed=2), 4
-        ),
-        "memory for 67 queries and 4001 keys": _memory_for_67,
     },
     mistakes={
-        (
-            "when a block brings a larger score, the weighted sum made so far must shrink "
-            "by exp(old maximum - new maximum); yours keeps its old size"
-        ): lambda queries, keys, values, block=4: _running(
-            queries, keys, values, block, shrinks_mixed=False
+        "when a block brings a larger score, the weighted sum made so far must shrink by exp(old "
+        "maximum - new maximum); yours keeps its old size": partial(_running, shrinks_mixed=False),
+        "when a block brings a larger score, the sum of exponentials made so far must shrink by "
+        "exp(old maximum - new maximum) too; yours keeps its old size": partial(
+            _running, shrinks_total=False
         ),
-        (
-            "when a block brings a larger score, the sum of exponentials made so far must "
-            "shrink by exp(old maximum - new maximum) too; yours keeps its old size"
-        ): lambda queries, keys, values, block=4: _running(
-            queries, keys, values, block, shrinks_total=False
+        "neither sum shrinks by exp(old maximum - new maximum) when a larger score comes": partial(
+            _running, shrinks_total=False, shrinks_mixed=False
         ),
-        (
-            "neither sum shrinks by exp(old maximum - new maximum) when a larger score comes"
-        ): lambda queries, keys, values, block=4: _running(
-            queries, keys, values, block, shrinks_total=False, shrinks_mixed=False
-        ),
-        (
-            "you averaged the blocks' own softmaxes: a block with large scores should win"
-        ): _mean_of_blocks,
-        (
-            "the last block is missing where the number of keys is no multiple of its size"
-        ): _last_block_missing,
-        (_OVERFLOW): _no_maximum,
-        (_ALL_AT_ONCE): lambda queries, keys, values, block=4: (
-            attention_weights(queries, keys) @ values
-        ),
+        "you averaged the blocks' own softmaxes: large scores should win": _mean_of_blocks,
+        "the last block is missing where it is shorter than the others": _last_block_missing,
+        "exp overflows: subtract the largest score seen so far before exp": _no_maximum,
+        _ALL_AT_ONCE: lambda q, k, v, block=4: attention_weights(q, k) @ v,
     },
 )

@@ -1,18 +1,11 @@
 """Checks of chapters/04_architecture/05_attention_variants.ipynb: merged parts and paged blocks."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from llmlib.teaching.authoring import Exercise, args, expect
+from llmlib.teaching.authoring import Exercise, args, normal
 
 NOTEBOOK = "04_architecture/05_attention_variants"
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
 
 # Two halves of the keys
 
@@ -22,29 +15,17 @@ def _merge_parts(first: Tensor, first_lse: Tensor, second: Tensor, second_lse: T
     return weights[0] * first + weights[1] * second
 
 
-def _halves(n_keys: int, cut: int, scale: int | float = 1) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    scores = scale * _random(3, n_keys)
-    values = _random(n_keys, 4, seed=1)
+def _halves(n_keys: int, cut: int, scale: int | float = 1) -> list[Tensor]:
+    scores = scale * normal(3, n_keys)
+    values = normal(n_keys, 4, seed=1)
     parts = []
     for some in (slice(0, cut), slice(cut, n_keys)):
         parts += [scores[:, some].softmax(-1) @ values[some], scores[:, some].logsumexp(-1)]
-    return parts[0], parts[1], parts[2], parts[3]
+    return parts
 
 
-def _scores_in_the(answer: Any) -> None:
-    parts = _halves(11, 4, scale=300)
-    merge.agree(answer, *parts)
-    expect(bool(torch.as_tensor(answer(*parts)).isfinite().all()), "some results are not finite")
-
-
-def _log_weights(first: Tensor, first_lse: Tensor, second: Tensor, second_lse: Tensor) -> Tensor:
-    total = first_lse + second_lse
-    return (first_lse / total)[:, None] * first + (second_lse / total)[:, None] * second
-
-
-def _bare_exp(first: Tensor, first_lse: Tensor, second: Tensor, second_lse: Tensor) -> Tensor:
-    weights = first_lse.exp()[:, None], second_lse.exp()[:, None]
-    return (weights[0] * first + weights[1] * second) / (weights[0] + weights[1])
+def _sum(first: Tensor, first_lse: Tensor, second: Tensor, second_lse: Tensor) -> Tensor:
+    return first_lse.exp()[:, None] * first + second_lse.exp()[:, None] * second
 
 
 merge = Exercise(
@@ -60,27 +41,19 @@ merge = Exercise(
     cases={
         "3 queries, 8 keys cut in the middle": args(*_halves(8, 4)),
         "one key on one side, ten on the other": args(*_halves(11, 1)),
-        "scores in the hundreds": _scores_in_the,
+        "scores in the hundreds": args(*_halves(11, 4, scale=300)),
     },
     mistakes={
-        (
-            "you took the mean of the halves; the one with the larger scores must count more"
-        ): lambda first, first_lse, second, second_lse: (first + second) / 2,
-        (
-            "you weighted by the log-sum-exp itself; its exponential is the sum that a "
-            "half stands for"
-        ): _log_weights,
-        (
-            "you added up what each half stands for; divide by the sum of both"
-        ): lambda first, first_lse, second, second_lse: (
-            first_lse.exp()[:, None] * first + second_lse.exp()[:, None] * second
+        "you took the mean of the halves; "
+        "the one with the larger scores must count more": lambda a, la, b, lb: (a + b) / 2,
+        "you weighted by the log-sum-exp itself; "
+        "its exponential is the sum that a half stands for": (
+            lambda a, la, b, lb: (la[:, None] * a + lb[:, None] * b) / (la + lb)[:, None]
         ),
-        "the shares are swapped: each half has got the other's": lambda first, first_lse, second, second_lse: (
-            _merge_parts(first, second_lse, second, first_lse)
-        ),
-        (
-            "exp overflows: subtract the larger of the two log-sum-exps first, or use softmax"
-        ): _bare_exp,
+        "you added up what each half stands for; divide by the sum of both": _sum,
+        "the halves have each other's shares": lambda a, la, b, lb: _merge_parts(a, lb, b, la),
+        "exp overflows: subtract the larger of the two log-sum-exps first, "
+        "or use softmax": lambda a, la, b, lb: _sum(a, la, b, lb) / (la.exp() + lb.exp())[:, None],
     },
 )
 
@@ -112,19 +85,19 @@ def _never_copies(table: list[int], uses: list[int], length: int, block_size: in
 
 
 def _leaks(table: list[int], uses: list[int], length: int, block_size: int) -> Place:
-    new_table, new_uses, copied = _place_to_write(table, uses, length, block_size)
+    table, uses, copied = _place_to_write(table, uses, length, block_size)
     if copied is not None:
-        new_uses[copied] += 1
-    return new_table, new_uses, copied
+        uses[copied] += 1
+    return table, uses, copied
 
 
 def _always_copies(table: list[int], uses: list[int], length: int, block_size: int) -> Place:
     if length // block_size == len(table):
         return _place_to_write(table, uses, length, block_size)
     held = [use + (block == table[length // block_size]) for block, use in enumerate(uses)]
-    new_table, new_uses, copied = _place_to_write(table, held, length, block_size)
-    new_uses[copied or 0] -= 1
-    return new_table, new_uses, copied
+    table, uses, copied = _place_to_write(table, held, length, block_size)
+    uses[copied or 0] -= 1
+    return table, uses, copied
 
 
 def _copies_all(table: list[int], uses: list[int], length: int, block_size: int) -> Place:
@@ -160,14 +133,10 @@ place = Exercise(
         "you wrote into a block that another row holds: its text would change too": _never_copies,
         "the copied block still counts this row: it has one use less, or it is never freed": _leaks,
         "you copied a block that this row holds alone: write in place": _always_copies,
-        (
-            "the block is chosen one token too late: with blocks of 4, token 8 is the "
-            "first of the third"
-        ): lambda table, uses, length, block_size: _place_to_write(
-            table, uses, max(0, length - 1), block_size
+        "the block is chosen one token too late: with blocks of 4, token 8 is the first of the "
+        "third": (
+            lambda table, uses, length, size: _place_to_write(table, uses, max(0, length - 1), size)
         ),
-        (
-            "you copied the full shared blocks too; only a block that is written needs a copy"
-        ): _copies_all,
+        "you copied the full shared blocks too; only one that is written needs a copy": _copies_all,
     },
 )

@@ -1,7 +1,7 @@
 """Checks of the exercises of chapters/04_architecture/08_beyond_attention.ipynb."""
 
 import math
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,14 +11,9 @@ from llmlib.architecture.recurrent import (
     chunked_retention,
     ssm_kernel,
 )
-from llmlib.teaching.authoring import Exercise, args, expect, peak_bytes
+from llmlib.teaching.authoring import Exercise, args, expect, normal, peak_bytes, uniform
 
 NOTEBOOK = "04_architecture/08_beyond_attention"
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
 
 # The kernel of a state space
 
@@ -27,25 +22,11 @@ def _state_space_kernel(factors: Tensor, weights: Tensor, length: int) -> Tensor
     return ssm_kernel(factors.log()[None], weights[None], length)[0]
 
 
-def _poles(n: int, seed: int = 0) -> Tensor:
-    size = torch.rand(n, generator=torch.Generator().manual_seed(seed)) * 0.3 + 0.65
-    angle = torch.rand(n, generator=torch.Generator().manual_seed(seed + 1)) * 2 + 0.2
-    return torch.polar(size, angle)
+def _powers(factors: Tensor, *span: int) -> Tensor:
+    return factors[:, None] ** torch.arange(*span)
 
 
-def _complex(n: int) -> Tensor:
-    return torch.complex(_random(n, seed=5), _random(n, seed=6))
-
-
-def _from_power_one(factors: Tensor, weights: Tensor, length: int) -> Tensor:
-    powers = factors[:, None] ** torch.arange(1, length + 1)
-    return 2 * (weights @ powers).real
-
-
-def _real_too_early(factors: Tensor, weights: Tensor, length: int) -> Tensor:
-    powers = factors[:, None] ** torch.arange(length)
-    return 2 * weights.real @ powers.real
-
+_POLES = torch.polar(0.65 + 0.3 * uniform(3), 0.2 + 2 * uniform(3, seed=1))
 
 kernel = Exercise(
     "state_space_kernel",
@@ -61,23 +42,21 @@ kernel = Exercise(
     ),
     cases={
         "one real factor, 4 taps": args(torch.tensor([0.7 + 0j]), torch.tensor([0.5 + 0j]), 4),
-        "three complex factors, 9 taps": args(_poles(3), _complex(3), 9),
+        "three complex factors, 9 taps": args(
+            _POLES, torch.complex(normal(3, seed=5), normal(3, seed=6)), 9
+        ),
     },
     mistakes={
-        (
-            "tap 0 is the weight itself, the factor to the power 0; yours begin at power 1"
-        ): _from_power_one,
-        (
-            "half of the states are missing: add each state's conjugate, twice the real part"
-        ): lambda factors, weights, length: (
-            (weights @ factors[:, None] ** torch.arange(length)).real
+        "tap 0 is the weight itself, the factor to the power 0; "
+        "yours begin at power 1": lambda a, w, n: 2 * (w @ _powers(a, 1, n + 1)).real,
+        "half of the states are missing: add each state's conjugate, "
+        "twice the real part": lambda a, w, n: (w @ _powers(a, n)).real,
+        "you took real parts before multiplying; the product's real part needs both parts": (
+            lambda a, w, n: 2 * w.real @ _powers(a, n).real
         ),
-        (
-            "you took real parts before multiplying; the product's real part needs both parts"
-        ): _real_too_early,
-        (
-            "your kernel runs backwards in time: tap 0 belongs to the newest token"
-        ): lambda factors, weights, length: _state_space_kernel(factors, weights, length).flip(-1),
+        "your kernel runs backwards in time: tap 0 belongs to the newest token": (
+            lambda *inputs: _state_space_kernel(*inputs).flip(-1)
+        ),
     },
 )
 
@@ -85,36 +64,21 @@ kernel = Exercise(
 # A long convolution
 
 
-def _long_convolution(x: Tensor, kernel: Tensor) -> Tensor:
-    return causal_convolution(x, kernel)
-
-
-def _circular(x: Tensor, kernel: Tensor) -> Tensor:
-    n = x.shape[-1]
-    return torch.fft.irfft(torch.fft.rfft(x) * torch.fft.rfft(kernel), n=n)
-
-
-def _last_half(x: Tensor, kernel: Tensor) -> Tensor:
-    n, t = 2 * x.shape[-1], x.shape[-1]
-    return torch.fft.irfft(torch.fft.rfft(x, n=n) * torch.fft.rfft(kernel, n=n), n=n)[..., t:]
-
-
-def _not_cut(x: Tensor, kernel: Tensor) -> Tensor:
-    n = 2 * x.shape[-1]
+def _fft(x: Tensor, kernel: Tensor, n: int) -> Tensor:
     return torch.fft.irfft(torch.fft.rfft(x, n=n) * torch.fft.rfft(kernel, n=n), n=n)
 
 
 def _correlated(x: Tensor, kernel: Tensor) -> Tensor:
-    n, t = 2 * x.shape[-1], x.shape[-1]
+    n = 2 * x.shape[-1]
     product = torch.fft.rfft(x, n=n) * torch.fft.rfft(kernel, n=n).conj()
-    return torch.fft.irfft(product, n=n)[..., :t]
+    return torch.fft.irfft(product, n=n)[..., : x.shape[-1]]
 
 
 long = Exercise(
     "long_convolution",
     title="a causal convolution by the FFT",
     points=2,
-    reference=_long_convolution,
+    reference=causal_convolution,
     atol=1e-4,
     rtol=1e-4,
     hints=(
@@ -128,21 +92,16 @@ long = Exercise(
         "4 tokens by hand: 1, 0, 2, 4 with the taps 1, 1/2, 1/4, 1/8": args(
             torch.tensor([1.0, 0, 2, 4]), torch.tensor([1.0, 0.5, 0.25, 0.125])
         ),
-        "an odd number of tokens, 3 rows with a kernel each": args(
-            _random(3, 37), _random(3, 37, seed=1)
-        ),
+        "an odd number of tokens, 3 kernels": args(normal(3, 37), normal(3, 37, seed=1)),
     },
     mistakes={
-        (
-            "the first tokens see the last ones: pad with zeros to twice the length (n=2 * T)"
-        ): _circular,
-        (
-            "the padding is right; the first T outputs are the causal ones, you took the last"
-        ): _last_half,
-        "the padding is right; keep the first T outputs only": _not_cut,
-        (
-            "this is the correlation, which looks ahead: do not conjugate or flip the kernel"
-        ): _correlated,
+        "the first tokens see the last ones: "
+        "pad with zeros to twice the length (n=2 * T)": lambda x, k: _fft(x, k, x.shape[-1]),
+        "the padding is right; the first T outputs are the causal ones, you took the last": (
+            lambda x, k: _fft(x, k, 2 * x.shape[-1])[..., x.shape[-1] :]
+        ),
+        "the padding is right; keep the first T outputs": lambda x, k: _fft(x, k, 2 * x.shape[-1]),
+        "this is the correlation: do not conjugate or flip the kernel": _correlated,
     },
 )
 
@@ -158,19 +117,10 @@ def _retention_in_chunks(
 
 
 def _qkv(n_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-    sizes = ((n_tokens, 3), (n_tokens, 3), (n_tokens, 2))
-    q, k, v = (_random(*size, seed=i) for i, size in enumerate(sizes))
-    return q, k, v
+    return normal(n_tokens, 3), normal(n_tokens, 3, seed=1), normal(n_tokens, 2, seed=2)
 
 
-def _memory_for_2003(answer: Any) -> None:
-    inputs = _qkv(2003)
-    chunks.agree(answer, *inputs, 0.99, 50)
-    expect(
-        peak_bytes(answer, *inputs, 0.99, 50) < 2003 * 2003 * 4 / 4,
-        "the result is right, but somewhere you made a tensor as large as all T x T pairs; look "
-        "at one chunk at a time",
-    )
+_LARGE = *_qkv(2003), 0.99, 50
 
 
 def _chunked(
@@ -178,10 +128,10 @@ def _chunked(
     keys: Tensor,
     values: Tensor,
     decay: float,
-    chunk: int,
+    chunk: int = 4,
     *,
     read_age: int = 1,
-    state_decay: str = "chunk",
+    faded_by: int | None = None,
     ages_written: bool = True,
     inside: bool = True,
 ) -> Tensor:
@@ -192,7 +142,7 @@ def _chunked(
         ages = (j - j.mT).clamp_min(0)
         pairs = (q @ k.mT * decay**ages).tril() if inside else torch.zeros(len(q), len(q))
         outputs.append(pairs @ v + decay ** (j + read_age) * (q @ state))
-        faded = {"chunk": decay ** len(q), "token": decay, "none": 1.0}[state_decay] * state
+        faded = decay ** (len(q) if faded_by is None else faded_by) * state
         state = faded + (k * decay ** (len(q) - 1 - j if ages_written else 0 * j)).mT @ v
     return torch.cat(outputs)
 
@@ -202,11 +152,6 @@ def _no_state(
 ) -> Tensor:
     parts = zip(queries.split(chunk), keys.split(chunk), values.split(chunk), strict=True)
     return torch.cat([_retention_in_chunks(q, k, v, decay) for q, k, v in parts])
-
-
-def _scaled(queries: Tensor, keys: Tensor, values: Tensor, decay: float, chunk: int = 4) -> Tensor:
-    root = math.sqrt(queries.shape[-1])
-    return _retention_in_chunks(queries / root, keys, values, decay, chunk)
 
 
 chunks = Exercise(
@@ -228,37 +173,30 @@ chunks = Exercise(
         "two chunks of 4 tokens": args(*_qkv(8), 0.8, 4),
         "three chunks of 4 tokens": args(*_qkv(12), 0.8, 4),
         "11 tokens in chunks of 4: the last chunk is short": args(*_qkv(11), 0.9, 4),
-        "memory for 2003 tokens": _memory_for_2003,
+        "2003 tokens in chunks of 50": args(*_LARGE),
+        "memory for 2003 tokens": lambda f: expect(
+            peak_bytes(f, *_LARGE) < 2003 * 2003 * 4 / 4,
+            "the result is right, but somewhere you made a tensor as large as all T x T pairs; "
+            "look at one chunk at a time",
+        ),
     },
     mistakes={
         "each chunk stands by itself: carry a state from chunk to chunk": _no_state,
-        (
-            "token j of a chunk (counted from 0) comes j + 1 tokens after the state was "
-            "made, so it reads it faded by decay ** (j + 1); yours is one power off"
-        ): lambda queries, keys, values, decay, chunk=4: _chunked(
-            queries, keys, values, decay, chunk, read_age=0
+        "token j of a chunk (counted from 0) comes j + 1 tokens after the state was made, so it "
+        "reads it faded by decay ** (j + 1); yours is one power off": partial(_chunked, read_age=0),
+        "a chunk of C tokens must fade the old state by decay ** C, not by one token's": partial(
+            _chunked, faded_by=1
         ),
-        (
-            "a chunk of C tokens must fade the old state by decay ** C, not by one token's"
-        ): lambda queries, keys, values, decay, chunk=4: _chunked(
-            queries, keys, values, decay, chunk, state_decay="token"
+        "the old state never fades: multiply it by decay ** C at the end of each chunk": partial(
+            _chunked, faded_by=0
         ),
-        (
-            "the old state never fades: multiply it by decay ** C at the end of each chunk"
-        ): lambda queries, keys, values, decay, chunk=4: _chunked(
-            queries, keys, values, decay, chunk, state_decay="none"
+        "the tokens of a chunk enter the state with equal weight; token j is C - 1 - j tokens old "
+        "by the end of its chunk": partial(_chunked, ages_written=False),
+        "the pairs inside a chunk are missing: a token sees itself and its neighbors too": partial(
+            _chunked, inside=False
         ),
-        (
-            "the tokens of a chunk enter the state with equal weight; token j is C - 1 - j "
-            "tokens old by the end of its chunk"
-        ): lambda queries, keys, values, decay, chunk=4: _chunked(
-            queries, keys, values, decay, chunk, ages_written=False
+        "there is no softmax in retention, and no root of K in this exercise": (
+            lambda q, *rest: _retention_in_chunks(q / math.sqrt(q.shape[-1]), *rest)
         ),
-        (
-            "the pairs inside a chunk are missing: a token sees itself and its neighbors too"
-        ): lambda queries, keys, values, decay, chunk=4: _chunked(
-            queries, keys, values, decay, chunk, inside=False
-        ),
-        "there is no softmax in retention, and no root of K in this exercise": _scaled,
     },
 )

@@ -6,14 +6,9 @@ import torch
 from torch import Tensor
 
 from llmlib.architecture.routing import route, switch_balance_loss, within_capacity
-from llmlib.teaching.authoring import Exercise, args, expect, peak_bytes
+from llmlib.teaching.authoring import Exercise, args, expect, normal, peak_bytes
 
 NOTEBOOK = "04_architecture/07_mixture_of_experts"
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
 
 # Gates
 
@@ -23,25 +18,8 @@ def _mixture_gates(scores: Tensor, k: int) -> Tensor:
     return torch.zeros_like(scores).scatter(-1, chosen.indices, chosen.values.softmax(dim=-1))
 
 
-def _not_normalized(scores: Tensor, k: int) -> Tensor:
-    probabilities = scores.softmax(dim=-1)
-    chosen = probabilities.topk(k, dim=-1)
-    return torch.zeros_like(scores).scatter(-1, chosen.indices, chosen.values)
-
-
-def _masked_with_zero(scores: Tensor, k: int) -> Tensor:
-    chosen = scores.topk(k, dim=-1)
-    return torch.zeros_like(scores).scatter(-1, chosen.indices, chosen.values).softmax(dim=-1)
-
-
-def _experts_choose(scores: Tensor, k: int) -> Tensor:
-    chosen = scores.topk(min(k, len(scores)), dim=0)
-    return torch.zeros_like(scores).scatter(0, chosen.indices, chosen.values.softmax(dim=0))
-
-
-def _alike(scores: Tensor, k: int) -> Tensor:
-    chosen = scores.topk(k, dim=-1).indices
-    return torch.zeros_like(scores).scatter(-1, chosen, 1 / k)
+def _chosen(scores: Tensor, k: int) -> Tensor:
+    return torch.zeros_like(scores).scatter(-1, scores.topk(k, dim=-1).indices, 1.0)
 
 
 gates = Exercise(
@@ -55,24 +33,23 @@ gates = Exercise(
     ),
     cases={
         "1 token, 3 experts, k = 2": args(torch.tensor([[1.0, 2.0, 4.0]]), 2),
-        "11 tokens, 7 experts, k = 3": args(_random(11, 7), 3),
-        "k = 1, where the weight is 1": args(_random(5, 4), 1),
-        "scores in the hundreds, all of them negative": args(200 * _random(5, 4) - 900, 2),
+        "11 tokens, 7 experts, k = 3": args(normal(11, 7), 3),
+        "k = 1, where the weight is 1": args(normal(5, 4), 1),
+        "scores in the hundreds, all of them negative": args(200 * normal(5, 4) - 900, 2),
     },
     mistakes={
-        (
-            "the weights of a token should sum to one: take the softmax of the chosen k alone"
-        ): _not_normalized,
-        (
-            "scores of 0 still count in a softmax, since exp(0) is 1: use -inf to leave them out"
-        ): _masked_with_zero,
-        (
-            "each token chooses experts (dim=-1); yours lets each expert choose tokens"
-        ): _experts_choose,
-        (
-            "every expert has a weight: that is the dense mixture; keep the k largest only"
-        ): lambda scores, k: scores.softmax(dim=-1),
-        "you weight all chosen experts alike; a better score should count more": _alike,
+        "the weights of a token should sum to one: take the softmax of the chosen k alone": (
+            lambda scores, k: scores.softmax(dim=-1) * _chosen(scores, k)
+        ),
+        "scores of 0 still count in a softmax, since exp(0) is 1: use -inf to leave them out": (
+            lambda scores, k: (scores * _chosen(scores, k)).softmax(dim=-1)
+        ),
+        "each token chooses experts (dim=-1); yours lets each expert choose tokens": (
+            lambda scores, k: _mixture_gates(scores.T, min(k, len(scores))).T
+        ),
+        "every expert has a weight: that is the dense mixture; "
+        "keep the k largest only": lambda scores, k: scores.softmax(dim=-1),
+        "you weight the chosen alike; a better score counts more": lambda s, k: _chosen(s, k) / k,
     },
 )
 
@@ -80,28 +57,19 @@ gates = Exercise(
 # Balance
 
 
-def _balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:
-    return switch_balance_loss(probabilities, experts)
-
-
-def _routed(n_tokens: int, n_experts: int, k: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    routing = route(2 * _random(n_tokens, n_experts, seed=seed), k)
+def _routed(n_tokens: int, n_experts: int, k: int) -> tuple[Tensor, Tensor]:
+    routing = route(2 * normal(n_tokens, n_experts), k)
     return routing.probabilities, routing.experts
 
 
-def _the_gradient_of(answer: Any) -> None:
+def _gradient(function: Any) -> Tensor:
     probabilities, experts = _routed(13, 5, 2)
-
-    def gradient(function: Any) -> Tensor:
-        leaf = probabilities.clone().requires_grad_()
-        loss = function(leaf, experts)
-        expect(
-            isinstance(loss, Tensor) and loss.requires_grad,
-            "no gradient reaches the probabilities: without one the loss teaches nothing",
-        )
-        return torch.autograd.grad(loss, leaf)[0]
-
-    balance.compare(answer, gradient)
+    loss = function(probabilities.requires_grad_(), experts)
+    expect(
+        isinstance(loss, Tensor) and loss.requires_grad,
+        "no gradient reaches the probabilities: without one the loss teaches nothing",
+    )
+    return torch.autograd.grad(loss, probabilities)[0]
 
 
 def _shares_only(probabilities: Tensor, experts: Tensor) -> Tensor:
@@ -113,7 +81,7 @@ balance = Exercise(
     "balance_loss",
     title="the price of an uneven load",
     points=2,
-    reference=_balance_loss,
+    reference=switch_balance_loss,
     hints=(
         "Two vectors of E numbers: the share of all choices that an expert got, and the mean of "
         "its probabilities over the tokens.",
@@ -127,31 +95,26 @@ balance = Exercise(
         "29 tokens, 5 experts, k = 1": args(*_routed(29, 5, 1)),
         "29 tokens, 5 experts, k = 2": args(*_routed(29, 5, 2)),
         "experts without a token": args(_routed(7, 5, 1)[0], torch.zeros(7, 1, dtype=torch.long)),
-        "the gradient of the probabilities": _the_gradient_of,
+        "the gradient of the probabilities": _gradient,
     },
     mistakes={
-        (
-            "the factor E is missing: an even load should cost 1 for any number of experts"
-        ): lambda probabilities, experts: (
+        "the factor E is missing: "
+        "an even load should cost 1 for any number of experts": lambda probabilities, experts: (
             switch_balance_loss(probabilities, experts) / probabilities.shape[-1]
         ),
-        (
-            "count every choice of a token, not its first one only; divide by all choices"
-        ): lambda probabilities, experts: switch_balance_loss(probabilities, experts[:, :1]),
-        (
-            "you divided the counts by the number of tokens; with k choices they sum to k"
-        ): lambda probabilities, experts: (
+        "count every choice of a token, not its first one only; divide by all choices": (
+            lambda probabilities, experts: switch_balance_loss(probabilities, experts[:, :1])
+        ),
+        "you divided the counts by the number of tokens; "
+        "with k choices they sum to k": lambda probabilities, experts: (
             experts.shape[-1] * switch_balance_loss(probabilities, experts)
         ),
-        (
-            "that is the square of the mean probabilities; one factor is the share of choices"
-        ): lambda probabilities, experts: (
+        "that is the square of the mean probabilities; "
+        "one factor is the share of choices": lambda probabilities, experts: (
             probabilities.shape[-1] * probabilities.mean(dim=0).square().sum()
         ),
-        (
-            "the shares alone are counts, and counts have no gradient: one factor is the "
-            "mean probability"
-        ): _shares_only,
+        "the shares alone are counts, and counts have no gradient: "
+        "one factor is the mean probability": _shares_only,
     },
 )
 
@@ -159,12 +122,12 @@ balance = Exercise(
 # Capacity
 
 
-def _keep_in_order(experts: Tensor, capacity: int) -> Tensor:
+def _keep(experts: Tensor, capacity: int) -> Tensor:
     return within_capacity(experts, int(experts.max()) + 1, capacity)
 
 
 def _room_for_each_choice(experts: Tensor, capacity: int) -> Tensor:
-    columns = [_keep_in_order(column.unsqueeze(-1), capacity) for column in experts.T]
+    columns = [_keep(column.unsqueeze(-1), capacity) for column in experts.T]
     return torch.cat(columns, dim=-1)
 
 
@@ -172,7 +135,7 @@ capacity = Exercise(
     "keep_in_order",
     title="first come, first served, until an expert is full",
     points=3,
-    reference=_keep_in_order,
+    reference=_keep,
     hints=(
         "For each choice, count how many earlier choices fell on the same expert.",
         "`F.one_hot(experts.flatten())` has a column an expert; `cumsum(dim=0)` counts along it.",
@@ -186,19 +149,13 @@ capacity = Exercise(
         "room for everyone": args(_routed(31, 7, 3)[1], 31),
     },
     mistakes={
-        (
-            "one place stays empty: the choice that fills an expert still fits"
-        ): lambda experts, capacity: _keep_in_order(experts, capacity - 1),
-        (
-            "you serve all first choices before any second one, as GShard does; here a "
-            "token gets both its choices before the next token comes"
-        ): lambda experts, capacity: _keep_in_order(experts.T, capacity).T,
-        (
-            "you serve the last tokens first: a token's fate must not depend on later ones"
-        ): lambda experts, capacity: _keep_in_order(experts.flip(0), capacity).flip(0),
-        (
-            "an expert has one room for first and second choices together; you gave it two"
-        ): _room_for_each_choice,
+        "the choice that fills an expert still fits": lambda e, room: _keep(e, room - 1),
+        "you serve all first choices before any second one, as GShard does; here a token gets both "
+        "its choices before the next token comes": lambda e, room: _keep(e.T, room).T,
+        "you serve the last tokens first: a token's fate must not depend on later ones": (
+            lambda e, room: _keep(e.flip(0), room).flip(0)
+        ),
+        "an expert has one room for all choices; you gave it two": _room_for_each_choice,
     },
 )
 
@@ -221,20 +178,13 @@ _ALL_EXPERTS = (
 
 
 def _layer_inputs(n_tokens: int, n_experts: int, k: int, width: int) -> tuple[Tensor, ...]:
-    routing = route(_random(n_tokens, n_experts), k)
-    matrices = _random(n_experts, width, width, seed=2)
-    return _random(n_tokens, width, seed=1), routing.experts, routing.gates, matrices
+    routing = route(normal(n_tokens, n_experts), k)
+    matrices = normal(n_experts, width, width, seed=2)
+    return normal(n_tokens, width, seed=1), routing.experts, routing.gates, matrices
 
 
-def _an_expert_without(answer: Any) -> None:
-    x, _, gates, matrices = _layer_inputs(13, 5, 1, 7)
-    layer.agree(answer, x, torch.full((13, 1), 3), gates, matrices)
-
-
-def _memory_for_512(answer: Any) -> None:
-    inputs = _layer_inputs(512, 32, 2, 16)
-    layer.agree(answer, *inputs)
-    expect(peak_bytes(answer, *inputs) < 512 * 32 * 16 * 4 / 2, _ALL_EXPERTS)
+_ONE_EACH = _layer_inputs(13, 5, 1, 7)
+_LARGE = _layer_inputs(512, 32, 2, 16)
 
 
 def _overwrites(x: Tensor, experts: Tensor, gates: Tensor, matrices: Tensor) -> Tensor:
@@ -266,24 +216,22 @@ layer = Exercise(
     cases={
         "1 token, 2 experts, both chosen": args(*_layer_inputs(1, 2, 2, 3)),
         "13 tokens, 5 experts, k = 2": args(*_layer_inputs(13, 5, 2, 7)),
-        "an expert without tokens": _an_expert_without,
-        "memory for 512 tokens and 32 experts": _memory_for_512,
+        "an expert without tokens": args(_ONE_EACH[0], torch.full((13, 1), 3), *_ONE_EACH[2:]),
+        "512 tokens, 32 experts, k = 2": args(*_LARGE),
+        "memory for 512 tokens and 32 experts": (
+            lambda f: expect(peak_bytes(f, *_LARGE) < 512 * 32 * 16 * 4 / 2, _ALL_EXPERTS)
+        ),
     },
     mistakes={
-        (
-            "the gates are missing: weight each expert's output before you add it"
-        ): lambda x, experts, gates, matrices: _mixture(
-            x, experts, torch.ones_like(gates), matrices
+        "the gates are missing: weight each expert's output before you add it": (
+            lambda x, e, g, matrices: _mixture(x, e, torch.ones_like(g), matrices)
         ),
-        (
-            "the later expert overwrites the earlier one: add to the token's row, do not set it"
-        ): _overwrites,
-        "only the first choice is used; every token has k experts": lambda x, experts, gates, matrices: (
-            _mixture(x, experts[:, :1], gates[:, :1], matrices)
+        "the later expert overwrites the earlier one: add to the token's row": _overwrites,
+        "only the first choice is used; every token has k experts": (
+            lambda x, e, g, matrices: _mixture(x, e[:, :1], g[:, :1], matrices)
         ),
-        (
-            "the matrix is transposed: an expert's output is W x, which for rows is `x @ W.T`"
-        ): lambda x, experts, gates, matrices: _mixture(x, experts, gates, matrices.mT),
-        (_ALL_EXPERTS): _all_experts,
+        "the matrix is transposed: an expert's output is W x, "
+        "which for rows is `x @ W.T`": lambda x, e, g, matrices: _mixture(x, e, g, matrices.mT),
+        _ALL_EXPERTS: _all_experts,
     },
 )

@@ -1,7 +1,6 @@
 """Checks of the exercises of chapters/04_architecture/09_long_context.ipynb."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,30 +17,23 @@ def _turns(frequencies: Tensor, trained: int) -> Tensor:
     return trained * frequencies / (2 * math.pi)
 
 
+def _ramp(turns: Tensor) -> Tensor:
+    return (turns - 1) / 31
+
+
 def _blend(frequencies: Tensor, factor: float, kept: Tensor) -> Tensor:
     return kept * frequencies + (1 - kept) * frequencies / factor
 
 
-def _interpolate_by_parts(frequencies: Tensor, factor: float, trained: int) -> Tensor:
-    kept = ((_turns(frequencies, trained) - 1) / 31).clamp(0, 1)
-    return _blend(frequencies, factor, kept)
-
-
-def _upside_down(frequencies: Tensor, factor: float, trained: int) -> Tensor:
-    kept = ((_turns(frequencies, trained) - 1) / 31).clamp(0, 1)
-    return _blend(frequencies, factor, 1 - kept)
-
-
-def _faster(frequencies: Tensor, factor: float, trained: int) -> Tensor:
-    kept = ((_turns(frequencies, trained) - 1) / 31).clamp(0, 1)
-    return _blend(frequencies, 1 / factor, kept)
+def _by_parts(frequencies: Tensor, factor: float, trained: int) -> Tensor:
+    return _blend(frequencies, factor, _ramp(_turns(frequencies, trained)).clamp(0, 1))
 
 
 parts = Exercise(
     "interpolate_by_parts",
     title="slow pairs interpolated, fast pairs kept, a ramp between",
     points=2,
-    reference=_interpolate_by_parts,
+    reference=_by_parts,
     hints=(
         "First say how often each pair turns over the trained length: angle over 2 pi.",
         "The share that is kept runs from 0 at one turn to 1 at 32 turns; `clamp` does the ends.",
@@ -51,29 +43,23 @@ parts = Exercise(
         "one pair that turns 16.5 times, one that turns 40 times, one that turns half": args(
             2 * math.pi * torch.tensor([16.5, 40.0, 0.5]) / 100, 4.0, 100
         ),
-        "a head of 64 numbers, 2,048 tokens stretched 16 times": args(
-            rope_frequencies(64), 16.0, 2048
-        ),
+        "a head of 64 numbers, 2,048 tokens, 16 times": args(rope_frequencies(64), 16.0, 2048),
         "a factor of 1 changes nothing": args(rope_frequencies(26), 1.0, 211),
     },
     mistakes={
-        "the ramp is upside down: it is the slow pairs that must be interpolated": _upside_down,
-        (
-            "the share leaves the range 0 to 1: below 1 turn and above 32 it has to stop"
-        ): lambda frequencies, factor, trained: _blend(
-            frequencies, factor, (_turns(frequencies, trained) - 1) / 31
+        "the ramp is upside down: it is the slow pairs that must be interpolated": (
+            lambda w, s, n: _blend(w, s, 1 - _ramp(_turns(w, n)).clamp(0, 1))
         ),
-        "you counted radians; a turn is 2 pi of them": lambda frequencies, factor, trained: _blend(
-            frequencies, factor, ((trained * frequencies - 1) / 31).clamp(0, 1)
+        "the share leaves the range 0 to 1: below 1 turn and above 32 it has to stop": (
+            lambda w, s, n: _blend(w, s, _ramp(_turns(w, n)))
         ),
-        "a stretched text needs slower pairs: divide by the factor": _faster,
-        (
-            "this is plain interpolation: pairs that turn often should keep their frequency"
-        ): lambda frequencies, factor, trained: frequencies / factor,
-        (
-            "there is a step where the ramp should be: between 1 and 32 turns, blend"
-        ): lambda frequencies, factor, trained: _blend(
-            frequencies, factor, (_turns(frequencies, trained) >= 1).float()
+        "you counted radians; a turn is 2 pi of them": (
+            lambda w, s, n: _blend(w, s, _ramp(n * w).clamp(0, 1))
+        ),
+        "stretching slows pairs: divide by the factor": lambda w, s, n: _by_parts(w, 1 / s, n),
+        "this is plain interpolation: pairs that turn often are kept": lambda w, s, n: w / s,
+        "there is a step where the ramp should be: between 1 and 32 turns, blend": (
+            lambda w, s, n: _blend(w, s, (_turns(w, n) >= 1).float())
         ),
     },
 )
@@ -82,16 +68,11 @@ parts = Exercise(
 # What a rolling cache holds
 
 
-def _kept_tokens(n_read: int, n_sinks: int, window: int) -> tuple[list[int], list[int]]:
+def _kept(n_read: int, n_sinks: int, window: int) -> tuple[list[int], list[int]]:
     first = min(n_sinks, n_read)
     last = max(first, n_read - window)
     tokens = [*range(first), *range(last, n_read)]
     return tokens, list(range(len(tokens)))
-
-
-def _text_positions(n_read: int, n_sinks: int, window: int) -> tuple[list[int], list[int]]:
-    tokens = _kept_tokens(n_read, n_sinks, window)[0]
-    return tokens, tokens
 
 
 def _twice(n_read: int, n_sinks: int, window: int) -> tuple[list[int], list[int]]:
@@ -103,7 +84,7 @@ kept = Exercise(
     "kept_tokens",
     title="which tokens a rolling cache holds, and where they stand",
     points=2,
-    reference=_kept_tokens,
+    reference=_kept,
     hints=(
         "Two ranges: from the start, and up to `n_read`. When do they touch?",
         "The second range starts at `n_read - window`, but never before the first one's end.",
@@ -116,19 +97,13 @@ kept = Exercise(
         "no sinks": args(11, 0, 3),
     },
     mistakes={
-        (
-            "the tokens are right; their positions are counted inside the cache, 0, 1, 2, ..."
-        ): _text_positions,
+        "the tokens are right; their positions are counted inside the cache, "
+        "0, 1, 2, ...": lambda *sizes: (_kept(*sizes)[0],) * 2,
         "some tokens are held twice: in a short text the window reaches into the sinks": _twice,
-        (
-            "the window holds one token too few: the last `window` tokens, the newest included"
-        ): lambda n_read, n_sinks, window: _kept_tokens(n_read, n_sinks, window - 1),
-        "this is the window alone: the sinks are kept for ever": lambda n_read, n_sinks, window: (
-            _kept_tokens(n_read, 0, window)
-        ),
-        (
-            "the sinks come out of the window here; they are kept besides `window` last tokens"
-        ): lambda n_read, n_sinks, window: _kept_tokens(n_read, n_sinks, max(0, window - n_sinks)),
+        "the window is one too short: the newest token counts": lambda n, s, w: _kept(n, s, w - 1),
+        "this is the window alone: the sinks are kept for ever": lambda n, s, w: _kept(n, 0, w),
+        "the sinks come out of the window here; "
+        "they are kept besides `window` last tokens": lambda n, s, w: _kept(n, s, max(0, w - s)),
     },
 )
 
@@ -140,9 +115,12 @@ def _block_scores(query: Tensor, keys: Tensor, block: int) -> Tensor:
     return keys.unflatten(0, (-1, block)).mean(dim=1) @ query
 
 
-def _choose_blocks(query: Tensor, keys: Tensor, block: int, n_blocks: int) -> Tensor:
-    best = _block_scores(query, keys, block).topk(n_blocks).indices.sort().values
-    return (best[:, None] * block + torch.arange(block)).flatten()
+def _tokens_of(blocks: Tensor, block: int) -> Tensor:
+    return (blocks[:, None] * block + torch.arange(block)).flatten()
+
+
+def _best(scores: Tensor, n: int) -> Tensor:
+    return scores.topk(n).indices.sort().values
 
 
 def _memory(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -150,33 +128,13 @@ def _memory(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(8, generator=generator), torch.randn(n, 8, generator=generator)
 
 
-def _case_20_tokens_in_blocks_of_4_three_of(answer: Any) -> None:
-    for seed in range(5):
-        blocks.agree(answer, *_memory(20, seed), 4, 3)
-
-
-def _by_score(query: Tensor, keys: Tensor, block: int, n_blocks: int) -> Tensor:
-    best = _block_scores(query, keys, block).topk(n_blocks).indices
-    return (best[:, None] * block + torch.arange(block)).flatten()
-
-
-def _best_key(query: Tensor, keys: Tensor, block: int, n_blocks: int) -> Tensor:
-    scores = (keys @ query).unflatten(0, (-1, block)).amax(dim=1)
-    best = scores.topk(n_blocks).indices.sort().values
-    return (best[:, None] * block + torch.arange(block)).flatten()
-
-
-def _strided(query: Tensor, keys: Tensor, block: int, n_blocks: int) -> Tensor:
-    scores = keys.unflatten(0, (block, -1)).mean(dim=0) @ query
-    best = scores.topk(n_blocks).indices.sort().values
-    return (best[:, None] * block + torch.arange(block)).flatten()
-
-
 blocks = Exercise(
     "choose_blocks",
     title="the tokens of the blocks that a query agrees with most",
     points=3,
-    reference=_choose_blocks,
+    reference=lambda query, keys, block, n_blocks: _tokens_of(
+        _best(_block_scores(query, keys, block), n_blocks), block
+    ),
     hints=(
         "`keys.unflatten(0, (-1, block))` has the shape [blocks, block, K].",
         "One number a block: the query's product with the mean key. Then `topk`.",
@@ -184,22 +142,28 @@ blocks = Exercise(
     ),
     cases={
         "12 tokens in blocks of 3, one of them chosen": args(*_memory(12), 3, 1),
-        "20 tokens in blocks of 4, three of them chosen": _case_20_tokens_in_blocks_of_4_three_of,
+        "20 tokens in blocks of 4, three of them chosen": (
+            lambda f: [f(*_memory(20, seed), 4, 3) for seed in range(5)]
+        ),
         "every block chosen": args(*_memory(10, 1), 2, 5),
     },
     mistakes={
-        "the right blocks, in the order of their scores: a text must keep its order": _by_score,
-        (
-            "these are the numbers of the blocks; asked for are the tokens in them"
-        ): lambda query, keys, block, n_blocks: (
-            _block_scores(query, keys, block).topk(n_blocks).indices.sort().values
+        "the right blocks, in the order of their scores: "
+        "a text must keep its order": lambda q, keys, block, n: _tokens_of(
+            _block_scores(q, keys, block).topk(n).indices, block
         ),
-        (
-            "you chose single tokens, the best ones; whole blocks are chosen by their mean key"
-        ): lambda query, keys, block, n_blocks: (
-            (keys @ query).topk(block * n_blocks).indices.sort().values
+        "these are the numbers of the blocks; asked for are the tokens in them": (
+            lambda q, keys, block, n: _best(_block_scores(q, keys, block), n)
         ),
-        "you judged a block by its best key; judge it by the mean of its keys": _best_key,
-        "a block is `block` neighbors, not every n-th token": _strided,
+        "you chose single tokens, the best ones; whole blocks are chosen by their mean key": (
+            lambda q, keys, block, n: _best(keys @ q, block * n)
+        ),
+        "you judged a block by its best key; "
+        "judge it by the mean of its keys": lambda q, keys, block, n: _tokens_of(
+            _best((keys @ q).unflatten(0, (-1, block)).amax(dim=1), n), block
+        ),
+        "a block is `block` neighbors, not every n-th token": lambda q, keys, block, n: _tokens_of(
+            _best(keys.unflatten(0, (block, -1)).mean(dim=0) @ q, n), block
+        ),
     },
 )

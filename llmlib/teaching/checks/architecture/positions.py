@@ -6,44 +6,31 @@ from torch import Tensor
 from llmlib.architecture import rope_angles, rope_frequencies
 from llmlib.architecture.fused import rotate
 from llmlib.architecture.positions.schemes import alibi_bias, alibi_slopes
-from llmlib.teaching.authoring import Exercise, args
+from llmlib.teaching.authoring import Exercise, args, normal
 
 NOTEBOOK = "04_architecture/04_positions"
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
 
 # ALiBi's penalties
 
 
-def _alibi_penalties(n_heads: int, n_tokens: int) -> Tensor:
+def _penalties(n_heads: int, n_tokens: int) -> Tensor:
     positions = torch.arange(n_tokens).unsqueeze(0)
     return alibi_bias(alibi_slopes(n_heads), positions, positions)[0].tril()
 
 
-def _from_zero(n_heads: int, n_tokens: int) -> Tensor:
-    slopes = 2.0 ** (-8 * torch.arange(n_heads) / n_heads)
-    t = torch.arange(n_tokens)
-    return -slopes[:, None, None] * (t[:, None] - t).clamp_min(0)
+def _distances(n_tokens: int) -> Tensor:
+    positions = torch.arange(n_tokens)
+    return positions[:, None] - positions
 
 
-def _halves(n_heads: int, n_tokens: int) -> Tensor:
-    slopes = 2.0 ** -torch.arange(1.0, n_heads + 1)
-    t = torch.arange(n_tokens)
-    return -slopes[:, None, None] * (t[:, None] - t).clamp_min(0)
-
-
-def _not_clamped(n_heads: int, n_tokens: int) -> Tensor:
-    t = torch.arange(n_tokens)
-    return -alibi_slopes(n_heads)[:, None, None] * (t[:, None] - t)
+def _falling(slopes: Tensor, distances: Tensor) -> Tensor:
+    return -slopes[:, None, None] * distances
 
 
 penalties = Exercise(
     "alibi_penalties",
     title="what ALiBi adds to the scores of every head",
-    reference=_alibi_penalties,
+    reference=_penalties,
     hints=(
         "Head h = 1 ... H falls by 2 ** (-8 h / H) a token: one slope a head.",
         "The distance of query t from key s is t - s; `clamp_min(0)` makes it 0 for later keys.",
@@ -55,19 +42,16 @@ penalties = Exercise(
         "one head": args(1, 7),
     },
     mistakes={
-        (
-            "a penalty is below zero: yours *rewards* distance, so put a minus before it"
-        ): lambda n_heads, n_tokens: -_alibi_penalties(n_heads, n_tokens),
-        "your heads start at h = 0, whose slope is 1; h runs from 1 to H": _from_zero,
-        (
-            "your slopes are 1/2, 1/4, 1/8 ...: right for 8 heads only, since 8 is spread over H"
-        ): _halves,
-        (
-            "your rows are keys and your columns queries: the scores are [query, key]"
-        ): lambda n_heads, n_tokens: _alibi_penalties(n_heads, n_tokens).mT,
-        (
-            "later keys have a distance below zero, which becomes a reward: clamp it at 0"
-        ): _not_clamped,
+        "a penalty is below zero: yours *rewards* distance": lambda h, t: -_penalties(h, t),
+        "your heads start at h = 0, whose slope is 1; h runs from 1 to H": (
+            lambda h, t: _falling(2.0 ** (-8 * torch.arange(h) / h), _distances(t).clamp_min(0))
+        ),
+        "your slopes are 1/2, 1/4, 1/8 ...: right for 8 heads only, since 8 is spread over H": (
+            lambda h, t: _falling(2.0 ** -torch.arange(1.0, h + 1), _distances(t).clamp_min(0))
+        ),
+        "the scores are [query, key]; yours are transposed": lambda h, t: _penalties(h, t).mT,
+        "later keys have a distance below zero, which becomes a reward: "
+        "clamp it at 0": lambda h, t: _falling(alibi_slopes(h), _distances(t)),
     },
 )
 
@@ -87,8 +71,8 @@ def _neighbors(x: Tensor, theta: float) -> Tensor:
 
 
 def _backwards(x: Tensor, theta: float) -> Tensor:
-    first, second = x.chunk(2, dim=1)
-    return torch.cat(_rotate_by_position(torch.cat((second, first), 1), theta).chunk(2, 1)[::-1], 1)
+    half = x.shape[1] // 2
+    return _rotate_by_position(x.roll(half, dims=1), theta).roll(half, dims=1)
 
 
 rotated = Exercise(
@@ -103,21 +87,18 @@ rotated = Exercise(
         "`a, b = x.chunk(2, dim=-1)`, then concatenate `a cos - b sin` and `b cos + a sin`.",
     ),
     cases={
-        "5 tokens, K = 8, theta = 10,000": args(_random(5, 8), 10_000.0),
-        "7 tokens, K = 2, theta = 100: a single pair": args(_random(7, 2), 100.0),
-        "3 tokens, K = 6, theta = 500": args(_random(3, 6), 500.0),
+        "5 tokens, K = 8, theta = 10,000": args(normal(5, 8), 10_000.0),
+        "7 tokens, K = 2, theta = 100: a single pair": args(normal(7, 2), 100.0),
+        "3 tokens, K = 6, theta = 500": args(normal(3, 6), 500.0),
     },
     mistakes={
-        (
-            "you paired neighbors as the paper does; here, as in LLaMA, i goes with i + K / 2"
-        ): _neighbors,
+        "you paired neighbors as the paper does; here i goes with i + K / 2": _neighbors,
         "you turn the wrong way round: check the signs of the two sines": _backwards,
-        "positions count from 0: the first token is not turned at all": lambda x, theta: (
-            _rotate_by_position(torch.cat((x[:1], x)), theta)[1:]
+        "positions count from 0: the first token is not turned at all": (
+            lambda x, theta: _rotate_by_position(torch.cat((x[:1], x)), theta)[1:]
         ),
-        (
-            "your frequencies fall half as fast: the exponent is -2 i / K for pair i"
-        ): lambda x, theta: _rotate_by_position(x, theta**0.5),
+        "your frequencies fall half as fast: "
+        "the exponent is -2 i / K for pair i": lambda x, theta: _rotate_by_position(x, theta**0.5),
     },
 )
 
@@ -125,27 +106,15 @@ rotated = Exercise(
 # Scores by distance
 
 
-def _align_distances(by_distance: Tensor) -> Tensor:
-    t = torch.arange(by_distance.shape[-1])
-    columns = (t[:, None] - t).clamp_min(0).expand_as(by_distance)
-    return by_distance.gather(-1, columns).tril()
-
-
-def _not_cleared(by_distance: Tensor) -> Tensor:
-    t = torch.arange(by_distance.shape[-1])
-    return by_distance.gather(-1, (t[:, None] - t).clamp_min(0).expand_as(by_distance))
-
-
-def _wrong_sign(by_distance: Tensor) -> Tensor:
-    t = torch.arange(by_distance.shape[-1])
-    return by_distance.gather(-1, (t - t[:, None]).clamp_min(0).expand_as(by_distance)).tril()
+def _picked(by_distance: Tensor, columns: Tensor) -> Tensor:
+    return by_distance.gather(-1, columns.clamp_min(0).expand_as(by_distance))
 
 
 aligned = Exercise(
     "align_distances",
     title="from one score a distance to one a key, without a loop",
     points=3,
-    reference=_align_distances,
+    reference=lambda by_distance: _picked(by_distance, _distances(by_distance.shape[-1])).tril(),
     hints=(
         "Key s of query t takes the score of distance t - s. Write down which column that is.",
         "`by_distance.gather(-1, columns)` picks by an index of the same shape; no index may be "
@@ -153,19 +122,18 @@ aligned = Exercise(
         "columns[t, s] = max(t - s, 0), expanded to the batch; `tril()` clears the later keys.",
     ),
     cases={
-        "4 tokens": args(_random(4, 4)),
-        "2 texts with 3 heads, 7 tokens": args(_random(2, 3, 7, 7)),
+        "4 tokens": args(normal(4, 4)),
+        "2 texts with 3 heads, 7 tokens": args(normal(2, 3, 7, 7)),
     },
     mistakes={
-        (
-            "the diagonal should hold each query's distance 0; your columns did not move"
-        ): lambda by_distance: by_distance.tril(),
-        (
-            "every row moved equally: the shift has to grow by one from row to row"
-        ): lambda by_distance: by_distance.flip(-1).tril(),
-        (
-            "right up to the diagonal, but later keys must be 0: a causal mask hides them"
-        ): _not_cleared,
-        "your columns are s - t, the key minus the query; a distance back is t - s": _wrong_sign,
+        "the diagonal should hold each query's distance 0; "
+        "your columns did not move": lambda by_distance: by_distance.tril(),
+        "every row moved equally: the shift grows from row to row": lambda x: x.flip(-1).tril(),
+        "right up to the diagonal, but later keys must be 0: a causal mask hides them": (
+            lambda x: _picked(x, _distances(x.shape[-1]))
+        ),
+        "your columns are s - t, the key minus the query; a distance back is t - s": (
+            lambda x: _picked(x, -_distances(x.shape[-1])).tril()
+        ),
     },
 )

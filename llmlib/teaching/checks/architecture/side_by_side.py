@@ -93,24 +93,17 @@ count = Exercise(
         "the norms are missing: each has a weight for every number of the stream": (
             lambda shape: _count(shape) - counts.parameters(_config(shape)).norms
         ),
-        "an untied model has a second matrix of V by D, which makes the logits": partial(
-            _count, tied=True
-        ),
+        "an untied model has a second V by D matrix for the logits": partial(_count, tied=True),
         "a tied model uses the embedding matrix again: count it once": partial(_count, tied=False),
-        "a gated layer has three matrices of D by F: gate, up and down": partial(
-            _count, gated=False
-        ),
-        "a plain layer has two matrices of D by F; the third is the gate's": partial(
-            _count, gated=True
-        ),
+        "a gated layer has three D by F matrices: gate, up and down": partial(_count, gated=False),
+        "a plain layer has two D by F matrices, without the gate's": partial(_count, gated=True),
         "keys and values have `n_kv_heads` heads, which may be fewer than `n_heads`": (
             lambda shape: _count(shape, n_kv_heads=shape["n_heads"])
         ),
-        "the biases are missing: one for each matrix of a block, and one for each norm": partial(
+        "the biases are missing: one a matrix of a block, one a norm": partial(
             _count, biases=False
         ),
-        "norms have biases too where `biases` is true: "
-        "LayerNorm's weight and its bias": _norms_without_bias,
+        "LayerNorm has a bias beside its weight where `biases` is true": _norms_without_bias,
         "the heads together are `n_heads * head_dim` wide, which need not be `d_model`": _square,
     },
 )
@@ -189,8 +182,7 @@ work = Exercise(
         "K products for the score and K for the mix of the values: yours has only one": (
             lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length)) / 2
         ),
-        "every query head meets the keys, "
-        "also where several share one key/value head": _groups_save_work,
+        "every query head meets the keys, also where several share a key head": _groups_save_work,
         "norms and biases multiply nothing by a matrix: leave them out": _with_small_parts,
     },
 )
@@ -256,26 +248,22 @@ verdict = Exercise(
     ),
     cases={
         "three seeds, much worse": args([2.5, 2.75, 2.625], [2.0, 2.25, 2.0]),
-        "three seeds, better in each, by nearly the same": args(
-            [2.10, 2.31, 2.18], [2.13, 2.345, 2.205]
-        ),
-        "three seeds, better in each, by very different amounts": args(
-            [2.10, 2.20, 2.17], [2.13, 2.34, 2.18]
-        ),
+        "three seeds, all better, nearly alike": args([2.10, 2.31, 2.18], [2.13, 2.345, 2.205]),
+        "three seeds, all better, far from alike": args([2.10, 2.20, 2.17], [2.13, 2.34, 2.18]),
         "five seeds": args([2.11, 2.20, 2.16, 2.13, 2.22], [2.10, 2.23, 2.18, 2.15, 2.21]),
         "ten seeds, another spread on each side": args(*_ten_seeds()),
     },
     mistakes={
         "lower bits are better: an interval below zero says `better`": _upside_down,
-        "subtract the baseline from ours, so that a gain is below zero": lambda ours, baseline: (
-            _verdict(baseline, ours)
+        "subtract the baseline from ours, so that a gain is below zero": (
+            lambda ours, baseline: _verdict(baseline, ours)
         ),
         "the spread is that of the differences within a seed; you took both designs' own": (
             lambda ours, baseline: _unpaired(ours, baseline, t_factor(len(ours)))
         ),
         "2 n - 2 degrees of freedom belong to runs that are no pairs; equal seeds make pairs: "
-        "take their differences first": lambda ours, baseline: _unpaired(
-            ours, baseline, t_factor(2 * len(ours) - 1)
+        "take their differences first": (
+            lambda ours, baseline: _unpaired(ours, baseline, t_factor(2 * len(ours) - 1))
         ),
         "divide the squares by n - 1: the mean is estimated from the same n differences": partial(
             _of_differences, half=lambda n, s: t_factor(n) * s * math.sqrt((n - 1) / n / n)

@@ -2,11 +2,12 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from llmlib.teaching.authoring import Exercise, args, expect
+from llmlib.teaching.authoring import Exercise, args
 
 NOTEBOOK = "03_data/05_byte_pair_encoding"
 
@@ -17,28 +18,18 @@ Words = Mapping[str, int]
 # One merge
 
 
-def _merge_pair(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
-    merged: list[int] = []
+def _merged(symbols: Sequence[Any], pairs: Collection[tuple[Any, Any]], new: Any) -> list[Any]:
+    merged = []
     place = 0
     while place < len(symbols):
-        if tuple(symbols[place : place + 2]) == pair:
-            merged.append(new)
-            place += 2
-        else:
-            merged.append(symbols[place])
-            place += 1
+        is_pair = tuple(symbols[place : place + 2]) in pairs
+        merged.append(new if is_pair else symbols[place])
+        place += 2 if is_pair else 1
     return merged
 
 
-def _one_symbol_and(answer: Any) -> None:
-    merge.agree(answer, [1], (1, 2), 256)
-    merge.agree(answer, [], (1, 2), 256)
-
-
-def _the_list_that(answer: Any) -> None:
-    given = [4, 1, 2]
-    answer(given, (1, 2), 256)
-    expect(given == [4, 1, 2], "the list you were given has changed: build a new one")
+def _merge_pair(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
+    return _merged(symbols, [pair], new)
 
 
 def _once(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
@@ -67,19 +58,6 @@ def _again(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]
     return merged
 
 
-def _either_order(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
-    merged: list[int] = []
-    place = 0
-    while place < len(symbols):
-        if tuple(symbols[place : place + 2]) in (pair, pair[::-1]):
-            merged.append(new)
-            place += 2
-        else:
-            merged.append(symbols[place])
-            place += 1
-    return merged
-
-
 merge = Exercise(
     "merge_pair",
     title="one pair replaced wherever it stands",
@@ -94,17 +72,19 @@ merge = Exercise(
         "a pair that does not occur, and its mirror image": args([2, 1, 3, 2, 1], (1, 2), 256),
         "runs of one symbol": args([5, 5, 5, 5, 5, 8, 5, 5], (5, 5), 256),
         "a new symbol that equals a part of the pair": args([1, 2, 2, 1, 2], (1, 2), 1),
-        "one symbol, and none": _one_symbol_and,
-        "the list that was given": _the_list_that,
+        "one symbol": args([1], (1, 2), 256),
+        "no symbol": args([], (1, 2), 256),
     },
     mistakes={
         "only the first occurrence is merged: go on behind it": _once,
-        (
-            "you went from right to left: in a run of odd length the last symbol stays alone"
-        ): lambda symbols, pair, new: _merge_pair(symbols[::-1], (pair[1], pair[0]), new)[::-1],
+        "you went from right to left: in a run of odd length the last symbol stays alone": (
+            lambda symbols, pair, new: _merge_pair(symbols[::-1], pair[::-1], new)[::-1]
+        ),
         "a symbol took part in two merges: move by two places after a merge": _overlapping,
         "a new symbol was merged again: look only at the symbols that were given": _again,
-        "the order within the pair counts: 2 1 is another pair than 1 2": _either_order,
+        "the order within the pair counts: 2 1 is another pair than 1 2": (
+            lambda symbols, pair, new: _merged(symbols, [pair, pair[::-1]], new)
+        ),
     },
 )
 
@@ -112,60 +92,38 @@ merge = Exercise(
 # Encode a word
 
 
-def _join(symbols: list[str], place: int) -> None:
-    symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
-
-
-def _encode_piece(word: str, ranks: Ranks) -> list[str]:
+def _encode_piece(
+    word: str, ranks: Ranks, by: Callable[[int, int], Any] = lambda rank, place: (rank, place)
+) -> list[str]:
     symbols = list(word)
-    while True:
-        found = [(ranks[pair], i) for i, pair in enumerate(pairwise(symbols)) if pair in ranks]
-        if not found:
-            return symbols
-        _join(symbols, min(found)[1])
+    while found := [
+        (by(ranks[pair], place), place)
+        for place, pair in enumerate(pairwise(symbols))
+        if pair in ranks
+    ]:
+        place = min(found)[1]
+        symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
+    return symbols
 
 
-_RING: dict[Pair, int] = {("n", "g"): 0, ("i", "ng"): 1, ("o", "ng"): 2, ("s", "ing"): 3}
-_OVERLAP: dict[Pair, int] = {("c", "d"): 0, ("a", "b"): 1, ("b", "c"): 2}
-_DEAD_END: dict[Pair, int] = {("a", "b"): 0, ("c", "d"): 1, ("b", "c"): 2, ("a", "bc"): 3}
-_LATE: dict[Pair, int] = {("b", "c"): 0, ("a", "b"): 1, ("bc", "d"): 2, ("a", "bcd"): 3}
+_RING: Ranks = {("n", "g"): 0, ("i", "ng"): 1, ("o", "ng"): 2, ("s", "ing"): 3}
+_OVERLAP: Ranks = {("c", "d"): 0, ("a", "b"): 1, ("b", "c"): 2}
+_DEAD_END: Ranks = {("a", "b"): 0, ("c", "d"): 1, ("b", "c"): 2, ("a", "bc"): 3}
+_LATE: Ranks = {("b", "c"): 0, ("a", "b"): 1, ("bc", "d"): 2, ("a", "bcd"): 3}
 
 
-def _the_words_of(answer: Any) -> None:
-    for word in ("sing", "wring", "song", "verse", "s", ""):
-        encode.agree(answer, word, _RING)
+def _drawn_words(n: int, letters: str, shortest: int, most: int, seed: int) -> dict[str, int]:
+    rng = random.Random(seed)
+    return {
+        "".join(rng.choices(letters, k=rng.randrange(shortest, 9))): rng.randrange(1, most)
+        for _ in range(n)
+    }
 
 
-def _a_pair_further(answer: Any) -> None:
-    encode.agree(answer, "abcd", _LATE)
-    encode.agree(answer, "abab", _LATE)
-
-
-def _random_merges_learnt(answer: Any) -> None:
-    rng = random.Random(3)
-    words = {"".join(rng.choices("abc", k=rng.randrange(2, 9))): rng.randrange(1, 9)
-             for _ in range(40)}  # fmt: skip
-    ranks = {pair: rank for rank, pair in enumerate(_learn_pairs(words, 20))}
-    for word in list(words)[:12]:
-        encode.agree(answer, word + "ab", ranks)
-
-
-def _leftmost(word: str, ranks: Ranks) -> list[str]:
-    symbols = list(word)
-    while True:
-        places = [i for i, pair in enumerate(pairwise(symbols)) if pair in ranks]
-        if not places:
-            return symbols
-        _join(symbols, places[0])
-
-
-def _rightmost(word: str, ranks: Ranks) -> list[str]:
-    symbols = list(word)
-    while True:
-        found = [(ranks[pair], -i) for i, pair in enumerate(pairwise(symbols)) if pair in ranks]
-        if not found:
-            return symbols
-        _join(symbols, -min(found)[1])
+def _learnt_merges(encode: Any) -> list[list[str]]:
+    words = _drawn_words(40, "abc", 2, 9, seed=3)
+    ranks = {pair: rank for rank, pair in enumerate(_learn(words, 20))}
+    return [encode(word + "ab", ranks) for word in list(words)[:12]]
 
 
 def _longest(word: str, ranks: Ranks) -> list[str]:
@@ -178,24 +136,13 @@ def _longest(word: str, ranks: Ranks) -> list[str]:
     return pieces
 
 
-def _highest(word: str, ranks: Ranks) -> list[str]:
-    symbols = list(word)
-    while True:
-        found = [(-ranks[pair], i) for i, pair in enumerate(pairwise(symbols)) if pair in ranks]
-        if not found:
-            return symbols
-        _join(symbols, min(found)[1])
-
-
 def _one_round(word: str, ranks: Ranks) -> list[str]:
     symbols: list[str] = []
     rest = list(word)
     while rest:
-        if tuple(rest[:2]) in ranks:
-            symbols.append(rest[0] + rest[1])
-            rest = rest[2:]
-        else:
-            symbols.append(rest.pop(0))
+        width = 2 if tuple(rest[:2]) in ranks else 1
+        symbols.append("".join(rest[:width]))
+        rest = rest[width:]
     return symbols
 
 
@@ -210,20 +157,26 @@ encode = Exercise(
         "Stop when no pair of neighbors has a rank.",
     ),
     cases={
-        "the words of the section": _the_words_of,
+        "the words of the section": (
+            lambda f: [f(word, _RING) for word in ("sing", "wring", "song", "verse", "s", "")]
+        ),
         "three pairs that overlap": args("abcd", _OVERLAP),
         "a piece that is in the vocabulary, but that no merges lead to": args("abcd", _DEAD_END),
-        "a pair further right that was learnt earlier": _a_pair_further,
+        "a pair further right, learnt earlier": lambda f: [f("abcd", _LATE), f("abab", _LATE)],
         "runs of one letter": args("aaaaaaa", {("a", "a"): 0, ("aa", "aa"): 1, ("aa", "a"): 2}),
-        "random merges, learnt as a trainer would": _random_merges_learnt,
+        "random merges, learnt as a trainer would": _learnt_merges,
     },
     mistakes={
-        "you merged the leftmost pair that has a rank; the lowest rank comes first": _leftmost,
-        "among equal ranks the leftmost is merged first; you took the rightmost": _rightmost,
-        (
-            "that is the longest match, as WordPiece cuts: byte-pair encoding makes its merges"
-        ): _longest,
-        "you took the highest rank first: rank 0 was learnt first and is merged first": _highest,
+        "you merged the leftmost pair that has a rank; the lowest rank comes first": partial(
+            _encode_piece, by=lambda rank, place: place
+        ),
+        "among equal ranks the leftmost is merged first; you took the rightmost": partial(
+            _encode_piece, by=lambda rank, place: (rank, -place)
+        ),
+        "that is the longest match, as WordPiece cuts: BPE makes its merges": _longest,
+        "you took the highest rank first: rank 0 was learnt first and is merged first": partial(
+            _encode_piece, by=lambda rank, place: -rank
+        ),
         "after a merge look again: its result can be merged further": _one_round,
     },
 )
@@ -240,40 +193,26 @@ def _count(spelt: Mapping[str, Sequence[str]], words: Words) -> Counter[Pair]:
     return counts
 
 
-def _glue(symbols: Sequence[str], pair: Pair) -> list[str]:
-    merged: list[str] = []
-    place = 0
-    while place < len(symbols):
-        step = 2 if tuple(symbols[place : place + 2]) == pair else 1
-        merged.append("".join(symbols[place : place + step]))
-        place += step
-    return merged
-
-
-def _learn(words: Words, n_merges: int, *, weighted: bool = True, first: bool = True,
-           frequent: bool = True) -> list[Pair]:  # fmt: skip
+def _learn(
+    words: Words,
+    n_merges: int,
+    *,
+    weighted: bool = True,
+    first: bool = True,
+    best: Callable[..., int] = max,
+) -> list[Pair]:
     spelt = {word: list(word) for word in words}
     merges: list[Pair] = []
     while len(merges) < n_merges:
         counts = _count(spelt, words if weighted else dict.fromkeys(words, 1))
         if not counts:
             break
-        best = max(counts.values()) if frequent else min(counts.values())
-        equal = [pair for pair in counts if counts[pair] == best]
-        merges.append(min(equal) if first else equal[0])
-        spelt = {word: _glue(symbols, merges[-1]) for word, symbols in spelt.items()}
+        chosen = best(counts.values())
+        equal = [pair for pair in counts if counts[pair] == chosen]
+        pair = min(equal) if first else equal[0]
+        merges.append(pair)
+        spelt = {word: _merged(symbols, [pair], "".join(pair)) for word, symbols in spelt.items()}
     return merges
-
-
-def _learn_pairs(words: Words, n_merges: int) -> list[Pair]:
-    return _learn(words, n_merges)
-
-
-def _case_2_000_words(answer: Any) -> None:
-    rng = random.Random(7)
-    words = {"".join(rng.choices("etaoinshr", k=rng.randrange(1, 9))): rng.randrange(1, 99)
-             for _ in range(2000)}  # fmt: skip
-    learn.agree(answer, words, 40)
 
 
 def _counted_once(words: Words, n_merges: int) -> list[Pair]:
@@ -285,7 +224,7 @@ learn = Exercise(
     "learn_pairs",
     title="the trainer of byte-pair encoding",
     points=3,
-    reference=_learn_pairs,
+    reference=_learn,
     hints=(
         "Keep the symbols of every word; a merge changes them, the counts of the words stay.",
         "min(counts, key=lambda pair: (-counts[pair], pair)) is the commonest, the smallest "
@@ -294,27 +233,19 @@ learn = Exercise(
     ),
     cases={
         "the four words of the section": args({"sing": 6, "song": 5, "ring": 3, "wrong": 1}, 6),
-        "a rare word full of one pair against a common word": args(
-            {"xyxyxyxy": 1, "ab": 7, "abxy": 2}, 3
-        ),
+        "a rare word full of one pair": args({"xyxyxyxy": 1, "ab": 7, "abxy": 2}, 3),
         "equal counts": args({"cd": 2, "ab": 2, "bc": 2, "abcd": 1}, 3),
         "runs of one letter": args({"aaaaa": 3, "aaba": 2}, 3),
         "more merges asked for than there are pairs": args({"abc": 1, "d": 4}, 9),
-        "2,000 words": _case_2_000_words,
+        "2,000 words": args(_drawn_words(2000, "etaoinshr", 1, 99, seed=7), 40),
     },
     mistakes={
-        (
-            "a pair counts as often as its word occurs: add the word's count, not 1"
-        ): lambda words, n_merges: _learn(words, n_merges, weighted=False),
-        (
-            "among equal counts take the smallest pair, not the one that was met first"
-        ): lambda words, n_merges: _learn(words, n_merges, first=False),
-        "you took the rarest pair; the commonest is merged": lambda words, n_merges: _learn(
-            words, n_merges, frequent=False
-        ),
+        "a pair counts as often as its word: add the word's count": partial(_learn, weighted=False),
+        "among equals take the smallest pair, not the first one met": partial(_learn, first=False),
+        "you took the rarest pair; the commonest is merged": partial(_learn, best=min),
         "count again after each merge: new symbols have new neighbors": _counted_once,
-        "return pairs of strings, in the order in which they were merged": lambda words, n_merges: [
-            a + b for a, b in _learn_pairs(words, n_merges)
+        "return pairs of strings, in the order in which they were merged": lambda *inputs: [
+            a + b for a, b in _learn(*inputs)
         ],
     },
 )

@@ -1,77 +1,55 @@
 """Checks of the exercises of chapters/03_data/02_cleaning.ipynb."""
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from llmlib.data.cleaning.repetition import top_ngram_share
-from llmlib.teaching.authoring import Exercise, args
+from llmlib.teaching.authoring import Exercise, args, uniform
 
 NOTEBOOK = "03_data/02_cleaning"
 
 # The commonest n-gram
 
-
-def _top_gram_share(words: list[str], n: int) -> float:
-    return top_ngram_share(words, n)
-
-
 _HAMLET = ["to", "be", "or", "not", "to", "be", "that", "is", "the", "question"]
 _SHOP = ["best", "price", "for", "you", "best", "price", "for", "me", "best", "price"]
-
-
-def _grams(words: list[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
 
 
 def _size(words: Any) -> int:
     return sum(map(len, words))
 
 
-def _once(words: list[str], n: int) -> float:
-    grams = _grams(words, n)
-    if not grams:
-        return 0.0
-    gram, count = grams.most_common(1)[0]
-    return count * _size(gram) / _size(words)
+def _grams(words: list[str], n: int, step: int = 1) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(words[i : i + n]) for i in range(0, len(words) - n + 1, step))
 
 
-def _without_the_first(words: list[str], n: int) -> float:
-    grams = _grams(words, n)
-    if not grams:
-        return 0.0
-    gram, count = grams.most_common(1)[0]
-    return (count - 1) * _size(gram) / _size(words)
-
-
-def _of_words(words: list[str], n: int) -> float:
-    count = max(_grams(words, n).values(), default=0)
-    return count * n / len(words) if count > 1 else 0.0
+def _share(
+    words: list[str],
+    n: int,
+    *,
+    step: int = 1,
+    least: int = 2,
+    uncounted: int = 0,
+    size: Callable[[Any], int] = _size,
+) -> float:
+    gram, count = max(_grams(words, n, step).items(), key=lambda item: item[1], default=((), 0))
+    return (count - uncounted) * size(gram) / size(words) if count >= least else 0.0
 
 
 def _of_grams(words: list[str], n: int) -> float:
-    count = max(_grams(words, n).values(), default=0)
-    return count / (len(words) - n + 1) if count > 1 else 0.0
-
-
-def _with_spaces(words: list[str], n: int) -> float:
     grams = _grams(words, n)
-    gram, count = grams.most_common(1)[0] if grams else ((), 0)
-    return count * len(" ".join(gram)) / len(" ".join(words)) if count > 1 else 0.0
-
-
-def _in_blocks(words: list[str], n: int) -> float:
-    blocks = Counter(tuple(words[i : i + n]) for i in range(0, len(words) - n + 1, n))
-    gram, count = blocks.most_common(1)[0] if blocks else ((), 0)
-    return count * _size(gram) / _size(words) if count > 1 else 0.0
+    count = max(grams.values(), default=0)
+    return count / grams.total() if count > 1 else 0.0
 
 
 top_gram = Exercise(
     "top_gram_share",
     title="the share of a page in its commonest n-gram",
-    reference=_top_gram_share,
+    reference=top_ngram_share,
     hints=(
         "There are len(words) - n + 1 n-grams; those at places 0, 1, 2 ... overlap.",
         "`Counter(tuple(words[i : i + n]) for i in ...).most_common(1)` has the one you need.",
@@ -86,14 +64,15 @@ top_gram = Exercise(
         "one word over and over, where occurrences overlap": args(["buy"] * 7, 3),
     },
     mistakes={
-        "an n-gram that occurs once is no repetition: return 0 if none occurs twice": _once,
-        "every occurrence counts here, the first one too": _without_the_first,
-        "you counted words or n-grams; the share is of characters": _of_words,
+        "an n-gram that occurs once is no repetition: return 0": partial(_share, least=1),
+        "every occurrence counts here, the first one too": partial(_share, least=1, uncounted=1),
+        "you counted words or n-grams; the share is of characters": partial(_share, size=len),
         "you counted n-grams: weigh each occurrence by its characters": _of_grams,
-        "the spaces are in it: count the characters of the words alone": _with_spaces,
-        (
-            "occurrences that overlap count each in full: look at every place, not every n-th"
-        ): _in_blocks,
+        "the spaces are in it: count the characters of the words alone": partial(
+            _share, size=lambda ws: len(" ".join(ws))
+        ),
+        "occurrences that overlap count each in full: "
+        "look at every place, not every n-th": lambda words, n: _share(words, n, step=n),
     },
 )
 
@@ -105,20 +84,8 @@ def _pareto_keep(scores: Tensor, draws: Tensor, alpha: float) -> Tensor:
     return (1 - draws) ** (-1 / alpha) - 1 > 1 - scores
 
 
-def _uniform(n: int, seed: int) -> Tensor:
-    return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _a_page_of(answer: Any) -> None:
-    draws = torch.tensor([0.1, 0.5, 0.999], dtype=torch.float64)
-    pareto.agree(answer, torch.ones(3, dtype=torch.float64), draws, 9.0)
-
-
-def _scores_0_0(answer: Any) -> None:
-    scores = torch.tensor([0.0, 0.3, 0.5, 0.9], dtype=torch.float64)
-    draws = torch.tensor([0.98, 0.98, 0.02, 0.98], dtype=torch.float64)
-    pareto.agree(answer, scores, draws, 9.0)
-
+_doubles = partial(torch.tensor, dtype=torch.float64)
+_pages = partial(uniform, 499, dtype=torch.float64)
 
 pareto = Exercise(
     "pareto_keep",
@@ -131,31 +98,28 @@ pareto = Exercise(
         "Keep where that is larger than `1 - scores`.",
     ),
     cases={
-        "a page of score 1 stays, whatever is drawn": _a_page_of,
-        "scores 0, 0.3, 0.5 and 0.9, three large draws and a small one": _scores_0_0,
-        "499 pages, alpha = 9": args(_uniform(499, 0), _uniform(499, 1), 9.0),
-        "499 pages, alpha = 2": args(_uniform(499, 2), _uniform(499, 3), 2.0),
+        "a page of score 1 stays, whatever is drawn": args(
+            _doubles([1.0, 1.0, 1.0]), _doubles([0.1, 0.5, 0.999]), 9.0
+        ),
+        "scores 0, 0.3, 0.5 and 0.9, three large draws and a small one": args(
+            _doubles([0.0, 0.3, 0.5, 0.9]), _doubles([0.98, 0.98, 0.02, 0.98]), 9.0
+        ),
+        "499 pages, alpha = 9": args(_pages(seed=0), _pages(seed=1), 9.0),
+        "499 pages, alpha = 2": args(_pages(seed=2), _pages(seed=3), 2.0),
     },
     mistakes={
-        (
-            "that is Pareto's own distribution, which starts at 1 and keeps every page: subtract 1"
-        ): lambda scores, draws, alpha: (1 - draws) ** (-1 / alpha) > 1 - scores,
-        (
-            "the draw is compared with 1 - s: a good page needs a small draw only"
-        ): lambda scores, draws, alpha: (1 - draws) ** (-1 / alpha) - 1 > scores,
-        (
-            "you kept what should go: a page stays where the draw is above 1 - s"
-        ): lambda scores, draws, alpha: ~_pareto_keep(scores, draws, alpha),
-        (
-            "right in distribution, but not for these draws: the formula takes 1 - u, so "
-            "that large u are large numbers"
-        ): lambda scores, draws, alpha: draws ** (-1 / alpha) - 1 > 1 - scores,
-        (
-            "you compared uniform draws with 1 - s: turn them into Lomax numbers first"
-        ): lambda scores, draws, alpha: draws > 1 - scores,
-        (
-            "the exponent is -1 / alpha: the inverse of the distribution function"
-        ): lambda scores, draws, alpha: (1 - draws) ** -alpha - 1 > 1 - scores,
+        "that is Pareto's own distribution, which starts at 1 and keeps every page: "
+        "subtract 1": lambda s, u, alpha: (1 - u) ** (-1 / alpha) > 1 - s,
+        "the draw is compared with 1 - s: "
+        "a good page needs a small draw only": lambda s, u, alpha: (1 - u) ** (-1 / alpha) - 1 > s,
+        "you kept what should go: pages with draws above 1 - s stay": lambda *x: ~_pareto_keep(*x),
+        "right in distribution, but not for these draws: the formula takes 1 - u, so that large u "
+        "are large numbers": lambda s, u, alpha: u ** (-1 / alpha) - 1 > 1 - s,
+        "you compared uniform draws with 1 - s: "
+        "turn them into Lomax numbers first": lambda s, u, alpha: u > 1 - s,
+        "the exponent is -1 / alpha: the inverse of the distribution function": (
+            lambda s, u, alpha: (1 - u) ** -alpha - 1 > 1 - s
+        ),
     },
 )
 
@@ -163,24 +127,8 @@ pareto = Exercise(
 # What would come back
 
 
-def _comes_back(objects: Tensor) -> Tensor:
-    return (objects & (objects.sum(dim=1, keepdim=True) == 1)).sum(dim=0)
-
-
-def _objections(n: int, n_filters: int, rate: float, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(n, n_filters, generator=generator) < rate
-
-
-def _case_4_documents_2_filters(answer: Any) -> None:
-    rows = [[True, False], [True, True], [False, True], [True, False]]
-    alone.agree(answer, torch.tensor(rows))
-
-
-def _a_filter_that(answer: Any) -> None:
-    objects = _objections(53, 3, 0.2, 1)
-    objects[:, 0], objects[:, 2] = False, True
-    alone.agree(answer, objects)
+def _alone(objects: Tensor) -> Tensor:
+    return objects & (objects.sum(dim=1, keepdim=True) == 1)
 
 
 def _kept_by_others(objects: Tensor) -> Tensor:
@@ -188,38 +136,38 @@ def _kept_by_others(objects: Tensor) -> Tensor:
     return (others == 0).sum(dim=0)
 
 
+def _never_and_always() -> Tensor:
+    objects = uniform(53, 3, seed=1) < 0.2
+    objects[:, 0], objects[:, 2] = False, True
+    return objects
+
+
 alone = Exercise(
     "comes_back",
     title="the documents that one filter alone holds back",
     points=3,
-    reference=_comes_back,
+    reference=lambda objects: _alone(objects).sum(dim=0),
     hints=(
         "A document comes back if this filter objects to it and no other one does.",
         "`objects.sum(dim=1)` says how many filters object to each document.",
         "`(objects & (objects.sum(dim=1, keepdim=True) == 1)).sum(dim=0)`.",
     ),
     cases={
-        "4 documents, 2 filters": _case_4_documents_2_filters,
-        "211 documents, 5 filters": args(_objections(211, 5, 0.4, 0)),
-        "a filter that never objects, and one that always does": _a_filter_that,
+        "4 documents, 2 filters": args(
+            torch.tensor([[True, False], [True, True], [False, True], [True, False]])
+        ),
+        "211 documents, 5 filters": args(uniform(211, 5) < 0.4),
+        "a filter that never objects, and one that always does": args(_never_and_always()),
         "no documents": args(torch.zeros(0, 3, dtype=torch.bool)),
     },
     mistakes={
-        (
-            "you counted all objections; where another filter objects too, nothing comes back"
-        ): lambda objects: objects.sum(dim=0),
-        (
-            "that is the blame of the first filter to object; a later one may object as well"
-        ): lambda objects: (objects & (objects.cumsum(dim=1) == 1)).sum(dim=0),
-        (
-            "you counted the documents that the other filters keep, also those that this "
-            "one keeps itself: no objection, nothing to come back"
-        ): _kept_by_others,
-        "one number for each filter: sum over the documents (dim=0)": lambda objects: (
-            objects & (objects.sum(dim=1, keepdim=True) == 1)
-        ).sum(dim=1),
-        "count documents, not shares of them": lambda objects: (
-            _comes_back(objects) / max(1, len(objects))
-        ),
+        "you counted all objections; "
+        "where another filter objects too, nothing comes back": lambda x: x.sum(dim=0),
+        "that is the blame of the first filter to object; "
+        "a later one may object as well": lambda x: (x & (x.cumsum(dim=1) == 1)).sum(dim=0),
+        "you counted the documents that the other filters keep, also those that this one keeps "
+        "itself: no objection, nothing to come back": _kept_by_others,
+        "one number for each filter: sum over the documents (dim=0)": lambda x: _alone(x).sum(1),
+        "count documents, not shares of them": lambda x: _alone(x).sum(dim=0) / max(1, len(x)),
     },
 )

@@ -1,12 +1,11 @@
 """Checks of the exercises of chapters/03_data/03_deduplication.ipynb."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from llmlib.teaching.authoring import Exercise, args
+from llmlib.teaching.authoring import Args, Exercise, args
 
 NOTEBOOK = "03_data/03_deduplication"
 
@@ -18,9 +17,9 @@ def _shingles(text: str, n: int) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + n]) for i in range(max(1, len(words) - n + 1))]
 
 
-def _shingle_jaccard(a: str, b: str, n: int) -> float:
-    first, second = set(_shingles(a, n)), set(_shingles(b, n))
-    return len(first & second) / len(first | second)
+def _jaccard(a: str, b: str, n: int, some: slice = slice(None)) -> float:
+    first, second = (set(_shingles(text, n)[some]) for text in (a, b))
+    return len(first & second) / max(1, len(first | second))
 
 
 _CAT, _HAT = "the cat sat on the mat", "the cat sat on a red hat again"
@@ -43,20 +42,10 @@ def _as_lists(a: str, b: str, n: int) -> float:
     return shared / (len(first) + len(second) - shared)
 
 
-def _without_last(a: str, b: str, n: int) -> float:
-    first, second = set(_shingles(a, n)[:-1]), set(_shingles(b, n)[:-1])
-    return len(first & second) / max(1, len(first | second))
-
-
-def _in_blocks(a: str, b: str, n: int) -> float:
-    first, second = set(_shingles(a, n)[::n]), set(_shingles(b, n)[::n])
-    return len(first & second) / len(first | second)
-
-
 similarity = Exercise(
     "shingle_jaccard",
     title="the Jaccard similarity of two texts",
-    reference=_shingle_jaccard,
+    reference=_jaccard,
     hints=(
         "A set of tuples does it: `set` forgets how often a shingle occurs.",
         "`{tuple(words[i : i + n]) for i in range(len(words) - n + 1)}` are the shingles.",
@@ -67,25 +56,21 @@ similarity = Exercise(
         "a text and itself": args(_CAT, _CAT, 3),
         "a text and a part of it, single words": args("a b c d e f", "a b c", 1),
         "a text that repeats its shingles": args(_TO_BE, "to be or not to sleep", 2),
-        "the same words in another order": args(
-            "one two three four five", "five four three two one", 2
-        ),
+        "the same words in another order": args("a b c d e", "e d c b a", 2),
     },
     mistakes={
-        (
-            "divide by the size of the union; you divided by the smaller set, which says "
-            "how much of one text the other contains"
-        ): _containment,
-        (
-            "that is Dice's coefficient, twice the shared over the sum of sizes; Jaccard's "
-            "divides by the union"
-        ): _dice,
-        "compare runs of n words: you compared single words": lambda a, b, n: _shingle_jaccard(
-            a, b, 1
-        ),
+        "divide by the size of the union; you divided by the smaller set, which says how much of "
+        "one text the other contains": _containment,
+        "that is Dice's coefficient, twice the shared over the sum of sizes; "
+        "Jaccard's divides by the union": _dice,
+        "compare runs of n words: you compared single words": lambda a, b, n: _jaccard(a, b, 1),
         "you counted each occurrence of a shingle; in a set it counts once": _as_lists,
-        "the last shingle is missing: there are len(words) - n + 1 places to begin": _without_last,
-        "shingles overlap: begin one at every word, not at every n-th": _in_blocks,
+        "the last shingle is missing: there are len(words) - n + 1 places to begin": (
+            lambda a, b, n: _jaccard(a, b, n, slice(-1))
+        ),
+        "shingles overlap: begin one at every word, not at every n-th": (
+            lambda a, b, n: _jaccard(a, b, n, slice(None, None, n))
+        ),
     },
 )
 
@@ -95,39 +80,27 @@ similarity = Exercise(
 _MODULUS = 1 << 31
 
 
-def _minhash(elements: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
-    return ((factors[:, None] * elements + shifts[:, None]) % _MODULUS).amin(dim=1)
+def _unreduced(elements: Tensor, factors: Tensor, shifts: Tensor | int) -> Tensor:
+    return factors[:, None] * elements + torch.as_tensor(shifts)[..., None]
 
 
-def _numbers(n: int, seed: int, high: int = _MODULUS) -> Tensor:
-    return torch.randint(high, (n,), generator=torch.Generator().manual_seed(seed))
+def _table(elements: Tensor, factors: Tensor, shifts: Tensor | int) -> Tensor:
+    return _unreduced(elements, factors, shifts) % _MODULUS
 
 
-def _case_97_elements_13_functions(answer: Any) -> None:
-    factors = _numbers(13, 1, 1 << 15) | 1
-    signature.agree(answer, _numbers(97, 0), factors, _numbers(13, 2))
+def _drawn(n_elements: int, n_functions: int, seed: int) -> Args:
+    def numbers(n: int, seed: int, high: int = _MODULUS) -> Tensor:
+        return torch.randint(high, (n,), generator=torch.Generator().manual_seed(seed))
 
-
-def _case_one_element(answer: Any) -> None:
-    factors = _numbers(7, 4, 1 << 15) | 1
-    signature.agree(answer, _numbers(1, 3), factors, _numbers(7, 5))
-
-
-def _as_many_elements(answer: Any) -> None:
-    factors = _numbers(11, 7, 1 << 15) | 1
-    signature.agree(answer, _numbers(11, 6), factors, _numbers(11, 8))
-
-
-def _element(elements: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
-    table = (factors[:, None] * elements + shifts[:, None]) % _MODULUS
-    return elements[table.argmin(dim=1)]
+    factors = numbers(n_functions, seed + 1, 1 << 15) | 1
+    return args(numbers(n_elements, seed), factors, numbers(n_functions, seed + 2))
 
 
 signature = Exercise(
     "minhash",
     title="a MinHash signature without a loop",
     points=2,
-    reference=_minhash,
+    reference=lambda elements, factors, shifts: _table(elements, factors, shifts).amin(dim=1),
     hints=(
         "Make a table with a row for each function and a column for each element.",
         "`factors[:, None] * elements + shifts[:, None]` is that table, before the modulus.",
@@ -137,43 +110,32 @@ signature = Exercise(
         "three elements, two functions, small numbers": args(
             torch.tensor([3, 1, 2]), torch.tensor([5, 3]), torch.tensor([1, 7])
         ),
-        "97 elements, 13 functions": _case_97_elements_13_functions,
-        "one element": _case_one_element,
-        "as many elements as functions": _as_many_elements,
+        "97 elements, 13 functions": _drawn(97, 13, seed=0),
+        "one element": _drawn(1, 7, seed=3),
+        "as many elements as functions": _drawn(11, 11, seed=6),
     },
     mistakes={
-        "you took the largest value; MinHash keeps the smallest": lambda elements, factors, shifts: (
-            ((factors[:, None] * elements + shifts[:, None]) % _MODULUS).amax(dim=1)
+        "you took the largest; MinHash keeps the smallest": lambda x, a, b: _table(x, a, b).amax(1),
+        "that is one number for each element: the minimum runs over the elements, with one number "
+        "left for each function": lambda x, a, b: _table(x, a, b).amin(0),
+        "take the modulus before the minimum: without it the smallest element wins under every "
+        "function, and all components say the same": lambda x, a, b: _unreduced(x, a, b).amin(1),
+        "you took the modulus of the minimum: first the modulus, then the minimum": (
+            lambda x, a, b: _unreduced(x, a, b).amin(dim=1) % _MODULUS
         ),
-        (
-            "that is one number for each element: the minimum runs over the elements, with "
-            "one number left for each function"
-        ): lambda elements, factors, shifts: (
-            (factors[:, None] * elements + shifts[:, None]) % _MODULUS
-        ).amin(dim=0),
-        (
-            "take the modulus before the minimum: without it the smallest element wins "
-            "under every function, and all components say the same"
-        ): lambda elements, factors, shifts: (factors[:, None] * elements + shifts[:, None]).amin(
-            dim=1
-        ),
-        (
-            "you took the modulus of the minimum: first the modulus, then the minimum"
-        ): lambda elements, factors, shifts: (
-            (factors[:, None] * elements + shifts[:, None]).amin(dim=1) % _MODULUS
-        ),
-        "that is the element with the smallest value; the signature keeps the value": _element,
-        "the shifts are missing: h(x) = a x + b": lambda elements, factors, shifts: (
-            (factors[:, None] * elements) % _MODULUS
-        ).amin(dim=1),
+        "that is the element with the smallest value; "
+        "the signature keeps the value": lambda x, a, b: x[_table(x, a, b).argmin(dim=1)],
+        "the shifts are missing: h(x) = a x + b": lambda x, a, b: _table(x, a, 0).amin(dim=1),
     },
 )
 
 
 # Clusters
 
+Pairs = Sequence[tuple[int, int]]
 
-def _first_of_cluster(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+
+def _first_of_cluster(n_items: int, pairs: Pairs) -> list[int]:
     names = list(range(n_items))
     changed = True
     while changed:
@@ -185,41 +147,40 @@ def _first_of_cluster(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[in
     return names
 
 
-def _case_101_items_80_random_pairs(answer: Any) -> None:
-    ends = torch.randint(101, (80, 2), generator=torch.Generator().manual_seed(0)).tolist()
-    cluster.agree(answer, 101, [(a, b) for a, b in ends])
+def _random_pairs() -> Pairs:
+    ends = torch.randint(101, (80, 2), generator=torch.Generator().manual_seed(0))
+    return [(a, b) for a, b in ends.tolist()]
 
 
-def _one_pass(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+def _one_pass(n_items: int, pairs: Pairs) -> list[int]:
     names = list(range(n_items))
     for a, b in pairs:
         names[a] = names[b] = min(names[a], names[b])
     return names
 
 
-def _partners(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+def _partners(n_items: int, pairs: Pairs) -> list[int]:
     names = list(range(n_items))
     for a, b in pairs:
         names[a], names[b] = min(names[a], b), min(names[b], a)
     return names
 
 
-def _largest_member(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+def _largest_member(n_items: int, pairs: Pairs) -> list[int]:
     first = _first_of_cluster(n_items, pairs)
     largest = {name: item for item, name in enumerate(first)}
     return [largest[name] for name in first]
 
 
-def _numbered(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+def _numbered(n_items: int, pairs: Pairs) -> list[int]:
     first = _first_of_cluster(n_items, pairs)
     order = {name: number for number, name in enumerate(dict.fromkeys(first))}
     return [order[name] for name in first]
 
 
-def _paired_only(n_items: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    first = _first_of_cluster(n_items, pairs)
+def _paired_only(n_items: int, pairs: Pairs) -> list[int]:
     paired = {item for pair in pairs for item in pair}
-    return [name for item, name in enumerate(first) if item in paired]
+    return [x for item, x in enumerate(_first_of_cluster(n_items, pairs)) if item in paired]
 
 
 cluster = Exercise(
@@ -236,24 +197,16 @@ cluster = Exercise(
     cases={
         "6 items, the pairs (4, 1) and (1, 3)": args(6, [(4, 1), (1, 3)]),
         "no pairs": args(3, []),
-        "a chain whose pairs come in an awkward order": args(
-            7, [(5, 6), (3, 4), (4, 5), (1, 2), (2, 3)]
-        ),
+        "a chain in an awkward order": args(7, [(5, 6), (3, 4), (4, 5), (1, 2), (2, 3)]),
         "two clusters that the last pair joins": args(8, [(2, 3), (6, 7), (3, 5), (7, 4), (5, 4)]),
-        "101 items, 80 random pairs": _case_101_items_80_random_pairs,
+        "101 items, 80 random pairs": args(101, _random_pairs()),
     },
     mistakes={
-        (
-            "one pass over the pairs is too few: what is joined later must be renamed, "
-            "too. Keep roots, or go on until nothing changes"
-        ): _one_pass,
-        (
-            "you named each item by its smallest direct partner; follow the chain of pairs on"
-        ): _partners,
+        "one pass over the pairs is too few: what is joined later must be renamed, too. "
+        "Keep roots, or go on until nothing changes": _one_pass,
+        "you named each item by its smallest direct partner; follow the chain on": _partners,
         "a cluster is called by its smallest member; you took the largest": _largest_member,
         "you numbered the clusters 0, 1, 2 ...; name each by its smallest member": _numbered,
-        (
-            "items without a pair are clusters of their own: return a name for every item"
-        ): _paired_only,
+        "items without a pair are clusters of their own: name every item": _paired_only,
     },
 )

@@ -1,25 +1,19 @@
 """Checks of the exercises of chapters/03_data/10_dialogue_and_code.ipynb."""
 
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from llmlib.teaching.authoring import Exercise, args
+from llmlib.teaching.authoring import Exercise, args, uniform
 
 NOTEBOOK = "03_data/10_dialogue_and_code"
 
-# From shares of the tokens to shares of the documents
-
-
-def _document_shares(token_shares: Tensor, mean_lengths: Tensor) -> Tensor:
-    documents = token_shares / mean_lengths
-    return documents / documents.sum()
+_doubles = partial(torch.tensor, dtype=torch.float64)
 
 
 def _positive(n: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return 0.1 + torch.rand(n, generator=generator, dtype=torch.float64)
+    return 0.1 + uniform(n, seed=seed, dtype=torch.float64)
 
 
 def _shares(n: int, seed: int) -> Tensor:
@@ -27,19 +21,12 @@ def _shares(n: int, seed: int) -> Tensor:
     return values / values.sum()
 
 
-def _equal_shares_documents(answer: Any) -> None:
-    half = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    documents.agree(answer, half, torch.tensor([10.0, 30.0], dtype=torch.float64))
+# From shares of the tokens to shares of the documents
 
 
-def _a_kind_without(answer: Any) -> None:
-    shares = torch.tensor([0.25, 0.0, 0.75], dtype=torch.float64)
-    documents.agree(answer, shares, torch.tensor([34.0, 54.0, 31.0], dtype=torch.float64))
-
-
-def _multiplied(token_shares: Tensor, mean_lengths: Tensor) -> Tensor:
-    tokens = token_shares * mean_lengths
-    return tokens / tokens.sum()
+def _document_shares(token_shares: Tensor, mean_lengths: Tensor) -> Tensor:
+    documents = token_shares / mean_lengths
+    return documents / documents.sum()
 
 
 documents = Exercise(
@@ -52,18 +39,16 @@ documents = Exercise(
         "Divide shares by lengths, then divide by the sum.",
     ),
     cases={
-        "equal shares, documents of 10 and 30 tokens": _equal_shares_documents,
-        "a kind without any share": _a_kind_without,
+        "equal shares, 10 and 30 tokens long": args(_doubles([0.5, 0.5]), _doubles([10.0, 30.0])),
+        "a kind without any share": args(_doubles([0.25, 0, 0.75]), _doubles([34.0, 54, 31])),
         "7 kinds": args(_shares(7, 0), 100 * _positive(7, 1)),
     },
     mistakes={
-        (
-            "those are the shares of the tokens: longer documents are drawn less often"
-        ): lambda token_shares, mean_lengths: token_shares.clone(),
-        "you multiplied by the lengths: that turns documents into tokens, divide": _multiplied,
-        (
-            "these are documents a token; divide by their sum for shares"
-        ): lambda token_shares, mean_lengths: token_shares / mean_lengths,
+        "these are the tokens' shares: long documents are drawn less often": lambda p, n: p.clone(),
+        "you multiplied by the lengths: that turns documents into tokens, divide": (
+            lambda shares, lengths: _document_shares(shares, 1 / lengths)
+        ),
+        "these are documents a token; divide by their sum for shares": lambda p, n: p / n,
     },
 )
 
@@ -71,8 +56,12 @@ documents = Exercise(
 # What a bare question is the opening of
 
 
+def _ratio(part: Tensor, whole: Tensor) -> float:
+    return (part.sum() / whole.sum()).item()
+
+
 def _talk_after(documents: Tensor, asks: Tensor, talks: Tensor) -> float:
-    return ((documents * asks * talks).sum() / (documents * asks).sum()).item()
+    return _ratio(documents * asks * talks, documents * asks)
 
 
 opening = Exercise(
@@ -87,39 +76,26 @@ opening = Exercise(
     ),
     cases={
         "200 pages of instructions, 300 dialogues of which half ask": args(
-            torch.tensor([200.0, 300.0], dtype=torch.float64),
-            torch.tensor([1.0, 0.5], dtype=torch.float64),
-            torch.tensor([0.0, 0.8], dtype=torch.float64),
+            _doubles([200.0, 300]), _doubles([1, 0.5]), _doubles([0, 0.8])
         ),
         "stories, which never ask": args(
-            torch.tensor([70.0, 900.0, 30.0], dtype=torch.float64),
-            torch.tensor([1.0, 0.0, 0.4], dtype=torch.float64),
-            torch.tensor([0.1, 0.0, 0.9], dtype=torch.float64),
+            _doubles([70.0, 900, 30]), _doubles([1, 0, 0.4]), _doubles([0.1, 0, 0.9])
         ),
         "5 kinds": args(1000 * _positive(5, 2), _shares(5, 3), _shares(5, 4)),
     },
     mistakes={
-        (
-            "you divided by all documents; only those that open with a question count"
-        ): lambda documents, asks, talks: (
-            (documents * asks * talks).sum() / documents.sum()
-        ).item(),
-        (
-            "a kind counts by how many of its documents ask, not by all of them: weigh by "
-            "`asks` too"
-        ): lambda documents, asks, talks: ((documents * talks).sum() / documents.sum()).item(),
-        (
-            "that is the share of questions that open a kind that talks; some of those get "
-            "their answer: weigh by `talks`"
-        ): lambda documents, asks, talks: (
-            (documents * asks)[talks > 0].sum() / (documents * asks).sum()
-        ).item(),
-        (
-            "you averaged over the kinds; a kind with more documents weighs more"
-        ): lambda documents, asks, talks: ((asks * talks).sum() / asks.sum()).item(),
-        "that is the share of answers; asked is that of talk": lambda documents, asks, talks: (
-            1 - _talk_after(documents, asks, talks)
+        "you divided by all documents; only those that open with a question count": (
+            lambda documents, asks, talks: _ratio(documents * asks * talks, documents)
         ),
+        "a kind counts by how many of its documents ask, not by all of them: "
+        "weigh by `asks` too": lambda documents, _, talks: _ratio(documents * talks, documents),
+        "that is the share of questions that open a kind that talks; some of those get their "
+        "answer: weigh by `talks`": (
+            lambda documents, asks, talks: _talk_after(documents, asks, talks > 0)
+        ),
+        "you averaged over the kinds; "
+        "a kind with more documents weighs more": lambda _, asks, talks: _ratio(asks * talks, asks),
+        "that is the share of answers; asked is that of talk": lambda *x: 1 - _talk_after(*x),
     },
 )
 
@@ -151,12 +127,11 @@ def _before(lines: list[str]) -> list[str]:
 
 
 def _names_left(lines: list[str]) -> list[str]:
-    last: dict[str, str] = {}
-    for line, value in zip(lines, _trace(lines), strict=True):
-        last[line.split()[0]] = value
+    values = _trace(lines)
+    last = {line.split()[0]: value for line, value in zip(lines, values, strict=True)}
     return [
         last.get(line.split()[2], value) if line.split()[1] == "=" else value
-        for line, value in zip(lines, _trace(lines), strict=True)
+        for line, value in zip(lines, values, strict=True)
     ]
 
 
@@ -178,26 +153,19 @@ tracing = Exercise(
     ),
     cases={
         "n goes up and down": args(["n = 4", "n += 9", "n -= 6"]),
-        "a number and a change taken from another name": args(
-            ["n = 4", "k = 3", "n += k", "k -= n", "n = k"]
-        ),
+        "a change taken from another name": args(["n = 4", "k = 3", "n += k", "k -= n", "n = k"]),
         "the key moves on after the map was put where it lay": args(
             ["key = 'box'", "map = key", "key = 'jar'", "ring = map", "map = ring"]
         ),
         "no lines": args([]),
     },
     mistakes={
-        "you added where the program takes away: `-=`": lambda lines: _trace(
-            [line.replace("-=", "+=") for line in lines]
+        "you added where the program takes away: `-=`": (
+            lambda lines: _trace([line.replace("-=", "+=") for line in lines])
         ),
-        (
-            "the comment gives what the line leads to, after its change; you gave the "
-            "value before it"
-        ): _before,
-        (
-            "a name on the right stands for what it holds at that line; yours is left as a "
-            "name or follows later moves"
-        ): _names_left,
+        "the comment gives the value after the line; you gave the one before": _before,
+        "a name on the right stands for what it holds at that line; "
+        "yours is left as a name or follows later moves": _names_left,
         "quotation marks belong to the program, not to the value: strip them": _quoted,
         "return texts, as comments hold them, not numbers": lambda lines: [
             int(value) if value.lstrip("-").isdigit() else value for value in _trace(lines)

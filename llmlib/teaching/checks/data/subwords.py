@@ -1,8 +1,8 @@
 """Checks of the exercises of chapters/03_data/06_wordpiece_and_unigram.ipynb."""
 
 import math
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import torch
 
@@ -26,12 +26,14 @@ def _longest_match(word: str, vocabulary: Collection[str]) -> list[str]:
 _GOATS = ["g", "go", "goat", "##oat", "##he", "##her", "##herd", "##d", "##s"]
 
 
-def _goat_and_goatherd(answer: Any) -> None:
-    longest.agree(answer, "goat", _GOATS)
-    longest.agree(answer, "goatherd", _GOATS)
-
-
-def _match(word: str, vocabulary: Collection[str], *, mark: str, shortest: bool) -> list[str]:
+def _match(
+    word: str,
+    vocabulary: Collection[str],
+    *,
+    mark: str = "##",
+    shortest: bool = False,
+    forgets: bool = True,
+) -> list[str]:
     pieces: list[str] = []
     start = 0
     while start < len(word):
@@ -43,22 +45,8 @@ def _match(word: str, vocabulary: Collection[str], *, mark: str, shortest: bool)
                 start = end
                 break
         else:
-            return [*pieces, "[UNK]"]
+            return ["[UNK]"] if forgets else [*pieces, "[UNK]"]
     return pieces
-
-
-def _unmarked(word: str, vocabulary: Collection[str]) -> list[str]:
-    pieces = _match(word, {p.removeprefix("##") for p in vocabulary}, mark="", shortest=False)
-    return ["[UNK]"] if "[UNK]" in pieces else pieces
-
-
-def _shortest(word: str, vocabulary: Collection[str]) -> list[str]:
-    pieces = _match(word, vocabulary, mark="##", shortest=True)
-    return ["[UNK]"] if "[UNK]" in pieces else pieces
-
-
-def _keeps_the_rest(word: str, vocabulary: Collection[str]) -> list[str]:
-    return _match(word, vocabulary, mark="##", shortest=False)
 
 
 def _goes_back(word: str, vocabulary: Collection[str]) -> list[str]:
@@ -84,26 +72,22 @@ longest = Exercise(
         "If no end fits, the whole word is unknown, whatever was found before.",
     ),
     cases={
-        "goat and goatherd": _goat_and_goatherd,
+        "goat": args("goat", _GOATS),
+        "goatherd": args("goatherd", _GOATS),
         "pieces that fit only at the beginning of a word, and only inside one": args(
             "herherd", ["her", "herd", "##he", "##r", "##d"]
         ),
-        "a dead end behind the longest match": args(
-            "goat", ["g", "go", "##oat", "##o", "##he", "##s"]
-        ),
+        "a dead end behind the longest": args("goat", ["g", "go", "##oat", "##o", "##he", "##s"]),
         "a word whose end fits nothing": args("goatherdess", _GOATS),
-        "a word whose best cut has fewer pieces": args(
-            "goatee", ["go", "goat", "g", "##oatee", "##e"]
-        ),
+        "a word with a cut of fewer pieces": args("goatee", ["go", "goat", "g", "##oatee", "##e"]),
     },
     mistakes={
-        "a piece inside the word begins with ##: look up `'##' + word[start:end]`": _unmarked,
-        "you took the shortest piece that fits: try the longest end first": _shortest,
-        "the word is unknown as a whole: forget the pieces that were found before": _keeps_the_rest,
-        (
-            "WordPiece takes nothing back: where the longest piece leads nowhere, the word "
-            "is unknown"
-        ): _goes_back,
+        "a piece inside the word begins with ##: look up `'##' + word[start:end]`": (
+            lambda word, pieces: _match(word, {p.removeprefix("##") for p in pieces}, mark="")
+        ),
+        "you took the shortest piece: try the longest end first": partial(_match, shortest=True),
+        "the word is unknown as a whole: forget the pieces before": partial(_match, forgets=False),
+        "WordPiece takes nothing back: after a dead end the word is unknown": _goes_back,
     },
 )
 
@@ -121,35 +105,21 @@ def _best_cut(word: str, scores: Scores) -> Cut:
     return [unigram.tokens[i] for i in ids], value
 
 
-SING = {"s": 0.2, "i": 0.1, "n": 0.1, "g": 0.1, "ng": 0.2, "ing": 0.1, "si": 0.2}
-SHEEP = {"sheep": 0.05, "she": 0.3, "ep": 0.25, "sh": 0.1, "eep": 0.06, "e": 0.05, "p": 0.04,
-         "s": 0.08, "h": 0.07}  # fmt: skip
-FOLD = {"sheepf": 0.2, "sheep": 0.1, "fold": 0.2, "old": 0.01, "o": 0.1, "l": 0.1, "d": 0.1,
-        "f": 0.19}  # fmt: skip
-
-
-def _logs(p: Scores) -> dict[str, float]:
+def _logs(**p: float) -> dict[str, float]:
     return {piece: math.log(q) for piece, q in p.items()}
 
 
-def _greedy(word: str, scores: Scores) -> Cut:
-    pieces: list[str] = []
-    start = 0
-    while start < len(word):
-        end = max(e for e in range(start + 1, len(word) + 1) if word[start:e] in scores)
-        pieces.append(word[start:end])
-        start = end
-    return pieces, sum(scores[piece] for piece in pieces)
+_SING = _logs(s=0.2, i=0.1, n=0.1, g=0.1, ng=0.2, ing=0.1, si=0.2)
+_SHEEP = _logs(sheep=0.05, she=0.3, ep=0.25, sh=0.1, eep=0.06, e=0.05, p=0.04, s=0.08, h=0.07)
+_FOLD = _logs(sheepf=0.2, sheep=0.1, fold=0.2, old=0.01, o=0.1, l=0.1, d=0.1, f=0.19)
+_BANANA = _logs(a=0.2, b=0.1, n=0.1, an=0.2, ana=0.1, ban=0.1, na=0.1, x=0.1)
 
 
-def _likeliest_first(word: str, scores: Scores) -> Cut:
+def _from_the_left(word: str, scores: Scores, by: Callable[[str, Scores], float]) -> Cut:
     pieces: list[str] = []
-    start = 0
-    while start < len(word):
-        ends = [e for e in range(start + 1, len(word) + 1) if word[start:e] in scores]
-        end = max(ends, key=lambda e: scores[word[start:e]])
-        pieces.append(word[start:end])
-        start = end
+    while rest := word[sum(map(len, pieces)) :]:
+        fits = [rest[:end] for end in range(1, len(rest) + 1) if rest[:end] in scores]
+        pieces.append(max(fits, key=lambda piece: by(piece, scores)))
     return pieces, sum(scores[piece] for piece in pieces)
 
 
@@ -175,21 +145,20 @@ best = Exercise(
         "Note for each end which start won, and walk back from the end of the word.",
     ),
     cases={
-        "the word of the section": args("sing", _logs(SING)),
-        "two likely pieces against one less likely": args("sheep", _logs(SHEEP)),
-        "a word whose likeliest beginning leads nowhere good": args("sheepfold", _logs(FOLD)),
+        "the word of the section": args("sing", _SING),
+        "two likely pieces against one less likely": args("sheep", _SHEEP),
+        "a word whose likeliest beginning leads nowhere good": args("sheepfold", _FOLD),
         "40 letters": args(
-            "ab" * 19 + "ba",
-            _logs({"a": 0.2, "b": 0.2, "aba": 0.01, "ab": 0.07, "bab": 0.021, "ba": 0.03}),
+            "ab" * 19 + "ba", _logs(a=0.2, b=0.2, aba=0.01, ab=0.07, bab=0.021, ba=0.03)
         ),
     },
     mistakes={
-        (
-            "that is the longest match of WordPiece: compare sums of log-probabilities"
-        ): lambda word, scores: _greedy(word, scores),
-        (
-            "you took the likeliest piece at each place: the best sum may begin with another"
-        ): _likeliest_first,
+        "that is the longest match of WordPiece: compare sums of log-probabilities": partial(
+            _from_the_left, by=lambda piece, scores: len(piece)
+        ),
+        "you took the likeliest piece at each place: the best sum may begin with another": partial(
+            _from_the_left, by=lambda piece, scores: scores[piece]
+        ),
         "the pieces come out last first: turn the list round": _backwards,
         "return the log-probability, the sum of the scores, not its exponential": _as_probability,
         "that number sums over all ways; it should be the best way's own": lambda word, scores: (
@@ -220,19 +189,13 @@ def _piece_counts(word: str, scores: Scores) -> dict[str, float]:
     return dict(zip(names, expected.tolist(), strict=True))
 
 
+def _scaled_counts(word: str, scores: Scores, factor: float) -> dict[str, float]:
+    return {piece: factor * n for piece, n in _piece_counts(word, scores).items()}
+
+
 def _of_the_best(word: str, scores: Scores) -> dict[str, float]:
     pieces = _best_cut(word, scores)[0]
     return {piece: float(pieces.count(piece)) for piece in scores}
-
-
-def _undivided(word: str, scores: Scores) -> dict[str, float]:
-    total = math.exp(_unigram(scores).log_probability(word))
-    return {piece: n * total for piece, n in _piece_counts(word, scores).items()}
-
-
-def _normalized(word: str, scores: Scores) -> dict[str, float]:
-    expected = _piece_counts(word, scores)
-    return {piece: n / sum(expected.values()) for piece, n in expected.items()}
 
 
 counts = Exercise(
@@ -248,33 +211,24 @@ counts = Exercise(
         "Divide by upto[n], the word's probability, and add up where a piece stands twice.",
     ),
     cases={
-        "the word of the section": args("sing", _logs(SING)),
-        "a piece that stands at several places, and one that does not occur": args(
-            "banana",
-            _logs(
-                {
-                    "a": 0.2,
-                    "b": 0.1,
-                    "n": 0.1,
-                    "an": 0.2,
-                    "ana": 0.1,
-                    "ban": 0.1,
-                    "na": 0.1,
-                    "x": 0.1,
-                }
-            ),
-        ),
-        "40 letters": args(
-            "ab" * 20, _logs({"a": 0.2, "b": 0.2, "ab": 0.3, "ba": 0.1, "aba": 0.2})
-        ),
+        "the word of the section": args("sing", _SING),
+        "a piece at several places, and one that does not occur": args("banana", _BANANA),
+        "40 letters": args("ab" * 20, _logs(a=0.2, b=0.2, ab=0.3, ba=0.1, aba=0.2)),
     },
     mistakes={
         "you counted the best way alone; each way counts with its share": _of_the_best,
-        "divide by the word's probability: the shares of its ways add up to 1": _undivided,
-        (
-            "you took all ways for equally likely: weigh each by its probability"
-        ): lambda word, scores: _piece_counts(word, dict.fromkeys(scores, 0.0)),
-        "those are the new probabilities, which the M-step makes; return the counts": _normalized,
+        "divide by the word's probability: "
+        "the shares of its ways add up to 1": lambda word, scores: _scaled_counts(
+            word, scores, math.exp(_unigram(scores).log_probability(word))
+        ),
+        "you took all ways for equally likely: weigh each by its probability": (
+            lambda word, scores: _piece_counts(word, dict.fromkeys(scores, 0.0))
+        ),
+        "those are the new probabilities, which the M-step makes; return the counts": (
+            lambda word, scores: _scaled_counts(
+                word, scores, 1 / sum(_piece_counts(word, scores).values())
+            )
+        ),
         "a piece that the word does not hold has the count 0; keep its key": lambda word, scores: {
             piece: n for piece, n in _piece_counts(word, scores).items() if n > 0
         },

@@ -1,7 +1,7 @@
 """Checks of the exercises of chapters/03_data/07_what_a_tokenizer_costs.ipynb."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 from llmlib.teaching.authoring import Exercise, args
 
@@ -14,31 +14,13 @@ Sizes = Mapping[int, float]
 # Groups from the right
 
 
+def _cut(digits: str, size: int, first: int = 0) -> list[str]:
+    return [digits[i : i + size] for i in range(first, len(digits), size)]
+
+
 def _digit_groups(digits: str, size: int) -> list[str]:
     first = len(digits) % size
-    groups = [digits[:first]] if first else []
-    return groups + [digits[i : i + size] for i in range(first, len(digits), size)]
-
-
-def _thousands_in_groups(answer: Any) -> None:
-    for digits in ("1234", "12345", "1234567"):
-        right.agree(answer, digits, 3)
-
-
-def _a_number_that(answer: Any) -> None:
-    right.agree(answer, "123456", 3)
-    right.agree(answer, "1234", 2)
-
-
-def _a_number_shorter(answer: Any) -> None:
-    right.agree(answer, "12", 3)
-    right.agree(answer, "1000000", 3)
-    right.agree(answer, "1050", 1)
-
-
-def _empty_first(digits: str, size: int) -> list[str]:
-    first = len(digits) % size
-    return [digits[:first]] + [digits[i : i + size] for i in range(first, len(digits), size)]
+    return ([digits[:first]] if first else []) + _cut(digits, size, first)
 
 
 right = Exercise(
@@ -50,26 +32,29 @@ right = Exercise(
         "If nothing is left, there is no shorter group: begin with a whole one.",
     ),
     cases={
-        "thousands in groups of three": _thousands_in_groups,
-        "a number that the groups divide": _a_number_that,
-        "a number shorter than a group, zeros inside, and groups of one": _a_number_shorter,
+        "thousands in groups of three": lambda f: [f(x, 3) for x in ("1234", "12345", "1234567")],
+        "a number that the groups divide": lambda f: [f("123456", 3), f("1234", 2)],
+        "a number shorter than a group, zeros inside, and groups of one": (
+            lambda f: [f("12", 3), f("1000000", 3), f("1050", 1)]
+        ),
     },
     mistakes={
-        "those are groups from the left: the short group belongs in front": lambda digits, size: [
-            digits[i : i + size] for i in range(0, len(digits), size)
-        ],
-        "the groups come out last first: return them in reading order": lambda digits, size: (
-            _digit_groups(digits, size)[::-1]
+        "those are groups from the left: the short group belongs in front": _cut,
+        "the groups come out last first: return them in reading order": (
+            lambda digits, size: _digit_groups(digits, size)[::-1]
         ),
-        (
-            "the digits inside the groups are backwards: turn the number back after cutting"
-        ): lambda digits, size: [digits[::-1][i : i + size] for i in range(0, len(digits), size)][
-            ::-1
-        ],
-        "there is an empty group in front where the length is a multiple of the size": _empty_first,
-        (
-            "the groups are numbers and have lost their leading zeros: keep strings"
-        ): lambda digits, size: [str(int(group)) for group in _digit_groups(digits, size)],
+        "the digits inside the groups are backwards: turn the number back after cutting": (
+            lambda digits, size: _cut(digits[::-1], size)[::-1]
+        ),
+        "there is an empty group in front where the length is a multiple of the size": (
+            lambda digits, size: [
+                digits[: len(digits) % size],
+                *_cut(digits, size, len(digits) % size),
+            ]
+        ),
+        "the groups are numbers and have lost their leading zeros: keep strings": (
+            lambda digits, size: [str(int(group)) for group in _digit_groups(digits, size)]
+        ),
     },
 )
 
@@ -77,7 +62,7 @@ right = Exercise(
 # Premiums
 
 
-def _letters(text: str) -> list[int]:
+def _bytes(text: str) -> list[int]:
     return list(text.encode())
 
 
@@ -126,27 +111,21 @@ premium = Exercise(
         "one of twenty.",
     ),
     cases={
-        "two messages, a token a byte": args(_SAME, _letters),
+        "two messages, a token a byte": args(_SAME, _bytes),
         "a token a word": args({code: _SAME[code] for code in ("de", "en")}, _words),
         "one language": args({"en": ["a b", "c"]}, _words),
     },
     mistakes={
-        (
-            "you averaged the ratios of single messages: add up the tokens, then divide"
-        ): _mean_of_ratios,
-        (
-            "English is what the others are divided by: the ratio is upside down"
-        ): lambda messages, encode: {
-            code: 1 / ratio for code, ratio in _premiums(messages, encode).items()
+        "you averaged ratios of single messages: add up the tokens, then divide": _mean_of_ratios,
+        "English is what the others are divided by: the ratio is upside down": lambda *inputs: {
+            code: 1 / ratio for code, ratio in _premiums(*inputs).items()
         },
-        (
-            "you compared tokens a character: the messages say the same, compare their tokens"
-        ): _by_character,
-        (
-            "you counted characters: pass each text to `encode` and count the ids"
-        ): lambda messages, encode: _premiums(messages, lambda text: [ord(c) for c in text]),
-        "English has a premium too, 1: keep its key": lambda messages, encode: {
-            code: n for code, n in _premiums(messages, encode).items() if code != "en"
+        "you compared tokens a character: compare those of the same message": _by_character,
+        "you counted characters: pass each text to `encode` and count the ids": (
+            lambda messages, encode: _premiums(messages, lambda text: [ord(c) for c in text])
+        ),
+        "English has a premium too, 1: keep its key": lambda *inputs: {
+            code: n for code, n in _premiums(*inputs).items() if code != "en"
         },
     },
 )
@@ -155,56 +134,23 @@ premium = Exercise(
 # The cheapest list
 
 
-def _fits(size: int, layers: float, d: int, tied: bool, budget: float | None) -> bool:
-    return budget is None or layers + (1 if tied else 2) * d * size <= budget
-
-
 def _best_vocabulary(
-    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
+    tokens_per_byte: Sizes,
+    layers: float,
+    d: int,
+    tied: bool = True,
+    budget: float | None = None,
+    *,
+    by: Callable[[float, float], float] = lambda work, tokens: work * tokens,
+    entrance_works: bool = False,
 ) -> int | None:
-    sizes = [size for size in tokens_per_byte if _fits(size, layers, d, tied, budget)]
-    return min(sizes, key=lambda V: (layers + d * V) * tokens_per_byte[V], default=None)
+    matrices = 1 if tied else 2
+    fits = [V for V in tokens_per_byte if budget is None or layers + matrices * d * V <= budget]
+    working = matrices if entrance_works else 1
+    return min(fits, key=lambda V: by(layers + working * d * V, tokens_per_byte[V]), default=None)
 
 
 _ENGLISH: Sizes = {1000: 0.47, 2000: 0.38, 4000: 0.31, 8000: 0.265, 16000: 0.24}
-
-
-def _the_models_of(answer: Any) -> None:
-    for layers, d in ((0.2e6, 64), (3e6, 256), (106e6, 576)):
-        best.agree(answer, _ENGLISH, layers, d)
-
-
-def _two_matrices_no(answer: Any) -> None:
-    best.agree(answer, _ENGLISH, 3e6, 256, tied=False)
-    best.agree(answer, _ENGLISH, 12e6, 512, tied=False)
-
-
-def _a_budget_that(answer: Any) -> None:
-    best.agree(answer, _ENGLISH, 106e6, 576, tied=True, budget=109e6)
-    best.agree(answer, _ENGLISH, 106e6, 576, tied=False, budget=109e6)
-
-
-def _shortest_rows(
-    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
-) -> int | None:
-    sizes = [size for size in tokens_per_byte if _fits(size, layers, d, tied, budget)]
-    return min(sizes, key=lambda V: tokens_per_byte[V], default=None)
-
-
-def _a_token(
-    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
-) -> int | None:
-    sizes = [size for size in tokens_per_byte if _fits(size, layers, d, tied, budget)]
-    return min(sizes, key=lambda V: layers + d * V, default=None)
-
-
-def _look_up_as_work(
-    tokens_per_byte: Sizes, layers: float, d: int, tied: bool = True, budget: float | None = None
-) -> int | None:
-    sizes = [size for size in tokens_per_byte if _fits(size, layers, d, tied, budget)]
-    n = 1 if tied else 2
-    return min(sizes, key=lambda V: (layers + n * d * V) * tokens_per_byte[V], default=None)
-
 
 best = Exercise(
     "best_vocabulary",
@@ -219,24 +165,32 @@ best = Exercise(
         "Filter the sizes by the budget first; min(..., default=None) covers an empty list.",
     ),
     cases={
-        "the models of the section": _the_models_of,
-        "two matrices, no budget": _two_matrices_no,
-        "a budget that rules out the cheapest size": _a_budget_that,
+        "the models of the section": lambda f: [
+            f(_ENGLISH, layers, d) for layers, d in ((0.2e6, 64), (3e6, 256), (106e6, 576))
+        ],
+        "two matrices, no budget": (
+            lambda f: [f(_ENGLISH, 3e6, 256, tied=False), f(_ENGLISH, 12e6, 512, tied=False)]
+        ),
+        "a budget that rules out the cheapest size": (
+            lambda f: [f(_ENGLISH, 106e6, 576, tied=tied, budget=109e6) for tied in (True, False)]
+        ),
         "a budget that nothing fits": args(_ENGLISH, 106e6, 576, tied=True, budget=106e6),
     },
     mistakes={
-        "the shortest rows are not the least work: a long list has its own price": _shortest_rows,
-        "you counted the work of a token: multiply by the tokens that a byte takes": _a_token,
-        (
-            "the entrance is a look-up and no work, even where it has a matrix of its own"
-        ): _look_up_as_work,
-        (
-            "the budget is for the whole model: two matrices count where they are not tied"
-        ): lambda tokens_per_byte, layers, d, tied=True, budget=None: _best_vocabulary(
-            tokens_per_byte, layers, d, True, budget
+        "the shortest rows are not the least work: a long list has its own price": partial(
+            _best_vocabulary, by=lambda work, tokens: tokens
         ),
-        "a size beyond the budget must not be chosen": lambda tokens_per_byte, layers, d, tied=True, budget=None: (
-            _best_vocabulary(tokens_per_byte, layers, d, tied)
+        "you counted the work of a token: multiply by the tokens that a byte takes": partial(
+            _best_vocabulary, by=lambda work, tokens: work
+        ),
+        "the entrance is a look-up and no work, even where it has a matrix of its own": partial(
+            _best_vocabulary, entrance_works=True
+        ),
+        "the budget is for the whole model: two matrices count where they are not tied": (
+            lambda *sizes, tied=True, budget=None: _best_vocabulary(*sizes, budget=budget)
+        ),
+        "a size beyond the budget must not be chosen": (
+            lambda *sizes, tied=True, budget=None: _best_vocabulary(*sizes, tied=tied)
         ),
     },
 )
