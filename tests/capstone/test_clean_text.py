@@ -5,7 +5,6 @@ import random
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +13,6 @@ import pytest
 from llmlib.capstone.clean_text import LEAK_WORDS, clean_text, cleaning_steps
 from llmlib.capstone.presets import PRESETS, Corpus
 from llmlib.data import Document, fixed_corpus, load_documents
-from llmlib.data.deduplication import EvaluationIndex, find_leaks
 from llmlib.data.splits import shared_share
 
 WORDS = [
@@ -85,18 +83,6 @@ def test_training_text_that_quotes_the_held_out_part_goes(tmp_path: Path) -> Non
     assert result["dropped"]["training part: holds held-out text"] == 2 * len(held_out)
 
 
-@pytest.mark.slow
-def test_the_fixed_corpus_shares_no_thirteen_words(tmp_path: Path) -> None:
-    result = clean_text(fixed_corpus(), Corpus(), tmp_path)
-    sizes = [step["bytes"] for step in result["funnel"][:-1]]
-    assert all(after <= before for before, after in pairwise(sizes))
-    assert 0.74 < sizes[-1] / sizes[0] < 0.79
-    train, held_out = (load_documents(tmp_path / f"{n}.jsonl") for n in ("train", "held_out"))
-    index = EvaluationIndex.build([d.text for d in held_out], LEAK_WORDS, LEAK_WORDS)
-    assert not list(find_leaks(train, index))
-    assert result["dropped"]["training part: holds held-out text"] == pytest.approx(290, abs=10)
-
-
 def test_leaks_that_are_left_in_are_counted(tmp_path: Path) -> None:
     corpus = Corpus(held_out=0.1, max_overlap=1.0)
     documents = [*invented(97)]
@@ -151,11 +137,11 @@ def test_files_do_not_depend_on_the_number_of_processes(
     kind: Literal["documentation", "web"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llmlib.capstone.clean_text.BLOCK_CHARACTERS", 50_000)
-    documents = [*itertools.islice(fixed_corpus(), 0, None, 7)]
+    documents = [*itertools.islice(fixed_corpus(), 0, None, 11)]
     corpus = Corpus(kind=kind, max_overlap=0.5 if kind == "documentation" else 1.0)
     one, several = (
         clean_text(documents, corpus, tmp_path / str(workers), workers=workers)
-        for workers in (1, 3)
+        for workers in (1, 2)
     )
     assert one == several
     train, held_out = (load_documents(tmp_path / "1" / f"{n}.jsonl") for n in ("train", "held_out"))

