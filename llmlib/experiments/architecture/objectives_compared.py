@@ -1,22 +1,17 @@
 """Families and objectives at equal compute: what each model can do right after pre-training.
 
-`python -m llmlib.experiments objectives_compared` makes the runs that `data/results` still lacks,
-and `--table` prints what is there. Every design spends the same number of training FLOPs on the
+Every design spends the same number of training FLOPs on the
 same text and is then asked two things that no one trained it for as such: to continue a text, and
 to fill a gap in one.
 """
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import torch
 from jaxtyping import Int
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -24,7 +19,7 @@ from llmlib.architecture import Transformer
 from llmlib.architecture.counts import forward_flops
 from llmlib.core.batch import count_targets
 from llmlib.core.seeding import seed_everything
-from llmlib.core.statistics import t_interval
+from llmlib.core.statistics import Interval
 from llmlib.experiments.architecture.objective_designs import (
     BATCH,
     DESIGNS,
@@ -44,13 +39,10 @@ from llmlib.experiments.architecture.objective_questions import (
     endings_loss,
     evaluation_rows,
 )
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.records import read_runs
-from llmlib.experiments.short_runs import run_missing
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import short_text
 from llmlib.training import muon_with_adamw, next_token_loss
 
-NAME = "objectives_compared"
 STEPS, WARMUP, POINTS = 240, 0.05, 8
 MUON_LR, LR = 0.04, 2e-2
 CONVERSION_STEPS = 80
@@ -159,7 +151,7 @@ def train(
     return run
 
 
-def perform(run: Run, *, steps: int = STEPS) -> Run:
+def measure(run: Run, *, steps: int = STEPS) -> Run:
     """Train a design from one seed and ask it both questions.
 
     The causal language model is then made a prefix decoder and goes on as one.
@@ -216,15 +208,6 @@ def convert(model: Model) -> Transformer:
     return converted
 
 
-def plan() -> list[Run]:
-    """List all runs, one seed of every design after the other.
-
-    Returns:
-        Design and seed of each run.
-    """
-    return [{"design": design, "seed": seed} for seed in SEEDS for design in DESIGNS]
-
-
 @dataclass(frozen=True)
 class Row:
     """A design's line in the table.
@@ -239,30 +222,17 @@ class Row:
 
     design: str
     values: tuple[float, ...]
-    difference: tuple[float, float, float]
+    difference: Interval
     verdict: str
 
 
-def compare(runs: Sequence[Run], quantity: str, baseline: str = LM) -> list[Row]:
-    """Compare every design with a baseline, seed by seed.
-
-    Args:
-        runs: Lines of the results file.
-        quantity: A key of the lines, as `endings_loss`.
-        baseline: What the others are compared with.
-
-    Returns:
-        A row a design, in the order of `DESIGNS`.
-    """
-    found = {(run["design"], run["seed"]): float(run[quantity]) for run in runs}
+def compare(runs: Runs, quantity: str, baseline: str = LM) -> list[Row]:
+    """Compare every design with a baseline, seed by seed, in the order of `DESIGNS`."""
     rows = []
     for design in DESIGNS:
-        values = tuple(found[design, seed] for seed in SEEDS)
-        against = [found[baseline, seed] for seed in SEEDS]
-        differences = [a - b for a, b in zip(values, against, strict=True)]
-        middle, low, high = t_interval(differences)
-        verdict = "higher" if low > 0 else "lower" if high < 0 else "none"
-        rows.append(Row(design, values, (middle, low, high), verdict))
+        found = runs.difference(quantity, design=(design, baseline))
+        verdict = "higher" if found.low > 0 else "lower" if found.high < 0 else "none"
+        rows.append(Row(design, tuple(runs.values(quantity, design=design)), found, verdict))
     return rows
 
 
@@ -279,46 +249,116 @@ def steps_to_reach(curve: Sequence[Sequence[int | float]], loss: float) -> float
     return next((float(step) for step, value in curve if value <= loss), math.inf)
 
 
-def show(runs: Sequence[Run]) -> None:
-    """Print the table.
-
-    Args:
-        runs: Lines of the results file.
-    """
+def table(runs: Runs) -> Table:
     view = Table("design", "endings, nats", "difference", "endings", "gaps", "targets",
                  title=f"{budget():.2e} FLOPs each; chance {CHANCE:.0%}")  # fmt: skip
-    rows = zip(
-        compare(runs, "endings_loss"), compare(runs, "endings_accuracy"),
-        compare(runs, "gaps_accuracy"), compare(runs, "targets"), strict=True,
-    )  # fmt: skip
-    for loss, endings, gaps, targets in rows:
-        middle, low, high = loss.difference
+    quantities = ("endings_loss", "endings_accuracy", "gaps_accuracy", "targets")
+    for rows in zip(*(compare(runs, quantity) for quantity in quantities), strict=True):
+        loss, endings, gaps, targets = (mean(row.values) for row in rows)
         view.add_row(
-            loss.design, f"{mean(loss.values):.3f}", f"{middle:+.3f} [{low:+.3f}, {high:+.3f}]",
-            f"{mean(endings.values):.1%}", f"{mean(gaps.values):.1%}",
-            f"{mean(targets.values):,.0f}",
+            rows[0].design, f"{loss:.3f}", f"{rows[0].difference}", f"{endings:.1%}",
+            f"{gaps:.1%}", f"{targets:,.0f}",
         )  # fmt: skip
-    Console(width=120).print(view)
+    return view
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Make the missing runs, or print the table.
-
-    Args:
-        arguments: The command line; default: the program's own.
-    """
-    parser = argparse.ArgumentParser(description=__doc__, prog=f"python -m {__spec__.name}")
-    parser.add_argument("--record", type=Path, default=Path("data/results") / f"{NAME}.jsonl")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after")
-    parser.add_argument("--table", action="store_true", help="print the committed table")
-    options: Any = parser.parse_args(arguments)
-    if options.table:
-        show(read_runs(NAME))
-        return
-    torch.set_num_threads(1)
-    missing = run_missing(NAME, plan(), perform, options.record, minutes=options.minutes)
-    print(f"{missing} runs are missing: give the same command again" if missing else "done")
+def _all_spend_the_budget(runs: Runs) -> bool:
+    return all(budget() <= run["flops"] < 1.02 * budget() for run in runs) and all(
+        len(run["curve"]) == POINTS + 1 for run in runs
+    )
 
 
-if __name__ == "__main__":
-    main()
+def _verdicts(runs: Runs, quantity: str) -> dict[str, str]:
+    return {row.design: row.verdict for row in compare(runs, quantity) if row.design != LM}
+
+
+def _gaps_are_lower(runs: Runs) -> bool:
+    verdicts = _verdicts(runs, "gaps_accuracy")
+    return all(v == "lower" for design, v in verdicts.items() if design != PREFIX_LM)
+
+
+def _above_chance(runs: Runs) -> bool:
+    return all(
+        runs.interval(quantity, design=design).low > CHANCE
+        for design in (LM, PREFIX_LM)
+        for quantity in ("endings_accuracy", "gaps_accuracy")
+    )
+
+
+def _against_frequencies(runs: Runs) -> bool:
+    unigram = runs[0]["unigram_loss"]
+    best, second = (max(runs.values("endings_loss", design=d)) for d in (LM, PREFIX_LM))
+    spans = runs.values("endings_loss", design="encoder-decoder, spans")
+    return best < second < unigram < min(spans)
+
+
+def _denoisers_beat_spans(runs: Runs) -> bool:
+    pair = ("causal decoder, denoisers", "causal decoder, spans")
+    return max(runs.differences("endings_loss", design=pair)) < -0.5
+
+
+def _prefix_lm_is_behind(runs: Runs) -> bool:
+    behind = runs.difference("endings_loss", design=(PREFIX_LM, LM))
+    both = runs.where(design=lambda design: design in (LM, PREFIX_LM))
+    shares = runs.values(lambda run: run["targets"] / run["tokens"], design=PREFIX_LM)
+    return (
+        str(behind) == "0.20 [0.19, 0.22]"
+        and len({run["tokens"] for run in both}) == 1
+        and all(0.45 < share < 0.55 for share in shares)
+    )
+
+
+def _conversion_is_soon_there(runs: Runs) -> bool:
+    scratch, causal = (runs.where(design=design) for design in (PREFIX_LM, LM))
+    return all(
+        steps_to_reach(two["converted_curve"], one["curve"][-1][1]) < one["steps"] / 4
+        and abs(two["converted_curve"][0][1] - two["curve"][-1][1]) < 0.05
+        for one, two in zip(scratch, causal, strict=True)
+    )
+
+
+def _conversion_brings_nothing_more(runs: Runs) -> bool:
+    gained = runs.interval(
+        lambda run: run["converted_curve"][-1][1] - run["converted_curve"][0][1], design=LM
+    )
+    return not gained.shows_difference
+
+
+EXPERIMENT = Experiment(
+    conditions={"design": list(DESIGNS)},
+    seeds=SEEDS,
+    measure=measure,
+    equal=("text_sha256", "unigram_loss"),
+    depends=("llmlib.training.objectives.denoising", "llmlib.training.objectives.corruption"),
+    table=table,
+    claims={
+        "arch.task-comparison": {
+            "every design spends the same FLOPs, to within 2%": _all_spend_the_budget,
+            "the causal language model predicts endings better than every other design": (
+                lambda runs: set(_verdicts(runs, "endings_loss").values()) == {"higher"}
+            ),
+            "it fills gaps better than all but the prefix language model": _gaps_are_lower,
+            "no difference is shown between the two in choosing endings": lambda runs: (
+                _verdicts(runs, "endings_accuracy")[PREFIX_LM] == "none"
+            ),
+            "both choose endings and gaps better than chance": _above_chance,
+            "frequencies alone predict endings worse than both, and better than the "
+            "encoder-decoder of span corruption, which has learnt to stop": _against_frequencies,
+            "a decoder of several denoisers is 0.5 nats better at endings than one of span "
+            "corruption": _denoisers_beat_spans,
+        },
+        "arch.task-lm": {
+            "at equal tokens read the prefix language model is 0.20 [0.19, 0.22] nats a token "
+            "behind, with half of the targets to learn from": _prefix_lm_is_behind,
+        },
+        "arch.prefix-decoder": {
+            "a causal decoder under the prefix mask is within 0.05 nats of its own loss at once, "
+            "and reaches the loss of a prefix decoder from scratch in a quarter of its steps": (
+                _conversion_is_soon_there
+            ),
+            "80 more steps under that mask bring nothing that three seeds show": (
+                _conversion_brings_nothing_more
+            ),
+        },
+    },
+)

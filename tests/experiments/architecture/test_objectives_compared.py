@@ -4,12 +4,10 @@ import pytest
 import torch
 
 from llmlib.architecture import Transformer
-from llmlib.core.statistics import t_interval
 from llmlib.experiments.architecture import objective_questions as questions
 from llmlib.experiments.architecture import objectives_compared as experiment
-from llmlib.experiments.architecture.objective_designs import DESIGNS, LM, PREFIX_LM, SPECIAL, build
+from llmlib.experiments.architecture.objective_designs import DESIGNS, LM, SPECIAL, build
 from llmlib.experiments.architecture.objective_questions import CHANCE, ENDING, GAP
-from llmlib.experiments.records import read_runs
 from llmlib.experiments.short_text import VOCAB_SIZE
 
 
@@ -123,66 +121,3 @@ def test_steps_to_reach_a_loss():
     curve = [[0, 5.0], [10, 4.0], [20, 4.2], [30, 3.0]]
     assert experiment.steps_to_reach(curve, 4.1) == 10
     assert experiment.steps_to_reach(curve, 2.0) == float("inf")
-
-
-# What the committed runs say
-
-
-@pytest.fixture(scope="module")
-def runs() -> list[dict]:
-    return read_runs(experiment.NAME)
-
-
-def test_the_record_is_complete_and_equal_in_compute(runs):
-    assert [{k: run[k] for k in ("design", "seed")} for run in runs] == experiment.plan()
-    assert len({run["text_sha256"] for run in runs}) == 1
-    for run in runs:
-        assert experiment.budget() <= run["flops"] < 1.02 * experiment.budget()
-        assert len(run["curve"]) == experiment.POINTS + 1
-
-
-@pytest.mark.covers("arch.task-comparison")
-def test_the_causal_language_model_wins_zero_shot_at_equal_compute(runs):
-    loss = {row.design: row for row in experiment.compare(runs, "endings_loss")}
-    gaps = {row.design: row for row in experiment.compare(runs, "gaps_accuracy")}
-    endings = {row.design: row for row in experiment.compare(runs, "endings_accuracy")}
-    others = set(DESIGNS) - {LM}
-    assert {loss[design].verdict for design in others} == {"higher"}
-    assert {gaps[design].verdict for design in others - {PREFIX_LM}} == {"lower"}
-    assert endings[PREFIX_LM].verdict == "none", "the spread over seeds covers the difference"
-    for design in (LM, PREFIX_LM):
-        assert t_interval(endings[design].values)[1] > CHANCE
-        assert t_interval(gaps[design].values)[1] > CHANCE
-    # A baseline without context pays more than every design but one, which has learnt to stop.
-    unigram = runs[0]["unigram_loss"]
-    assert max(loss[LM].values) < max(loss[PREFIX_LM].values) < unigram
-    assert min(loss["encoder-decoder, spans"].values) > unigram
-    pairs = zip(
-        loss["causal decoder, denoisers"].values, loss["causal decoder, spans"].values, strict=True
-    )
-    assert all(mixed < spans - 0.5 for mixed, spans in pairs)
-
-
-@pytest.mark.covers("arch.task-lm")
-def test_prefix_lm_is_behind_lm_for_each_token_seen(runs):
-    row = next(r for r in experiment.compare(runs, "endings_loss") if r.design == PREFIX_LM)
-    assert 0 < row.difference[1] < row.difference[0] < 0.5
-    ours = [run for run in runs if run["design"] in (LM, PREFIX_LM)]
-    assert len({run["tokens"] for run in ours}) == 1
-    shares = [run["targets"] / run["tokens"] for run in ours if run["design"] == PREFIX_LM]
-    assert all(0.45 < share < 0.55 for share in shares)
-
-
-@pytest.mark.covers("arch.prefix-decoder")
-def test_converting_reaches_the_loss_in_fewer_steps_than_from_scratch(runs):
-    scratch = {run["seed"]: run for run in runs if run["design"] == PREFIX_LM}
-    gains = []
-    for run in (run for run in runs if run["design"] == LM):
-        other, curve = scratch[run["seed"]], run["converted_curve"]
-        needed = experiment.steps_to_reach(curve, other["curve"][-1][1])
-        assert needed < other["steps"] / 4
-        assert abs(curve[0][1] - run["curve"][-1][1]) < 0.05, "the new mask costs next to nothing"
-        gains.append(curve[-1][1] - curve[0][1])
-    # The negative result: 80 steps as a prefix decoder bring nothing that three seeds can show.
-    _, low, high = t_interval(gains)
-    assert low < 0 < high
