@@ -94,7 +94,8 @@ def test_every_chapter_has_a_limit() -> None:
 def test_the_calibration_divides() -> None:
     costly = one_test("tests/data/test_x.py", 300.0)
     assert len(problems(costly)) == 1
-    assert problems(replace(costly, slowness=[1.0, 2.0, 9.0])) == []  # the median counts
+    assert problems(replace(costly, slowness=[0.9, 2.0, 9.0])) == []
+    assert len(problems(replace(costly, slowness=[0.9, 1.0, 9.0]))) == 1  # the median counts
     assert seconds_on(replace(costly, slowness=[2.0]), "data") == 150.0
     cheap = one_test("tests/data/test_x.py", 120.0)
     assert len(problems(replace(cheap, slowness=[0.5]))) == 1  # a fast machine is not let off

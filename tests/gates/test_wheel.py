@@ -54,7 +54,7 @@ def run(python: Path, *arguments: str) -> str:
         env=kept | {"HOME": str(home), "IPYTHONDIR": str(home / "ipython")},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1200,  # by the clock, for a program that waits for ever
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
