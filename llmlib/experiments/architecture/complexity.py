@@ -1,7 +1,5 @@
 """Time and memory against the length of the text, for training and for decoding, layer by layer.
 
-`python -m llmlib.experiments complexity` makes the runs that `data/results` still lacks.
-
 The survey's table of architectures states how the work of each grows with the number of tokens T.
 Here each layer runs by itself at 256 to 8,192 tokens, and the exponent is the slope of a straight
 line through the logarithms. Training is a forward and a backward pass of one row of width 64,
@@ -11,11 +9,11 @@ repetitions: another program on the machine only ever adds time.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from rich.table import Table
 from torch import nn
 
 from llmlib.architecture import ModelConfig, Transformer
@@ -24,9 +22,8 @@ from llmlib.architecture.cache import StateCache
 from llmlib.architecture.choices import Mixer
 from llmlib.core.memory import tracked_allocations
 from llmlib.core.seeding import seed_everything
-from llmlib.core.statistics import t_interval
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.core.statistics import Interval
+from llmlib.experiments.experiment import Experiment, Run, Runs
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 SEEDS = (0, 1, 2)
@@ -34,51 +31,20 @@ FIRST_TIMED = 1024
 """Times are fitted from this length on: below it the cost of calling the operations shows."""
 
 
-@dataclass(frozen=True)
-class Growth:
-    """How the cost of a family grows with the length T, as its paper and the survey state it.
-
-    Attributes:
-        training: Work of a training step on T tokens, beside the linear projections.
-        decoding: Work of the next token after T tokens.
-        training_band: Slopes that agree with it between 1,024 and 8,192 tokens.
-        decoding_band: The same for decoding.
-    """
-
-    training: str
-    decoding: str
-    training_band: tuple[float, float]
-    decoding_band: tuple[float, float]
-
-
+FAMILIES: tuple[Mixer, ...] = ("attention", "s4", "h3", "mamba", "rwkv", "retnet", "hyena")
+KEEP_THE_TEXT = ("attention", "hyena")
+"""What decodes at a cost that grows with the length; the others keep a state of fixed size."""
 # The projections, linear in T, pull attention's slope below 2 at these lengths; log T adds about
 # an eighth to the slope of T log T; passes that outgrow the processor's cache add to any.
-_LINEAR, _SQUARE, _FLAT = (0.8, 1.35), (1.5, 2.15), (-0.2, 0.2)
-EXPECTED: dict[Mixer, Growth] = {
-    "attention": Growth("T^2", "T", _SQUARE, (0.6, 1.35)),
-    "s4": Growth("T log T", "1", _LINEAR, _FLAT),
-    "h3": Growth("T log T", "1", _LINEAR, _FLAT),
-    "mamba": Growth("T", "1", _LINEAR, _FLAT),
-    "rwkv": Growth("T", "1", _LINEAR, _FLAT),
-    "retnet": Growth("T", "1", _LINEAR, _FLAT),
-    "hyena": Growth("T log T", "T", _LINEAR, (0.6, 1.35)),
-}
+LINEAR, SQUARE, FLAT = (0.8, 1.35), (1.5, 2.15), (-0.2, 0.2)
+DECODING_LINEAR = (0.6, 1.35)
+"""Slopes that agree with the table between 1,024 and 8,192 tokens."""
 
 
 def one_layer(
     family: Mixer, length: int, d_model: int, n_heads: int
 ) -> tuple[Transformer, nn.Module]:
-    """Return a model of one layer and that layer's mixer, which is what is measured.
-
-    Args:
-        family: What mixes the tokens.
-        length: Longest text.
-        d_model: Width.
-        n_heads: Heads, where the family has any.
-
-    Returns:
-        The model, for its positions and its cache, and the mixer.
-    """
+    """Return a model of one layer, for its positions and cache, and its mixer to be measured."""
     model = Transformer(
         ModelConfig(
             vocab_size=2, d_model=d_model, n_layers=1, n_heads=n_heads, max_seq_len=length,
@@ -91,16 +57,7 @@ def one_layer(
 
 
 def fastest(work: Callable[[], object], *, seconds: int | float = 0.3, at_least: int = 3) -> float:
-    """Time something several times, by the time that the processor spends on it.
-
-    Args:
-        work: What to time; called once beforehand.
-        seconds: Go on for so long.
-        at_least: Repetitions, however long they take.
-
-    Returns:
-        Seconds of the fastest repetition.
-    """
+    """Return the processor seconds of the fastest of several repetitions, after one to warm up."""
     work()
     begun, times = time.process_time(), []
     while len(times) < at_least or time.process_time() - begun < seconds:
@@ -111,16 +68,7 @@ def fastest(work: Callable[[], object], *, seconds: int | float = 0.3, at_least:
 
 
 def training_cost(family: Mixer, length: int, *, seconds: int | float = 0.3) -> tuple[float, int]:
-    """Measure a forward and a backward pass of one layer.
-
-    Args:
-        family: What mixes the tokens.
-        length: Number of tokens, T.
-        seconds: How long to repeat.
-
-    Returns:
-        Seconds, and the largest number of bytes that its tensors held at a time.
-    """
+    """Measure a forward and a backward pass of one layer: seconds, and bytes held at the peak."""
     model, mixer = one_layer(family, length, d_model=64, n_heads=2)
     context = model.context(torch.zeros(1, length, dtype=torch.long))
     x = torch.randn(1, length, 64, requires_grad=True)
@@ -139,16 +87,7 @@ def training_cost(family: Mixer, length: int, *, seconds: int | float = 0.3) -> 
 
 @torch.no_grad()
 def decoding_cost(family: Mixer, length: int, *, seconds: int | float = 0.3) -> tuple[float, int]:
-    """Measure one layer on one new token in each of 8 rows.
-
-    Args:
-        family: What mixes the tokens.
-        length: Number of tokens before the new one, T.
-        seconds: How long to repeat.
-
-    Returns:
-        Seconds, and the bytes that the layer keeps of the T tokens.
-    """
+    """Measure one layer on a new token in each of 8 rows: seconds, and bytes kept of the text."""
     model, mixer = one_layer(family, length + 2, d_model=256, n_heads=8)
     cache = model.new_cache(8, length + 1)
     tokens = torch.zeros(8, length, dtype=torch.long)
@@ -168,17 +107,8 @@ def decoding_cost(family: Mixer, length: int, *, seconds: int | float = 0.3) -> 
     return fastest(step, seconds=seconds), kept
 
 
-def perform(run: Run, *, lengths: Sequence[int] = LENGTHS, seconds: int | float = 0.3) -> Run:
-    """Measure one family at every length.
-
-    Args:
-        run: Its `family` and `seed`.
-        lengths: Numbers of tokens.
-        seconds: How long to repeat each measurement.
-
-    Returns:
-        Seconds and bytes by length.
-    """
+def measure(run: Run, *, lengths: Sequence[int] = LENGTHS, seconds: int | float = 0.3) -> Run:
+    """Measure one family at every length, repeating each measurement for so many seconds."""
     seed_everything(run["seed"])
     training = [training_cost(run["family"], length, seconds=seconds) for length in lengths]
     decoding = [decoding_cost(run["family"], length, seconds=seconds) for length in lengths]
@@ -208,64 +138,97 @@ def slope(lengths: Sequence[int | float], values: Sequence[int | float]) -> floa
     return float(np.polyfit(np.log(lengths), np.log(values), 1)[0])
 
 
-def slopes(runs: Sequence[Run], family: str, quantity: str) -> list[float]:
-    """Return the fitted exponent of each of a family's runs.
+def exponent(runs: Runs, family: str, quantity: str) -> Interval:
+    """Return the exponent of a family's cost with its interval over the runs.
 
-    Args:
-        runs: Lines of the record.
-        family: What mixes the tokens.
-        quantity: `training_seconds`, `training_bytes`, `decoding_seconds` or `state_bytes`; times
-            are fitted from `FIRST_TIMED` on.
-
-    Returns:
-        One slope a run.
+    Times, `training_seconds` and `decoding_seconds`, are fitted from `FIRST_TIMED` on, and
+    `training_bytes` and `state_bytes` over all lengths.
     """
-    found = []
-    for run in runs:
-        if run["family"] == family:
-            first = FIRST_TIMED if quantity.endswith("seconds") else 0
-            pairs = zip(run["lengths"], run[quantity], strict=True)
-            x, y = zip(*[(t, value) for t, value in pairs if t >= first], strict=True)
-            found.append(slope(x, y))
+    return runs.interval(lambda run: _exponent(run, quantity), family=family)
+
+
+def _exponent(run: Run, quantity: str) -> float:
+    first = FIRST_TIMED if quantity.endswith("seconds") else 0
+    pairs = zip(run["lengths"], run[quantity], strict=True)
+    return slope(*zip(*((t, value) for t, value in pairs if t >= first), strict=True))
+
+
+def table(runs: Runs) -> Table:
+    """Lay the exponents out with their intervals."""
+    quantities = [name for name in runs[0] if name.endswith(("_seconds", "_bytes"))]
+    found = Table("family", *quantities, title="power of the length")
+    for family in FAMILIES:
+        found.add_row(family, *(str(exponent(runs, family, name)) for name in quantities))
     return found
 
 
-def exponent(runs: Sequence[Run], family: str, quantity: str) -> tuple[float, float, float]:
-    """Return the mean exponent of a family's runs with its 95% interval.
-
-    Args:
-        runs: Lines of the record.
-        family: What mixes the tokens.
-        quantity: See `slopes`.
-
-    Returns:
-        Mean, lower and upper end.
-    """
-    return t_interval(slopes(runs, family, quantity))
+def _others(*families: str) -> list[str]:
+    return [family for family in FAMILIES if family not in families]
 
 
-def plan() -> Iterator[Run]:
-    """Yield the runs of the experiment; the families take turns.
-
-    Yields:
-        What identifies each run.
-    """
-    for seed in SEEDS:
-        for family in EXPECTED:
-            yield {"family": family, "seed": seed}
+def _means_lie(runs: Runs, quantity: str, families: Sequence[str], band: Sequence[float]) -> bool:
+    return all(band[0] < exponent(runs, f, quantity).value < band[1] for f in families)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
-
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("complexity", plan(), perform, __doc__, arguments)
+def _training_is_as_in_the_table(runs: Runs) -> bool:
+    others = _others("attention")
+    return _means_lie(runs, "training_seconds", ["attention"], SQUARE) and _means_lie(
+        runs, "training_seconds", others, LINEAR
+    )
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _decoding_is_as_in_the_table(runs: Runs) -> bool:
+    others = _others(*KEEP_THE_TEXT)
+    return _means_lie(runs, "decoding_seconds", KEEP_THE_TEXT, DECODING_LINEAR) and _means_lie(
+        runs, "decoding_seconds", others, FLAT
+    )
+
+
+def _lies_above_the_others(runs: Runs, quantity: str, families: Sequence[str]) -> bool:
+    lowest = min(exponent(runs, family, quantity).low for family in families)
+    return all(exponent(runs, f, quantity).high < lowest for f in _others(*families))
+
+
+def _training_memory_is_linear(runs: Runs) -> bool:
+    def lies(run: Run) -> bool:
+        low = 0.6 if run["family"] == "mamba" else 0.9  # Mamba computes its states again
+        return low < _exponent(run, "training_bytes") < 1.05
+
+    return all(map(lies, runs))
+
+
+def _state_is_constant_or_linear(runs: Runs) -> bool:
+    return all(
+        abs(_exponent(run, "state_bytes") - (run["family"] in KEEP_THE_TEXT)) < 0.01 for run in runs
+    )
+
+
+EXPERIMENT = Experiment(
+    conditions={"family": FAMILIES},
+    seeds=SEEDS,
+    measure=measure,
+    equal=("lengths",),
+    tolerance=0.5,  # times, on whatever processor
+    table=table,
+    claims={
+        "arch.complexity": {
+            "training time grows with the length to a power between 1.5 and 2.15 for attention and "
+            "between 0.8 and 1.35 for the other families": _training_is_as_in_the_table,
+            "decoding time grows to a power between 0.6 and 1.35 for attention and Hyena and "
+            "between -0.2 and 0.2 for the others": _decoding_is_as_in_the_table,
+            "attention's exponent of training time lies above all others, interval against "
+            "interval": lambda runs: _lies_above_the_others(
+                runs, "training_seconds", ["attention"]
+            ),
+            "the exponents of decoding time of attention and Hyena lie above all others, interval "
+            "against interval": lambda runs: _lies_above_the_others(
+                runs, "decoding_seconds", KEEP_THE_TEXT
+            ),
+            "memory of training grows to a power below 1.05, above 0.9 but for Mamba": (
+                _training_memory_is_linear
+            ),
+            "what is kept for decoding is constant, and with attention and Hyena proportional to "
+            "the length": _state_is_constant_or_linear,
+        },
+    },
+)
