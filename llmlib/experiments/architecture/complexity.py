@@ -155,7 +155,7 @@ def _exponent(run: Run, quantity: str) -> float:
 
 def table(runs: Runs) -> Table:
     """Lay the exponents out with their intervals."""
-    quantities = [name for name in runs[0] if name.endswith(("_seconds", "_bytes"))]
+    quantities = [n for n in runs[0] if n.startswith(("training", "decoding", "state"))]
     found = Table("family", *quantities, title="power of the length")
     for family in FAMILIES:
         found.add_row(family, *(str(exponent(runs, family, name)) for name in quantities))
