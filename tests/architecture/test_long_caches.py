@@ -83,7 +83,8 @@ def test_rows_of_parallel_windows_go_on_by_themselves(model):
     logits = model(more, cache=both)
     for row in range(2):
         alone = parallel_windows(model, [[3, 1, 4], [1, 5]], 4)
-        torch.testing.assert_close(model(more[row : row + 1], cache=alone)[0], logits[row])
+        apart = model(more[row : row + 1], cache=alone)[0]
+        torch.testing.assert_close(apart, logits[row], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.covers("arch.long-window")

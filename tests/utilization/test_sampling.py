@@ -81,7 +81,7 @@ def test_nucleus_is_the_smallest_set_that_reaches_p(values: list[float], p: floa
     if kept.sum() > 1:
         assert mass - probability[kept].min().item() < p + 1e-5
     if not kept.all():
-        assert probability[kept].min() >= probability[~kept].max()
+        assert logits[kept].min() >= logits[~kept].max()
     assert keep_top_k(logits, k).isfinite().sum() >= min(k, len(values))
 
 

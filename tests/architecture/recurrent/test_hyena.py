@@ -96,7 +96,7 @@ def test_what_decoding_keeps_grows_with_the_text():
 
 
 def test_filters_depend_on_the_tap_and_not_on_the_length():
-    filters = ImplicitFilters(2, D, 43)
+    filters = ImplicitFilters(2, D, 43).double()
     torch.testing.assert_close(filters(11), filters(43)[:, :, :11])
     with pytest.raises(ValueError, match="max_seq_len=43"):
         filters(44)
@@ -114,7 +114,8 @@ def test_kept_filters_follow_the_parameters():
     torch.testing.assert_close(second[:, :, 0], first[:, :, 0] + 1)
     torch.testing.assert_close(second[:, :, 1:], first[:, :, 1:])
     with torch.no_grad():
-        torch.testing.assert_close(filters.double()(11), second.double(), atol=1e-5, rtol=1e-5)
+        # Two sines of ten times their argument multiply float32's rounding by a hundred.
+        torch.testing.assert_close(filters.double()(11), second.double(), atol=1e-4, rtol=1e-4)
 
 
 def test_filters_start_with_unit_energy_and_fade():
