@@ -1,11 +1,8 @@
 """Every design of the chapter on the same tokens: what one changed field is worth at equal budget.
 
-`python -m llmlib.experiments matched_budget` makes the runs that `data/results` still lacks, the
-decisive designs with three seeds first; `--minutes 20` begins no run after twenty minutes, and the
-same command goes on later. `--table` prints what is there.
+The decisive designs are run with three seeds, the others with one.
 """
 
-import argparse
 import dataclasses
 import functools
 import math
@@ -15,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.console import Console
+import numpy as np
 from rich.table import Table
 
 from llmlib.architecture import ModelConfig, Transformer, counts
 from llmlib.core.seeding import seed_everything
-from llmlib.core.statistics import t_interval
+from llmlib.core.statistics import Interval, t_factor, t_interval
 from llmlib.data import (
     ByteBPE,
     Document,
@@ -34,9 +30,7 @@ from llmlib.data import (
     split_by_module,
 )
 from llmlib.data.overlap import drop_overlapping
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.records import read_runs
-from llmlib.experiments.short_runs import run_missing
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.training import Schedule, TrainConfig, Trainer
 
 VOCAB_SIZE, LENGTH, BATCH, STEPS = 2048, 256, 4, 384
@@ -152,7 +146,7 @@ def prepared() -> Text:
     return Text(stream(split.train), held_out, round(n_bytes / held_out.n_tokens, 3))
 
 
-def perform(run: Run) -> Run:
+def measure(run: Run) -> Run:
     """Train one design and measure it on held-out text.
 
     Args:
@@ -198,16 +192,6 @@ def perform(run: Run) -> Run:
 
 def _default(field: str) -> Any:
     return ModelConfig.__dataclass_fields__[field].default
-
-
-def plan() -> list[Run]:
-    """List all runs, the decisive designs first.
-
-    Returns:
-        Design and seed of each run.
-    """
-    decisive = [{"design": design, "seed": seed} for seed in SEEDS for design in DECISIVE]
-    return [*decisive, *({"design": design, "seed": 0} for design in OTHERS)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,12 +258,7 @@ def table(runs: Sequence[Run]) -> list[Row]:
     return sorted(rows, key=lambda row: statistics.mean(row.bits))
 
 
-def show(runs: Sequence[Run]) -> None:
-    """Print the table.
-
-    Args:
-        runs: Lines of the results file.
-    """
+def show(runs: Sequence[Run]) -> Table:
     view = Table(
         "design", "bits/byte", "against baseline", "parameters", "FLOPs", "difference",
         title=f"{TOKENS:,} tokens each",
@@ -292,30 +271,123 @@ def show(runs: Sequence[Run]) -> None:
             row.design, f"{statistics.mean(row.bits):.3f}", f"{row.difference:+.3f}{spread}",
             f"{row.parameters:,}", f"{row.flops:.2e}", row.verdict,
         )  # fmt: skip
-    Console().print(view)
+    return view
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing, or print the table.
+FREQUENCIES = 3.35
+"""Bits a byte by the tokens' frequencies in the training text."""
 
-    Args:
-        arguments: Command line; default: the process's.
-    """
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--record", type=Path, default=Path("data/results/matched_budget.jsonl"))
-    parser.add_argument("--minutes", type=float, default=math.inf)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--table", action="store_true", help="print the table and stop")
-    options = parser.parse_args(arguments)
-    if options.table:
-        show(read_runs("matched_budget"))
-        return
-    torch.set_num_threads(options.threads)
-    missing = run_missing(
-        "matched_budget", plan(), perform, options.record, minutes=options.minutes
+
+def _with(runs: Runs, verdict: str) -> set[str]:
+    return {row.design for row in table(runs) if row.verdict == verdict}
+
+
+def _against(runs: Runs, design: str, other: str = BASELINE) -> Interval:
+    return runs.difference("bits_per_byte", design=(design, other))
+
+
+def _differences(runs: Runs, design: str) -> list[float]:
+    return runs.differences("bits_per_byte", design=(design, BASELINE))
+
+
+COMPARED = [design for design in DECISIVE if design != BASELINE]
+
+
+def _stand_together(runs: Runs) -> set[str]:
+    """Name the designs whose difference survives thirteen comparisons, by Bonferroni."""
+    factor = t_factor(len(SEEDS), 1 - 0.05 / len(COMPARED))
+    found = {design: _differences(runs, design) for design in COMPARED}
+    return {
+        design
+        for design, d in found.items()
+        if abs(statistics.mean(d)) > factor * statistics.stdev(d) / math.sqrt(len(d))
+    }
+
+
+def _pairs_spread_less(runs: Runs) -> bool:
+    def spread(design: str) -> float:
+        return statistics.stdev(runs.values("bits_per_byte", design=design))
+
+    ratios = [
+        math.hypot(spread(BASELINE), spread(design)) / statistics.stdev(_differences(runs, design))
+        for design in COMPARED
+    ]
+    return statistics.median(ratios) > 2 and sum(ratio > 1 for ratio in ratios) == 12
+
+
+def _caches_are_undecided(runs: Runs) -> bool:
+    return all(
+        min(_differences(runs, design)) > 0
+        and not (found := _against(runs, design)).shows_difference
+        and found.value < 0.011
+        for design in ("multi-query", "latent attention")
     )
-    print("complete" if not missing else f"{missing} runs to go: the same command goes on")
 
 
-if __name__ == "__main__":
-    main()
+def _best_is_not_largest(runs: Runs) -> bool:
+    rows = {row.design: row for row in table(runs)}
+    best, base = min(rows.values(), key=lambda row: row.difference), rows[BASELINE]
+    of_all = np.corrcoef(
+        [[row.flops, row.parameters, row.difference] for row in rows.values()], rowvar=False
+    )
+    return (
+        best.design == "RWKV"
+        and best.parameters < base.parameters
+        and best.flops < 0.9 * base.flops
+        and bool((abs(of_all[:2, 2]) < 0.2).all())
+    )
+
+
+EXPERIMENT = Experiment(
+    conditions=[*({"design": d} for d in DECISIVE), *({"design": d, "seed": 0} for d in OTHERS)],
+    seeds=SEEDS,
+    measure=measure,
+    equal=("tokens",),
+    depends=("llmlib.training.trainer", "llmlib.training.muon", "llmlib.architecture.block"),
+    table=show,
+    claims={
+        "": {
+            "every run is more than a bit a byte better than frequencies, and none is below 2": (
+                lambda runs: (
+                    max(run["bits_per_byte"] for run in runs) < FREQUENCIES - 1
+                    and min(run["bits_per_byte"] for run in runs) > 2
+                )
+            ),
+            "RWKV, ALiBi, a window of 32, Mamba and GeLU beat the baseline": lambda runs: (
+                _with(runs, "better") == {"RWKV", "ALiBi", "window of 32", "Mamba", "GeLU"}
+            ),
+            "RetNet, learned positions and no positions are worse": lambda runs: (
+                _with(runs, "worse") == {"RetNet", "learned positions", "no positions"}
+            ),
+            "of experts, post-norm, LayerNorm, multi-query and latent attention no difference is "
+            "shown": lambda runs: (
+                _with(runs, "none")
+                == {
+                    "8 experts, 2 at a time",
+                    "post-norm",
+                    "LayerNorm",
+                    "multi-query",
+                    "latent attention",
+                    BASELINE,
+                }
+            ),
+            "when all thirteen comparisons must be right at once, RWKV, RetNet, learned positions "
+            "and no positions are left": lambda runs: (
+                _stand_together(runs) == {"RWKV", "RetNet", "learned positions", "no positions"}
+            ),
+            "pairs of one seed spread half as much as independent runs": _pairs_spread_less,
+            "no gain of learned positions over none is shown, and ALiBi's and RoPE's is": (
+                lambda runs: (
+                    not _against(runs, "learned positions", "no positions").shows_difference
+                    and all(_against(runs, d, "no positions").high < 0 for d in ("ALiBi", BASELINE))
+                )
+            ),
+            "designs with smaller caches are worse in every seed, by less than 0.011 bits, which "
+            "shows no difference": _caches_are_undecided,
+            "the best design, RWKV, is neither the largest nor the most work": _best_is_not_largest,
+            "RWKV is better than Mamba, ALiBi and a window of 32": lambda runs: all(
+                _against(runs, "RWKV", d).high < 0 for d in ("Mamba", "ALiBi", "window of 32")
+            ),
+        },
+    },
+)
