@@ -115,14 +115,8 @@ TEST = [
         python("-m", "pytest", "-q", "-o", "addopts=", "-W", "default", *PARALLEL, "--nbval")
         + ["--nbval-current-env", "--nbval-sanitize-with", "tests/notebooks/nbval.cfg"]
         # The clock ends a cell or a kernel that waits for ever; the ledger judges processor time.
-        + [
-            "--nbval-cell-timeout=600",
-            "--nbval-kernel-startup-timeout=300",
-            "-p",
-            "tools.kernel_times",
-            f"--kernel-times={KERNELS}",
-        ]
-        + ["chapters"],
+        + ["--nbval-cell-timeout=600", "--nbval-kernel-startup-timeout=300"]
+        + ["-p", "tools.kernel_times", f"--kernel-times={KERNELS}", "chapters"],
         {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
         needed=lambda: bool(notebooks()),
         calibrated=True,
