@@ -38,13 +38,7 @@ class Secret:
 
 
 def card_number(rng: random.Random) -> str:
-    """Draw a card number: a four, fourteen random digits, and the digit that Luhn's check asks for.
-
-    Args:
-        rng: Decides the digits.
-
-    Returns:
-        Sixteen digits in groups of four.
+    """Draw a four, fourteen random digits, and the digit that Luhn's check asks for.
 
     Example:
         >>> number = card_number(random.Random(0))
@@ -59,16 +53,7 @@ def card_number(rng: random.Random) -> str:
 def draw_secrets(
     seed: int, repeats: Sequence[int] = REPEATS, each: int = SECRETS_A_LEVEL
 ) -> list[Secret]:
-    """Draw owners and numbers.
-
-    Args:
-        seed: Decides both.
-        repeats: How often the secrets of each level are planted.
-        each: Secrets a level.
-
-    Returns:
-        The secrets, level by level.
-    """
+    """Draw owners and numbers, `each` for every number of repeats, level by level."""
     rng = random.Random(seed)
     lists, n = name_lists(), each * len(repeats)
     given = rng.sample(sorted(lists.given - lists.ambiguous - lists.family), n)
@@ -87,9 +72,6 @@ def plant(documents: Sequence[Document], passages: Sequence[str], seed: int) -> 
         documents: The corpus, at least as many documents as passages.
         passages: What to plant; one that is to stand there often is in the list as often.
         seed: Decides the documents, and the paragraph before which each passage is put.
-
-    Returns:
-        The corpus, in the same order.
     """
     rng = random.Random(seed)
     planted = list(documents)
@@ -104,27 +86,12 @@ def plant(documents: Sequence[Document], passages: Sequence[str], seed: int) -> 
 
 
 def copies(secrets: Sequence[Secret]) -> list[str]:
-    """List the passages of secrets, each as often as it is to be planted.
-
-    Args:
-        secrets: The secrets.
-
-    Returns:
-        The passages.
-    """
+    """List the passages of secrets, each as often as it is to be planted."""
     return [secret.passage for secret in secrets for _ in range(secret.repeats)]
 
 
 def occurrences(documents: Sequence[Document], secrets: Sequence[Secret]) -> list[int]:
-    """Count how often the numbers of each level stand in a corpus.
-
-    Args:
-        documents: The corpus.
-        secrets: What to look for.
-
-    Returns:
-        The occurrences of all secrets of a level together, a number for each level.
-    """
+    """Count how often the numbers of each level, taken together, stand in a corpus."""
     text = "\n".join(document.text for document in documents)
     levels = sorted({secret.repeats for secret in secrets})
     return [sum(text.count(s.number) for s in secrets if s.repeats == level) for level in levels]

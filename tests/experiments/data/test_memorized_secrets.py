@@ -1,11 +1,10 @@
-"""Planted card numbers: how they are planted and asked for, and what the committed runs say."""
+"""Planted card numbers: how they are planted, cleaned away and asked for."""
 
 import math
 
 import pytest
 import torch
 
-from llmlib.core.statistics import t_interval
 from llmlib.data import Document, deduplicate_passages
 from llmlib.data.privacy import find_personal, luhn_valid
 from llmlib.experiments.data.memorized_secrets import (
@@ -17,14 +16,12 @@ from llmlib.experiments.data.memorized_secrets import (
     exposure,
     losses_of,
     mean_exposure_by_chance,
+    measure,
     one_pass,
-    perform,
-    plan,
     tokenizer,
     train,
     treated,
 )
-from llmlib.experiments.records import read_runs
 from llmlib.experiments.short_training import answered_exactly
 from llmlib.experiments.worlds.planted_secrets import (
     REPEATS,
@@ -34,8 +31,6 @@ from llmlib.experiments.worlds.planted_secrets import (
     occurrences,
     plant,
 )
-
-NAME = "memorized_secrets"
 
 
 def documents(n: int) -> list[Document]:
@@ -123,10 +118,9 @@ def test_losses_are_those_of_single_tokens():
             assert loss.item() == pytest.approx(total, abs=1e-4)
 
 
-@pytest.mark.slow
 def test_a_number_read_over_and_over_is_recited_and_another_is_not():
     known, unknown = draw_secrets(0, (1, 0), each=1)
-    text = encode([Document(text=known.passage, source="x")]).repeat(1000)
+    text = encode([Document(text=known.passage, source="x")]).repeat(500)
     model = train(text, seed=0, passes=2)
     (hit, bits), (other_hit, other_bits) = ask(model, [known, unknown], seed=1)
     assert (hit, bits) == (True, math.log2(CANDIDATES))
@@ -136,88 +130,9 @@ def test_a_number_read_over_and_over_is_recited_and_another_is_not():
     assert answered_exactly(model, [prompt], [tokenizer().encode(f" {known.number}")]) == [True]
 
 
-@pytest.mark.slow
 def test_a_run_reports_every_level():
-    run = perform({"condition": "raw", "seed": 11, "passes": 1}, tokens=2 * BATCH * LENGTH + 1)
+    run = measure({"condition": "raw", "seed": 11, "passes": 1}, tokens=2 * BATCH * LENGTH + 1)
     assert len(run["recited"]) == len(run["exposures"]) == len(run["repeats"]) == len(REPEATS)
     planted = [times * SECRETS_A_LEVEL for times in REPEATS]
     assert run["occurrences"] == run["after_exact_documents"] == planted
     assert run["tokens"] == 2 * BATCH * LENGTH + 1
-
-
-def runs_of(condition: str, passes: int = 4) -> list[dict]:
-    runs = [r for r in read_runs(NAME) if (r["condition"], r["passes"]) == (condition, passes)]
-    return sorted(runs, key=lambda run: run["seed"])
-
-
-def test_the_record_holds_every_run_once_on_equal_tokens():
-    runs = read_runs(NAME)
-    found = [{name: run[name] for name in ("condition", "seed", "passes")} for run in runs]
-    assert sorted(found, key=str) == sorted(plan(), key=str)
-    assert len({(run["tokens"], run["text_sha256"]) for run in runs}) == 1
-    for run in runs:
-        assert run["repeats"] == list(REPEATS)
-        assert run["tokens_there"] >= run["tokens"]
-        assert run["chance_exposure"] == pytest.approx(
-            mean_exposure_by_chance(CANDIDATES), abs=1e-3
-        )
-
-
-def recited(condition: str, levels: tuple[int, ...], passes: int) -> list[float]:
-    """Share of the secrets of some levels that were recited, seed by seed."""
-    rates = []
-    for run in runs_of(condition, passes):
-        chosen = [n for n, r in zip(run["recited"], run["repeats"], strict=True) if r in levels]
-        rates.append(sum(chosen) / (len(chosen) * run["secrets_a_level"]))
-    return rates
-
-
-def exposed(condition: str, levels: tuple[int, ...], passes: int = 4) -> list[float]:
-    """Mean exposure of the secrets of some levels in bits, seed by seed."""
-    means = []
-    for run in runs_of(condition, passes):
-        pairs = zip(run["exposures"], run["repeats"], strict=True)
-        bits = [value for level, repeats in pairs if repeats in levels for value in level]
-        means.append(sum(bits) / len(bits))
-    return means
-
-
-def minus(left: list[float], right: list[float]) -> tuple[float, float, float]:
-    """Mean and 95% interval of a difference paired by seed."""
-    return t_interval([a - b for a, b in zip(left, right, strict=True)])
-
-
-PLANTED = REPEATS[1:]
-
-
-@pytest.mark.covers("data.privacy")
-def test_what_is_repeated_is_memorized():
-    assert minus(exposed("raw", (16, 32, 64)), exposed("raw", (0, 1, 2)))[1] > 3
-    assert minus(exposed("raw", (8,)), exposed("raw", (0,)))[1] > 0
-    assert exposed("raw", (64,)) == [math.log2(CANDIDATES)] * 3  # likelier than all others
-
-
-@pytest.mark.covers("data.privacy")
-def test_what_is_repeated_often_enough_is_recited():
-    often, seldom = (recited("raw", levels, 8) for levels in ((16, 32, 64), (0, 1, 2, 4)))
-    assert minus(often, seldom)[1] > 0.25
-    assert max(seldom) == 0
-    assert sum(recited("raw", (64,), 8)) > sum(recited("raw", (64,), 4))
-
-
-@pytest.mark.covers("data.privacy")
-@pytest.mark.parametrize("condition", ["deduplicated", "redacted"])
-def test_without_the_copies_it_is_as_if_they_had_never_been_planted(condition):
-    assert minus(exposed("raw", (16, 32, 64)), exposed(condition, (16, 32, 64)))[1] > 3
-    low, high = minus(exposed(condition, PLANTED), exposed(condition, (0,)))[1:]
-    assert low < 0 < high
-    for run in runs_of(condition):
-        assert run["recited"] == [0] * len(REPEATS)
-        left = SECRETS_A_LEVEL if condition == "deduplicated" else 0
-        assert run["occurrences"] == [0] + [left] * len(PLANTED)
-
-
-def test_deduplicating_whole_documents_would_have_left_every_copy():
-    for run in runs_of("raw"):
-        assert run["occurrences"] == [times * SECRETS_A_LEVEL for times in REPEATS]
-        assert run["after_exact_documents"] == run["after_near_documents"] == run["occurrences"]
