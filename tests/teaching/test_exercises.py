@@ -223,6 +223,18 @@ def test_a_mistake_in_kind_alone_is_recognised_by_its_kind(
     assert halving.evaluate(answer).message.startswith(f"five numbers: {message}")
 
 
+def test_a_mistake_that_a_case_does_not_tell_from_the_reference_is_not_blamed() -> None:
+    exercise = Exercise(
+        "sample_one",
+        reference=lambda: 1.0,
+        cases={"a call": args()},
+        mistakes={"you rounded": lambda: 1.08},
+        rtol=0,
+        atol=0.1,
+    )
+    assert exercise.evaluate(lambda: 1.15).message == "a call: 1 is right, yours is 1.15"
+
+
 def test_a_mistake_that_fails_where_the_answer_does_not_is_another_one(halving: Exercise) -> None:
     def wants_two_axes(x: Tensor) -> Tensor:
         return x @ torch.ones(7)

@@ -98,20 +98,17 @@ balance = Exercise(
         "the gradient of the probabilities": _gradient,
     },
     mistakes={
-        "the factor E is missing: "
-        "an even load should cost 1 for any number of experts": lambda probabilities, experts: (
-            switch_balance_loss(probabilities, experts) / probabilities.shape[-1]
+        "the factor E is missing: an even load should cost 1 for any number of experts": (
+            lambda p, experts: switch_balance_loss(p, experts) / p.shape[-1]
         ),
         "count every choice of a token, not its first one only; divide by all choices": (
-            lambda probabilities, experts: switch_balance_loss(probabilities, experts[:, :1])
+            lambda p, experts: switch_balance_loss(p, experts[:, :1])
         ),
-        "you divided the counts by the number of tokens; "
-        "with k choices they sum to k": lambda probabilities, experts: (
-            experts.shape[-1] * switch_balance_loss(probabilities, experts)
+        "you divided the counts by the number of tokens; with k choices they sum to k": (
+            lambda p, experts: switch_balance_loss(p, experts) * experts.shape[-1]
         ),
-        "that is the square of the mean probabilities; "
-        "one factor is the share of choices": lambda probabilities, experts: (
-            probabilities.shape[-1] * probabilities.mean(dim=0).square().sum()
+        "that is the square of the mean probabilities; one factor is the share of choices": (
+            lambda p, experts: p.shape[-1] * p.mean(dim=0).square().sum()
         ),
         "the shares alone are counts, and counts have no gradient: "
         "one factor is the mean probability": _shares_only,

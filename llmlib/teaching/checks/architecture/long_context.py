@@ -115,12 +115,26 @@ def _block_scores(query: Tensor, keys: Tensor, block: int) -> Tensor:
     return keys.unflatten(0, (-1, block)).mean(dim=1) @ query
 
 
+def _best(scores: Tensor, n: int) -> Tensor:
+    return scores.topk(n).indices.sort().values
+
+
 def _tokens_of(blocks: Tensor, block: int) -> Tensor:
     return (blocks[:, None] * block + torch.arange(block)).flatten()
 
 
-def _best(scores: Tensor, n: int) -> Tensor:
-    return scores.topk(n).indices.sort().values
+def _choose_blocks(query: Tensor, keys: Tensor, block: int, n_blocks: int) -> Tensor:
+    return _tokens_of(_best(_block_scores(query, keys, block), n_blocks), block)
+
+
+def _best_key(query: Tensor, keys: Tensor, block: int, n_blocks: int) -> Tensor:
+    scores = (keys @ query).unflatten(0, (-1, block)).amax(dim=1)
+    return _tokens_of(_best(scores, n_blocks), block)
+
+
+def _strided(query: Tensor, keys: Tensor, block: int, n_blocks: int) -> Tensor:
+    scores = keys.unflatten(0, (block, -1)).mean(dim=0) @ query
+    return _tokens_of(_best(scores, n_blocks), block)
 
 
 def _memory(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -132,9 +146,7 @@ blocks = Exercise(
     "choose_blocks",
     title="the tokens of the blocks that a query agrees with most",
     points=3,
-    reference=lambda query, keys, block, n_blocks: _tokens_of(
-        _best(_block_scores(query, keys, block), n_blocks), block
-    ),
+    reference=_choose_blocks,
     hints=(
         "`keys.unflatten(0, (-1, block))` has the shape [blocks, block, K].",
         "One number a block: the query's product with the mean key. Then `topk`.",
@@ -148,9 +160,8 @@ blocks = Exercise(
         "every block chosen": args(*_memory(10, 1), 2, 5),
     },
     mistakes={
-        "the right blocks, in the order of their scores: "
-        "a text must keep its order": lambda q, keys, block, n: _tokens_of(
-            _block_scores(q, keys, block).topk(n).indices, block
+        "the right blocks, in the order of their scores: a text must keep its order": (
+            lambda q, keys, block, n: _tokens_of(_block_scores(q, keys, block).topk(n)[1], block)
         ),
         "these are the numbers of the blocks; asked for are the tokens in them": (
             lambda q, keys, block, n: _best(_block_scores(q, keys, block), n)
@@ -158,12 +169,7 @@ blocks = Exercise(
         "you chose single tokens, the best ones; whole blocks are chosen by their mean key": (
             lambda q, keys, block, n: _best(keys @ q, block * n)
         ),
-        "you judged a block by its best key; "
-        "judge it by the mean of its keys": lambda q, keys, block, n: _tokens_of(
-            _best((keys @ q).unflatten(0, (-1, block)).amax(dim=1), n), block
-        ),
-        "a block is `block` neighbors, not every n-th token": lambda q, keys, block, n: _tokens_of(
-            _best(keys.unflatten(0, (block, -1)).mean(dim=0) @ q, n), block
-        ),
+        "you judged a block by its best key; judge it by the mean of its keys": _best_key,
+        "a block is `block` neighbors, not every n-th token": _strided,
     },
 )

@@ -150,11 +150,13 @@ def _pack_rows(
     *,
     order: Callable[[Sequence[int]], Sequence[int]] = _longest_first,
     pick: Callable[[list[int], list[int]], int] = _best_fit,
+    latest_only: bool = False,
 ) -> list[list[int]]:
     rows: list[list[int]] = []
     free: list[int] = []
     for i in order(lengths):
-        fits = [row for row, space in enumerate(free) if space >= lengths[i]]
+        open_rows = range(max(0, len(rows) - 1) if latest_only else 0, len(rows))
+        fits = [row for row in open_rows if free[row] >= lengths[i]]
         if not fits:
             rows.append([])
             free.append(seq_len)
@@ -168,18 +170,6 @@ def _pack_rows(
 def _drawn_lengths() -> list[int]:
     generator = torch.Generator().manual_seed(4)
     return (torch.randint(1, 98, (200,), generator=generator) ** 2 // 97 + 1).tolist()
-
-
-def _next_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
-    rows: list[list[int]] = []
-    free = 0
-    for i in _longest_first(lengths):
-        if lengths[i] > free:
-            rows.append([])
-            free = seq_len
-        rows[-1].append(i)
-        free -= lengths[i]
-    return sorted(sorted(row) for row in rows)
 
 
 best = Exercise(
@@ -214,6 +204,8 @@ best = Exercise(
         "that is worst fit, the row with the most room: take the one with the least": partial(
             _pack_rows, pick=lambda fits, free: max(fits, key=free.__getitem__)
         ),
-        "you looked only at the latest row: earlier ones may still have room": _next_fit,
+        "you looked only at the latest row: earlier ones may still have room": partial(
+            _pack_rows, latest_only=True
+        ),
     },
 )

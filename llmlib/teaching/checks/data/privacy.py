@@ -113,14 +113,11 @@ before = Exercise(
     },
     mistakes={
         "only the last edit before the place counts in yours: the shifts add up": _last_only,
-        "the shift has the wrong sign: where the new text is shorter, "
-        "the old place lies further on": (
+        "the shift has the wrong sign: in a shorter text the old place lies further on": (
             lambda place, edits: 2 * place - _place_before(place, edits)
         ),
         "starts are places of the old text; "
-        "in the new one they are shifted by the edits before": partial(
-            _place_before, shifted=False
-        ),
+        "the edits before them shift them in the new one": partial(_place_before, shifted=False),
         "inside a placeholder there is no place to count from: "
         "return where the item began": partial(_place_before, snaps=False),
         "the place behind a placeholder belongs to what follows: the item's stop": partial(

@@ -84,24 +84,16 @@ def _pieces(events: Events, hidden: Collection[str], *, is_hidden: bool = False)
     return parts
 
 
-def _flag(events: Events, hidden: Collection[str], *, any_end: bool = False) -> str:
+def _flag(
+    events: Events, hidden: Collection[str], *, any_end: bool = False, reopens: bool = True
+) -> str:
     closed, parts = False, []
     for kind, value in events:
         if kind == "start" and value in hidden:
             closed = True
-        elif kind == "end" and (any_end or value in hidden):
+        elif kind == "end" and reopens and (any_end or value in hidden):
             closed = False
         elif kind == "text" and not closed:
-            parts.append(value)
-    return "".join(parts)
-
-
-def _never_again(events: Events, hidden: Collection[str]) -> str:
-    parts = []
-    for kind, value in events:
-        if kind == "start" and value in hidden:
-            break
-        if kind == "text":
             parts.append(value)
     return "".join(parts)
 
@@ -129,7 +121,8 @@ seen = Exercise(
         "count them": _flag,
         "only the end of a hidden element makes text visible again": partial(_flag, any_end=True),
         "you kept all text, also what no reader sees": lambda e, h: "".join(_pieces(e, ())),
-        "after the first hidden element nothing came back: its end shows text again": _never_again,
+        "after the first hidden element nothing came back: "
+        "its end makes text visible again": partial(_flag, reopens=False),
         "you kept only what is hidden": lambda e, h: "".join(_pieces(e, h, is_hidden=True)),
         "join without spaces: text is cut inside words too": lambda e, h: " ".join(_pieces(e, h)),
     },

@@ -123,16 +123,6 @@ def _from_the_left(word: str, scores: Scores, by: Callable[[str, Scores], float]
     return pieces, sum(scores[piece] for piece in pieces)
 
 
-def _backwards(word: str, scores: Scores) -> Cut:
-    pieces, value = _best_cut(word, scores)
-    return pieces[::-1], value
-
-
-def _as_probability(word: str, scores: Scores) -> Cut:
-    pieces, value = _best_cut(word, scores)
-    return pieces, math.exp(value)
-
-
 best = Exercise(
     "best_cut",
     title="the likeliest way of cutting a word",
@@ -159,11 +149,14 @@ best = Exercise(
         "you took the likeliest piece at each place: the best sum may begin with another": partial(
             _from_the_left, by=lambda piece, scores: scores[piece]
         ),
-        "the pieces come out last first: turn the list round": _backwards,
-        "return the log-probability, the sum of the scores, not its exponential": _as_probability,
-        "that number sums over all ways; it should be the best way's own": lambda word, scores: (
-            _best_cut(word, scores)[0],
-            _unigram(scores).log_probability(word),
+        "the pieces come out last first: turn the list round": (
+            lambda *inputs: (_best_cut(*inputs)[0][::-1], _best_cut(*inputs)[1])
+        ),
+        "return the log-probability, the sum of the scores, not its exponential": (
+            lambda *inputs: (_best_cut(*inputs)[0], math.exp(_best_cut(*inputs)[1]))
+        ),
+        "that number sums over all ways; it should be the best way's own": (
+            lambda word, p: (_best_cut(word, p)[0], _unigram(p).log_probability(word))
         ),
     },
 )
