@@ -1,11 +1,6 @@
-"""Experts with and without a balance loss, beside dense layers of as much work or as many numbers.
+"""Experts with and without a balance loss, beside dense layers of equal work or equal size."""
 
-`python -m llmlib.experiments expert_balance` makes the runs that `data/results` still lacks, about
-six minutes on one core; `--minutes 4` begins no run after four minutes, and the same command goes
-on later.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +10,8 @@ from torch import Tensor
 from llmlib.architecture import ModelConfig, Transformer, counts
 from llmlib.architecture.experts import MixtureOfExperts
 from llmlib.core.seeding import seed_everything
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.core.statistics import Interval
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 from llmlib.experiments.short_training import mean_loss, train_briefly
 
@@ -44,38 +39,19 @@ all but the first hold 768.
 
 
 def config_of(design: str) -> ModelConfig:
-    """Return a design's configuration.
-
-    Args:
-        design: One of `DESIGNS`.
-
-    Returns:
-        The configuration.
-    """
+    """Return a design's configuration."""
     return BASE.replace(**DESIGNS[design])
 
 
 def rate(step: int, steps: int = STEPS) -> float:
-    """Return the learning rate of a step: up in 20 steps, down to nothing in the last third.
-
-    Args:
-        step: From 0.
-        steps: Steps of the run.
-
-    Returns:
-        The rate.
-    """
+    """Return the learning rate of a step: up in 20 steps, down to nothing in the last third."""
     return PEAK_RATE * min(1, (step + 1) / 20, 3 * (1 - step / steps))
 
 
 def experts_in_use(load: Float[Tensor, "*layers E"]) -> Float[Tensor, "*layers"]:
     r"""Count the experts that an uneven load amounts to: $\exp\bigl(-\sum_i f_i \ln f_i\bigr)$.
 
-    Args:
-        load: Share of the choices that falls on each expert.
-
-    Returns:
-        From 1, all on one, to E, all alike.
+    From 1 where all choices fall on one to E where they fall on all alike.
 
     Example:
         >>> experts_in_use(torch.tensor([0.5, 0.5, 0.0, 0.0])).item()
@@ -86,15 +62,7 @@ def experts_in_use(load: Float[Tensor, "*layers E"]) -> Float[Tensor, "*layers"]
 
 @torch.no_grad()
 def loads(model: Transformer, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "layers E"]:
-    """Measure which share of a text's choices falls on each expert, layer by layer.
-
-    Args:
-        model: A model with experts; nothing is dropped here.
-        tokens: The text.
-
-    Returns:
-        Shares; each row sums to one.
-    """
+    """Measure which share of a text's choices falls on each expert of each layer, none dropped."""
     shares: list[Tensor] = []
 
     def note(layer: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -113,16 +81,8 @@ def loads(model: Transformer, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "laye
     return torch.stack(shares)
 
 
-def perform(run: Run, *, steps: int = STEPS) -> Run:
-    """Train one design from one seed.
-
-    Args:
-        run: `design` and `seed`.
-        steps: Number of updates.
-
-    Returns:
-        The held-out loss, sizes, and the load of each layer during and after training.
-    """
+def measure(run: Run, *, steps: int = STEPS) -> Run:
+    """Train one design from one seed: its loss, its sizes, its load during and after training."""
     text, config = short_text(), config_of(run["design"])
     probe = text.held_out[: 32 * LENGTH].view(32, LENGTH)
     seed_everything(run["seed"])
@@ -159,28 +119,60 @@ def perform(run: Run, *, steps: int = STEPS) -> Run:
     }
 
 
-def plan() -> list[Run]:
-    """List all runs, the first four designs before the others.
-
-    Returns:
-        Design and seed of each run.
-    """
-    names = list(DESIGNS)
-    parts = names[:4], names[4:]
-    return [{"design": name, "seed": seed} for part in parts for seed in SEEDS for name in part]
+def _difference(runs: Runs, design: str, other: str, of: str = "held_out_loss") -> Interval:
+    return runs.difference(of, design=(design, other))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
-
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("expert_balance", plan(), perform, __doc__, arguments)
+def _load_is_evener(runs: Runs) -> bool:
+    pair = ("2 of 8", "2 of 8, no balance loss")
+    gains = runs.differences("experts_in_use", design=pair)
+    return _difference(runs, *pair, of="experts_in_use").low > 0 and min(gains) > 2
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _two_of_eight_gain_and_nothing_is_shown(runs: Runs) -> bool:
+    gains = runs.differences("held_out_loss", design=("2 of 8", "dense"))
+    return max(gains) < 0 and not _difference(runs, "2 of 8", "dense").shows_difference
+
+
+def _undecided(design: str, other: str, margin: float) -> Callable[[Runs], bool]:
+    def claim(runs: Runs) -> bool:
+        found = _difference(runs, design, other)
+        return not found.shows_difference and found.within(margin)
+
+    return claim
+
+
+EXPERIMENT = Experiment(
+    conditions={"design": list(DESIGNS)},
+    seeds=SEEDS,
+    measure=measure,
+    equal=("tokens", "unigram_loss", "text_sha256"),
+    depends=("llmlib.architecture.experts", "llmlib.architecture.routing"),
+    claims={
+        "arch.moe": {
+            "the balance loss keeps over two more of eight experts in use with every seed": (
+                _load_is_evener
+            ),
+        },
+        "": {
+            "the balance loss changes the loss by less than 0.2 nats, no difference shown": (
+                _undecided("2 of 8", "2 of 8, no balance loss", 0.2)
+            ),
+            "a dense layer four times as wide is better than the dense one": lambda runs: (
+                _difference(runs, "dense, four times as wide", "dense").high < 0
+            ),
+            "two of eight are better than dense with every seed, but no difference is shown": (
+                _two_of_eight_gain_and_nothing_is_shown
+            ),
+            "four of sixteen, half as wide, are worse than two of eight": lambda runs: (
+                _difference(runs, "4 of 16, half as wide", "2 of 8").low > 0
+            ),
+            "a shared expert changes the loss by less than 0.2 nats, no difference shown": (
+                _undecided("1 shared and 1 of 7", "2 of 8", 0.2)
+            ),
+            "every run ends more than a nat below the loss of token frequencies": lambda runs: all(
+                run["held_out_loss"] < run["unigram_loss"] - 1 for run in runs
+            ),
+        },
+    },
+)

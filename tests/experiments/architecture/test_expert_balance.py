@@ -1,4 +1,4 @@
-"""The experiment on experts does what it says, and its committed runs bear the chapter's claims."""
+"""The experiment on experts: its designs, and how the load is measured."""
 
 import math
 from typing import Any
@@ -8,18 +8,17 @@ import torch
 
 from llmlib.architecture import Transformer, counts
 from llmlib.architecture.experts import MixtureOfExperts
-from llmlib.core.statistics import t_interval
+from llmlib.experiments.architecture import expert_balance
 from llmlib.experiments.architecture.expert_balance import (
     DESIGNS,
-    SEEDS,
+    EXPERIMENT,
     config_of,
     experts_in_use,
     loads,
-    perform,
-    plan,
+    measure,
     rate,
 )
-from llmlib.experiments.records import read_runs
+from llmlib.experiments.short_text import short_text
 
 
 def test_designs_are_equal_in_work_and_in_size_as_stated():
@@ -50,12 +49,12 @@ def test_loads_are_those_of_the_layers_inputs_and_leave_the_model_as_it_was():
         normed.append(output)
 
     handle = norm.register_forward_hook(note)
-    measured = loads(model, tokens)
+    shares = loads(model, tokens)
     handle.remove()
     layer = model.get_submodule("blocks.1.feedforward")
     assert isinstance(layer, MixtureOfExperts)
-    torch.testing.assert_close(measured[1], layer.route(normed[0].flatten(0, 1)).load)
-    assert measured.shape == (2, 8)
+    torch.testing.assert_close(shares[1], layer.route(normed[0].flatten(0, 1)).load)
+    assert shares.shape == (2, 8)
     assert model.training
     assert not layer._forward_pre_hooks
 
@@ -66,38 +65,18 @@ def test_the_rate_rises_and_falls():
 
 
 @pytest.mark.slow
-def test_a_run_says_what_it_measured():
-    run = perform({"design": "1 shared and 1 of 7", "seed": 5}, steps=21)
+def test_a_run_says_what_it_measured(monkeypatch):
+    monkeypatch.setattr(expert_balance, "BATCH", 2)
+    run = measure({"design": "1 shared and 1 of 7", "seed": 5}, steps=21)
     assert run["held_out_loss"] < math.log(512)
-    assert run["tokens"] == 21 * 32 * 64
+    assert run["tokens"] == 21 * 2 * 64
     assert len(run["experts_in_use_each_20_steps"]) == 2
     assert [round(sum(row), 2) for row in run["load"]] == [1, 1]
-    assert perform({"design": "dense", "seed": 5}, steps=1)["load"] is None
+    assert measure({"design": "dense", "seed": 5}, steps=1)["load"] is None
 
 
-# The committed runs
-
-
-@pytest.fixture(scope="module")
-def runs() -> dict[str, list[dict]]:
-    found = sorted(read_runs("expert_balance"), key=lambda run: run["seed"])
-    assert sorted((r["design"], r["seed"]) for r in found) == sorted(
-        (r["design"], r["seed"]) for r in plan()
-    )
-    return {design: [r for r in found if r["design"] == design] for design in DESIGNS}
-
-
-@pytest.mark.covers("arch.moe")
-def test_the_balance_loss_evens_the_load_in_every_committed_seed(runs):
-    """Chance is 8 in use, a router that chooses at random; the baseline has no balance loss."""
-    pairs = zip(runs["2 of 8"], runs["2 of 8, no balance loss"], strict=True)
-    gains = [a["experts_in_use"] - b["experts_in_use"] for a, b in pairs]
-    assert len(gains) == len(SEEDS) == 3
-    assert t_interval(gains)[1] > 0, gains
-
-
-def test_every_run_read_the_same_text_and_learnt(runs):
-    every = [run for design in runs.values() for run in design]
-    assert len({(run["text_sha256"], run["tokens"]) for run in every}) == 1
-    for run in every:
-        assert run["held_out_loss"] < run["unigram_loss"] - 1, run["design"]
+def test_the_record_is_of_these_models_and_this_text():
+    for run in EXPERIMENT.runs():
+        size = counts.parameters(config_of(run["design"]))
+        assert (run["parameters"], run["active_parameters"]) == (size.total, size.active)
+        assert run["text_sha256"] == short_text().sha256
