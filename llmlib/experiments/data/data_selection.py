@@ -1,14 +1,12 @@
 """Text chosen for a target: any, by words (DSIR), or by gradients (influence), at equal tokens.
 
-`python -m llmlib.experiments data_selection` makes the runs that `data/results` still lacks.
-
 There are rows of four kinds of real text, and a small sample of what the model is to become good
 at: documentation of networkx, the kind of one row in twenty. A tenth of the rows may be read, four
 times each. Settings were fixed beforehand: a tenth is twice what there is of the target's kind, so
 that every choice must also judge what lies next to it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.architecture import Transformer, counts
+from llmlib.core.statistics import Interval
 from llmlib.data import (
     ByteBPE,
     Document,
@@ -29,8 +28,7 @@ from llmlib.data import (
     split_by_module,
 )
 from llmlib.data.mixing import ImportanceModel, gumbel_top_k, influence
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, frequency_loss
 from llmlib.experiments.short_training import small_decoder, train_briefly, warmup_decay
 from llmlib.training import language_modeling, next_token_loss
@@ -73,11 +71,7 @@ class Candidates:
 
 @cache
 def candidates() -> Candidates:
-    """Cut the kinds of text into rows of 128 tokens and a target more.
-
-    Returns:
-        The rows, the same on every machine.
-    """
+    """Cut the kinds of text into rows of 128 tokens and a target more, everywhere the same."""
     docs = fixed_corpus()
     target = [d for d in docs if d.meta["module"].startswith(TARGET)]
     split = split_by_module(target, held_out=0.3)
@@ -122,35 +116,18 @@ def candidates() -> Candidates:
 
 
 def train_on_rows(rows: Rows, seed: int, *, steps: int) -> Transformer:
-    """Train a decoder on rows, epoch after epoch, each in a new order.
-
-    Args:
-        rows: The rows.
-        seed: Decides weights and orders.
-        steps: Number of updates.
-
-    Returns:
-        The model.
-    """
+    """Train a decoder on rows, epoch after epoch, each in a new order that the seed decides."""
     generator = torch.Generator().manual_seed(seed)
     epochs = -(-steps * BATCH // len(rows))
     order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(epochs)])
     model = small_decoder(VOCAB_SIZE, seed, length=LENGTH, d_model=64, n_layers=2)
-    draw: Callable[[int], Tensor] = lambda step: rows[order[step * BATCH : (step + 1) * BATCH]]  # noqa: E731
-    train_briefly(model, draw, lr=warmup_decay(PEAK_LR, steps), steps=steps)
+    batches = (language_modeling(rows[part]) for part in order.split(BATCH))
+    train_briefly(model, batches, lr=warmup_decay(PEAK_LR, steps), steps=steps)
     return model.eval()
 
 
 def row_losses(model: Transformer, rows: Rows) -> Float[Tensor, " rows"]:
-    """Return the mean loss of each row.
-
-    Args:
-        model: The model.
-        rows: Inputs with one target more at the end.
-
-    Returns:
-        Nats a token.
-    """
+    """Return the mean loss of each row, inputs with one target more, in nats a token."""
     return torch.cat([
         F.cross_entropy(model(part[:, :-1]).mT, part[:, 1:], reduction="none").mean(dim=1)
         for part in rows.split(64)
@@ -162,13 +139,7 @@ def influence_of(
 ) -> Float[Tensor, " rows"]:
     """Score rows by the agreement of their gradient with the target's, over all parameters.
 
-    Args:
-        model: A model after a short training.
-        rows: The candidates.
-        target: Rows of what the model is to become good at.
-
-    Returns:
-        A score a row; the larger, the more it helps.
+    The larger, the more a row helps; the model has had a short training.
     """
     parameters = [*model.parameters()]
     loss = next_token_loss(model, language_modeling(target))
@@ -177,16 +148,10 @@ def influence_of(
 
 
 def choose(way: str, seed: int, data: Candidates) -> Int[Tensor, " chosen"]:
-    """Choose rows for the target.
+    """Choose `CHOSEN` rows for the target, in one of `WAYS`; the seed decides what is drawn.
 
-    Args:
-        way: One of `WAYS`.
-        seed: Decides what is drawn.
-        data: The candidates.
-
-    Returns:
-        The numbers of `CHOSEN` rows; all of the target's kind, which are fewer, with the last way:
-        it reads the labels that the others do not see.
+    The last way takes all rows of the target's kind, which are fewer: it reads the labels that the
+    others do not see.
     """
     anyhow = torch.randperm(len(data.rows), generator=torch.Generator().manual_seed(1000 + seed))
     if way == "random":
@@ -206,13 +171,6 @@ def cost_of_choosing(way: str, *, steps: int = STEPS) -> tuple[int, int]:
     A forward pass takes a third of a training step. Influence takes the short training, the
     target's gradient, and two forward passes over all candidates; DSIR about two additions a word,
     counted here as two a token.
-
-    Args:
-        way: One of `WAYS`.
-        steps: Updates of the training that follows.
-
-    Returns:
-        FLOPs of both.
     """
     config = small_decoder(VOCAB_SIZE, 0, length=LENGTH, d_model=64, n_layers=2).config
     row = counts.training_flops(config, 1, LENGTH)
@@ -224,12 +182,8 @@ def cost_of_choosing(way: str, *, steps: int = STEPS) -> tuple[int, int]:
     return int(choosing), int(row * steps * BATCH)
 
 
-def perform(run: Run, *, steps: int = STEPS) -> Run:
+def measure(run: Run, *, steps: int = STEPS) -> Run:
     """Choose in one way and train on the choice.
-
-    Args:
-        run: `way` and `seed`.
-        steps: Updates of the model.
 
     Returns:
         Loss on the target's held-out text, of what kinds the choice is, and what it cost.
@@ -253,28 +207,55 @@ def perform(run: Run, *, steps: int = STEPS) -> Run:
     }
 
 
-def plan() -> Iterator[Run]:
-    """Yield the runs of the experiment.
-
-    Yields:
-        What identifies each run.
-    """
-    for seed in SEEDS:
-        for way in WAYS:
-            yield {"way": way, "seed": seed}
+def _gain(runs: Runs, way: str, other: str = "random") -> Interval:
+    return runs.difference("held_out_loss", way=(other, way))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
-
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("data_selection", plan(), perform, __doc__, arguments)
+def _choosing_gains(runs: Runs) -> bool:
+    return all(_gain(runs, way).low > 0.3 for way in ("DSIR", "influence"))
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _finds_the_kind(runs: Runs) -> bool:
+    by_chance = CHOSEN * KINDS[TARGET] // sum(KINDS.values())
+    chosen = [r["chosen"] for way in ("DSIR", "influence") for r in runs.where(way=way)]
+    return all(kinds[TARGET] > 5 * by_chance and kinds["king james"] <= 3 for kinds in chosen)
+
+
+def _gradients_and_words_are_not_told_apart(runs: Runs) -> bool:
+    found = _gain(runs, "DSIR", "influence")
+    return not found.shows_difference and found.low < -0.2 and found.high > 0.2
+
+
+EXPERIMENT = Experiment(
+    conditions={"way": WAYS},
+    seeds=SEEDS,
+    measure=measure,
+    equal=("steps", "tokens", "text_sha256", "unigram_loss"),
+    depends=("llmlib.data.mixing.dsir", "llmlib.data.mixing.influence"),
+    claims={
+        "data.mixture": {
+            "choosing by words (DSIR) or by gradients gains more than 0.3 nats over any rows": (
+                _choosing_gains
+            ),
+            "all rows of the kind, which needs the labels, gain more than 0.5 nats": lambda runs: (
+                _gain(runs, "all of the kind").low > 0.5
+            ),
+            "words and gradients find over five times as many rows of the kind as chance, and of "
+            "the Bible's 3,000 three at most": _finds_the_kind,
+            "between gradients and words no difference is shown, though 0.2 nats could hide": (
+                _gradients_and_words_are_not_told_apart
+            ),
+            "of all ways gradients alone cost more than the training that follows": lambda runs: (
+                all(
+                    (r["flops_choosing"] > r["flops_training"]) == (r["way"] == "influence")
+                    for r in runs
+                )  # fmt: skip
+            ),
+        },
+        "": {
+            "every choice teaches half a nat more than token frequencies": lambda runs: all(
+                run["held_out_loss"] < run["unigram_loss"] - 0.5 for run in runs
+            ),
+        },
+    },
+)
