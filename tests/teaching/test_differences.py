@@ -63,6 +63,7 @@ def test_each_way_of_being_wrong_is_named(got: object, want: object, message: st
     [
         (RIGHT.tolist(), RIGHT, r"yours is a list: `torch.tensor\(...\)` converts it"),
         ([*RIGHT], RIGHT, r"yours is a list: `torch.stack\(...\)` converts it"),
+        ([*RIGHT.clone().requires_grad_()], RIGHT, r"yours is a list: `torch.stack\(...\)` conv"),
         (RIGHT.numpy(), RIGHT, r"yours is a NumPy array: `torch.from_numpy\(...\)` converts it"),
         (2.0, torch.tensor(2.0), r"a tensor is expected, yours is a float: `torch.tensor"),
         (RIGHT.double(), RIGHT, r"be torch.float32, yours is torch.float64: `.to\(torch.float32"),
@@ -71,6 +72,7 @@ def test_each_way_of_being_wrong_is_named(got: object, want: object, message: st
         ([1, 2], (1, 2), r"a tuple is expected, yours is a list: `tuple\(...\)` converts it"),
         (range(2), [0, 1], r"a list is expected, .*: `list\(...\)` converts it"),
         (torch.arange(2), [0, 1], r"a list is expected, yours is a tensor: `.tolist\(\)` conv"),
+        (torch.arange(2), (0, 1), r"a tuple is expected, yours is a tensor: `tuple\(...\)` conv"),
         (torch.eye(2), [[1, 0], [0, 1]], r"a list is expected, yours is a tensor: `.tolist"),
         (RIGHT, (*RIGHT,), r"a tuple is expected, yours is a tensor: `tuple\(...\)` converts it"),
         (RIGHT, [*RIGHT], r"a list is expected, yours is a tensor: `list\(...\)` converts it"),
@@ -108,6 +110,7 @@ def test_kind_and_dtype_are_named_where_the_values_agree(
         (RIGHT + 1j, RIGHT, "25 of 25 values differ"),
         (np.array([1.0, NAN]), torch.ones(2), r"1 of 2 values are NaN.* \[1\]"),
         (["a", "b"], torch.ones(2), "a tensor is expected, yours is a list$"),
+        ([RIGHT[0], None], RIGHT[:1], "a tensor is expected, yours is a list$"),
         ([[1.0], [1.0, 2.0]], torch.ones(2, 2), "a tensor is expected, yours is a list$"),
         ([True, False], torch.ones(2), "a tensor is expected, yours is a list"),
         ({1.0, 2.0}, torch.ones(2), "a tensor is expected, yours is a set"),
