@@ -6,11 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from llmlib.architecture.recurrent import (
-    causal_convolution,
-    chunked_retention,
-    ssm_kernel,
-)
+from llmlib.architecture.recurrent import causal_convolution, chunked_retention, ssm_kernel
 from llmlib.teaching.authoring import Exercise, args, expect, normal, peak_bytes, uniform
 
 NOTEBOOK = "04_architecture/08_beyond_attention"
