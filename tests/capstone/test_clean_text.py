@@ -132,6 +132,7 @@ def test_documents_pass_one_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("kind", ["documentation", "web"])
 def test_files_do_not_depend_on_the_number_of_processes(
     kind: Literal["documentation", "web"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

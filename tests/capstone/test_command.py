@@ -143,6 +143,7 @@ def test_second_start_repeats_nothing(copy):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_prepared_data_are_taken_up(tmp_path):
     small = ["--preset", "tiny", "--shrunk", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(app, ["prepare", *small])

@@ -21,6 +21,8 @@ from llmlib.data.cleaning.pipeline import Step
 from llmlib.data.corpora.document import Document
 from llmlib.data.overlap import Overlapping
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 def too_short(text: str) -> str | None:
     if "broken" in text:
