@@ -205,7 +205,7 @@ def _code_costs_documentation_little(runs: Runs) -> bool:
 def _after_the_bible(runs: Runs) -> bool:
     table = runs[0]["unigram_losses"]
     above = [_losses(runs, (0, 0, 6), domain) - table[domain] for domain in range(3)]
-    return all(t_interval(more).low > 0 for more in above[:2]) and above[2].max() < -1
+    return all(t_interval(more).low > 0 for more in above[:2]) and bool(above[2].max() < -1)
 
 
 def _law_errors(runs: Runs) -> np.ndarray:
@@ -224,7 +224,7 @@ def _law_errors(runs: Runs) -> np.ndarray:
 
 def _law_predicts_inside(runs: Runs) -> bool:
     by_law, by_mean = np.sqrt((_law_errors(runs)[:, 3:] ** 2).mean(axis=(1, 2)))
-    return by_law < 0.2 and by_law < 0.5 * by_mean
+    return bool(by_law < 0.2 and by_law < 0.5 * by_mean)
 
 
 def _other_half_helps(runs: Runs) -> bool:
