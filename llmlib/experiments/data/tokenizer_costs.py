@@ -1,7 +1,5 @@
 """What the same messages cost in sixteen languages and code, by the text a vocabulary was made of.
 
-`python -m llmlib.experiments tokenizer_costs` makes the runs that `data/results` still lacks.
-
 Two web frameworks come with their messages in sixteen languages. One vocabulary is learnt from
 English prose and English messages, the other from equal shares of all languages, prose and code;
 both see equally many bytes. A fifth of the originals, chosen by the seed, is kept out with all its
@@ -15,11 +13,12 @@ import math
 import random
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from llmlib.architecture.pretrained import load_tokenizer
+from llmlib.core.statistics import Interval, t_interval
 from llmlib.data import ByteBPE, Unigram, WordPiece, fixed_code, fixed_corpus
 from llmlib.data.cleaning.language import (
     CATALOGUES,
@@ -30,8 +29,7 @@ from llmlib.data.cleaning.language import (
 )
 from llmlib.data.corpora.wheels import PinnedWheel, fetch_wheel
 from llmlib.data.tokenizers import Encoder, Normalizer, Tokenizer, tokenizer_quality
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.experiments.experiment import Experiment, Run, Runs
 
 SEEDS = (0, 1, 2)
 TEXTS = ("english", "mixed")
@@ -42,19 +40,18 @@ ALGORITHMS = ("byte BPE", "Unigram", "WordPiece")
 CODE = "code"
 CODE_BYTES = 200_000
 COUNTS = ("tokens", "words", "characters", "bytes", "unknown")
+FOREIGN = [code for code in LANGUAGES if code != "en"]
+WITHOUT_LATIN = ("ar", "ja", "ko", "ru", "uk", "zh")
 
 
 @cache
 def aligned_messages(wheel: PinnedWheel) -> dict[str, dict[str, str]]:
     """Collect those messages of a program that have words and a translation into every language.
 
-    Args:
-        wheel: The program.
-
     Returns:
         For each English original its text by language, the original itself among them.
     """
-    folders = {folder: code for code in LANGUAGES if code != "en" for folder in CATALOGUES[code]}
+    folders = {folder: code for code in FOREIGN for folder in CATALOGUES[code]}
     found: dict[str, dict[str, str]] = {}
     with zipfile.ZipFile(fetch_wheel(wheel)) as archive:
         for path in sorted(archive.namelist()):
@@ -90,14 +87,7 @@ class Material:
 
 
 def material(seed: int) -> Material:
-    """Divide messages and code into a part to learn from and a part to measure on.
-
-    Args:
-        seed: Decides which originals and files are held out.
-
-    Returns:
-        The texts.
-    """
+    """Divide messages and code into a part to learn from and one that the seed holds out."""
     rng = random.Random(seed)
     messages = {**aligned_messages(DJANGO), **aligned_messages(WAGTAIL)}
     originals = sorted(messages)
@@ -127,15 +117,7 @@ def material(seed: int) -> Material:
 
 
 def first_bytes(texts: Iterable[str], limit: int) -> list[str]:
-    """Take texts from the beginning up to a size; the last one is cut.
-
-    Args:
-        texts: Texts.
-        limit: Bytes in UTF-8 wanted.
-
-    Returns:
-        The texts, of that size except for the bytes of a character that would not fit.
-    """
+    """Take texts up to a size in UTF-8; the last is cut before a character that will not fit."""
     taken: list[str] = []
     for text in texts:
         data = text.encode()[:limit]
@@ -151,34 +133,15 @@ def _size(texts: Sequence[str]) -> int:
 
 
 def costs(tokenizer: Encoder, test: dict[str, list[str]]) -> Run:
-    """Measure a tokenizer on every language and on code.
-
-    Args:
-        tokenizer: The tokenizer.
-        test: The held-out texts.
-
-    Returns:
-        For each the counts in the order of `COUNTS`.
-    """
+    """Return the counts of a tokenizer, in the order of `COUNTS`, on every language and on code."""
     found = {code: tokenizer_quality(tokenizer, texts) for code, texts in test.items()}
     return {code: [getattr(counts, name) for name in COUNTS] for code, counts in found.items()}
 
 
 def learn(algorithm: str, texts: Sequence[str], size: int) -> Tokenizer:
-    """Learn a vocabulary.
+    """Learn a vocabulary with one of `ALGORITHMS`.
 
     WordPiece merges by count, as the trainer in common use does, and lowers no case.
-
-    Args:
-        algorithm: One of `ALGORITHMS`.
-        texts: What to learn from.
-        size: Number of tokens.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        ValueError: For another algorithm.
     """
     if algorithm == "byte BPE":
         return ByteBPE.train(texts, size)
@@ -190,16 +153,12 @@ def learn(algorithm: str, texts: Sequence[str], size: int) -> Tokenizer:
     raise ValueError(f"{algorithm!r} is none of {ALGORITHMS}")
 
 
-def perform(run: Run) -> Run:
+def measure(run: Run) -> Run:
     """Learn a vocabulary and measure what it costs.
 
     Args:
         run: `algorithm`, `text`, `size` and `seed`; or `algorithm` "SmolLM2" and `seed`: the
             tokenizer of that published model, on the same held-out texts.
-
-    Returns:
-        `costs`: for each language and code the counts in the order of `COUNTS`, and what they were
-        taken from.
     """
     parts = material(run["seed"])
     if run["algorithm"] == "SmolLM2":
@@ -218,16 +177,7 @@ def perform(run: Run) -> Run:
 
 
 def ratio(run: Run, code: str, per: str) -> float:
-    """Return tokens per word, character or byte of a line of the record.
-
-    Args:
-        run: The line.
-        code: A language, or `CODE`.
-        per: One of `COUNTS`.
-
-    Returns:
-        Tokens per unit; infinite where there is none of it.
-    """
+    """Return tokens per one of `COUNTS`, in a language or `CODE`; infinite where there is none."""
     counts: list[int] = run["costs"][code]
     units = counts[COUNTS.index(per)]
     return counts[0] / units if units else math.inf
@@ -236,13 +186,6 @@ def ratio(run: Run, code: str, per: str) -> float:
 def premium(run: Run, code: str) -> float:
     """Return how many times the tokens of English the same messages take in a language.
 
-    Args:
-        run: A line of the record.
-        code: The language.
-
-    Returns:
-        The ratio; 1 for English.
-
     References:
         Petrov et al. (2023), Language Model Tokenizers Introduce Unfairness Between Languages,
         section 3.
@@ -250,32 +193,138 @@ def premium(run: Run, code: str) -> float:
     return run["costs"][code][0] / run["costs"]["en"][0]
 
 
-def plan() -> Iterator[Run]:
-    """Yield the runs of the experiment.
-
-    Yields:
-        What identifies each run.
-    """
-    for seed in SEEDS:
-        yield {"algorithm": "SmolLM2", "seed": seed}
-        for text in TEXTS:
-            for size in BPE_SIZES:
-                yield {"algorithm": "byte BPE", "text": text, "size": size, "seed": seed}
-            for algorithm in ALGORITHMS[1:]:
-                yield {"algorithm": algorithm, "text": text, "size": SIZE, "seed": seed}
+def vocabularies() -> Iterator[Run]:
+    """List the vocabularies: of either text five sizes and two other algorithms, and SmolLM2's."""
+    yield {"algorithm": "SmolLM2"}
+    for text in TEXTS:
+        for size in BPE_SIZES:
+            yield {"algorithm": "byte BPE", "text": text, "size": size}
+        for algorithm in ALGORITHMS[1:]:
+            yield {"algorithm": algorithm, "text": text, "size": SIZE}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
-
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("tokenizer_costs", plan(), perform, __doc__, arguments)
+def _bpe(runs: Runs, text: str, size: int = SIZE) -> Runs:
+    return runs.where(algorithm="byte BPE", text=text, size=size)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _times(first: Runs, second: Runs, value: Callable[[Run], float]) -> Interval:
+    """Compare two vocabularies split by split: the first's value over the second's."""
+    return t_interval([value(a) / value(b) for a, b in zip(first, second, strict=True)])
+
+
+def _premium(runs: Runs, code: str = "zh") -> Interval:
+    return t_interval([premium(run, code) for run in runs])
+
+
+def _english_makes_chinese_pay(runs: Runs) -> bool:
+    return all(
+        _premium(_bpe(runs, "english", size)).low > (2 if size > 1000 else 1.8)
+        for size in BPE_SIZES
+    )
+
+
+def _mixed_does_not(runs: Runs) -> bool:
+    return all(_premium(_bpe(runs, "mixed", size)).high < 1.5 for size in BPE_SIZES)
+
+
+def _mixed_saves_chinese(runs: Runs) -> bool:
+    saved = {
+        size: _times(
+            _bpe(runs, "english", size),
+            _bpe(runs, "mixed", size),
+            lambda run: ratio(run, "zh", "characters"),
+        )
+        for size in BPE_SIZES
+    }
+    return all(found.low > (2 if size >= 4000 else 1) for size, found in saved.items())
+
+
+def _mixed_saves_every_language(runs: Runs) -> bool:
+    return all(
+        runs.difference(
+            lambda run, code=code: ratio(run, code, "characters"),
+            algorithm="byte BPE", size=size, text=TEXTS,
+        ).low > 0
+        for size in BPE_SIZES
+        for code in FOREIGN
+    )  # fmt: skip
+
+
+def _english_and_code_pay(runs: Runs) -> bool:
+    english, mixed = (_bpe(runs, text) for text in TEXTS)
+    found = [
+        _times(mixed, english, lambda run, code=code: ratio(run, code, "bytes"))
+        for code in ("en", CODE)
+    ]
+    return all(more.low > 1 and more.high < 1.5 for more in found)
+
+
+def _a_published_one_does_the_same(runs: Runs) -> bool:
+    published = runs.where(algorithm="SmolLM2")
+    return set(published.values("vocab_size")) == {49152} and all(
+        _premium(published, code).low > 2 for code in WITHOUT_LATIN
+    )
+
+
+def _unigram_takes_more(runs: Runs) -> bool:
+    unigram = runs.where(algorithm="Unigram", text="mixed")
+    return _times(unigram, _bpe(runs, "mixed"), lambda run: ratio(run, "en", "bytes")).low > 1
+
+
+def _two_kinds_lose_nothing(runs: Runs) -> bool:
+    lossless = runs.where(algorithm=lambda name: name in ("byte BPE", "Unigram"))
+    return all(run["costs"][code][4] == 0 for run in lossless for code in LANGUAGES)
+
+
+def _wordpiece_gives_up(runs: Runs) -> bool:
+    wordpiece = runs.where(algorithm="WordPiece", text="english")
+    return t_interval([r["costs"]["zh"][4] / r["costs"]["zh"][0] for r in wordpiece]).low > 0.8
+
+
+def _same_texts_in_a_split(runs: Runs) -> bool:
+    sizes = {
+        (run["seed"], str({code: run["costs"][code][2:4] for code in (*LANGUAGES, CODE)}))
+        for run in runs
+    }
+    return len(sizes) == len(SEEDS) and all(len(r["costs"]) == len(LANGUAGES) + 1 for r in runs)
+
+
+EXPERIMENT = Experiment(
+    conditions=list(vocabularies()),
+    seeds=SEEDS,
+    measure=measure,
+    equal=("messages",),
+    depends=("llmlib.data.tokenizers.quality",),
+    claims={
+        "data.tokenize-quality": {
+            "an English vocabulary makes Chinese pay over twice as much, over 1.8 times at 1,000": (
+                _english_makes_chinese_pay
+            ),
+            "with a mixed vocabulary Chinese pays less than 1.5 times as much, at every size": (
+                _mixed_does_not
+            ),
+            "a mixed vocabulary saves Chinese tokens, and more than half from 4,000 on": (
+                _mixed_saves_chinese
+            ),
+            "each of fifteen other languages takes fewer tokens a character with the mixed one": (
+                _mixed_saves_every_language
+            ),
+            "English and code pay for the mixed vocabulary, by less than half": (
+                _english_and_code_pay
+            ),
+            "with SmolLM2's 49,152 tokens six languages in other scripts pay over twice as much": (
+                _a_published_one_does_the_same
+            ),
+            "Unigram takes more tokens than byte-level BPE for English": _unigram_takes_more,
+            "byte-level BPE and Unigram write every language without unknown tokens": (
+                _two_kinds_lose_nothing
+            ),
+            "of WordPiece's tokens for Chinese over 80% are unknown after English": (
+                _wordpiece_gives_up
+            ),
+        },
+        "": {
+            "all vocabularies of a split are measured on the same texts": _same_texts_in_a_split,
+        },
+    },
+)
