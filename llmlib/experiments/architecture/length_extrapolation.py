@@ -1,10 +1,7 @@
-"""How every position scheme reads texts longer than those it was trained on.
-
-`python -m llmlib.experiments length_extrapolation` makes the runs that `data/results` still lacks.
-"""
+"""How every position scheme reads texts longer than those it was trained on."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -13,8 +10,8 @@ from torch.nn import functional as F
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core.seeding import seed_everything
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.core.statistics import Interval
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 from llmlib.experiments.short_training import train_briefly
 
@@ -22,29 +19,17 @@ TRAIN_LENGTH, TEST_LENGTH, BIN = 128, 1024, 64
 STEPS, BATCH, PEAK_LR, WARMUP = 250, 16, 3e-3, 25
 SEEDS = (0, 1, 2)
 SCHEMES = ("sinusoidal", "learned", "t5", "relative", "rope", "alibi", "none")
+BREAKING = ("sinusoidal", "rope")
 
 
 def config_of(scheme: str, max_seq_len: int = TEST_LENGTH) -> ModelConfig:
     """Return the configuration that all schemes share but for their positions.
 
-    Args:
-        scheme: One of `SCHEMES`.
-        max_seq_len: Longest text; with `learned`, the rows of its table.
-
-    Returns:
-        A decoder of two layers, about 170,000 parameters.
+    A decoder of two layers, about 170,000 parameters; `learned` has a row for each position.
     """
-    return ModelConfig.from_dict(
-        {
-            "vocab_size": VOCAB_SIZE,
-            "d_model": 64,
-            "n_layers": 2,
-            "n_heads": 4,
-            "max_seq_len": max_seq_len,
-            "position": scheme,
-            "tie_embeddings": False,
-        }
-    )
+    base = {"vocab_size": VOCAB_SIZE, "d_model": 64, "n_layers": 2, "n_heads": 4}
+    changes = {"max_seq_len": max_seq_len, "position": scheme, "tie_embeddings": False}
+    return ModelConfig.from_dict(base | changes)
 
 
 def train(
@@ -55,17 +40,7 @@ def train(
     Token embeddings start with unit variance, as in the first Transformer, which multiplies them by
     the root of the width: sinusoids lie between -1 and 1 and drown embeddings of the usual start.
     A table of learned positions gets rows for the test's length; those beyond the training length
-    stay as they were drawn.
-
-    Args:
-        scheme: One of `SCHEMES`.
-        seed: Decides weights and rows; equal seeds see equal rows.
-        tokens: Text to learn from.
-        steps: Number of updates.
-        batch: Rows an update.
-
-    Returns:
-        The model.
+    stay as they were drawn. Equal seeds see equal rows.
 
     References:
         Vaswani et al. (2017), Attention Is All You Need, section 3.4 (the root of the width).
@@ -87,16 +62,9 @@ def losses_by_position(
 ) -> Float[Tensor, "rows T"]:
     """Return the loss of every token of a text, cut into rows of the test's length.
 
-    Args:
-        model: The model.
-        tokens: The text; what does not fill a row is left out.
-        context: At most so many tokens are read to predict each; even. The model then reads pieces
-            of that length, each half a piece after the other, and the second half of each counts:
-            the *same* tokens, with half a piece or more before them. Default: the whole row.
-        batch: Rows at a time.
-
-    Returns:
-        Nats, the token at position t of its row in column t.
+    With a `context`, even, at most so many tokens are read to predict each: the model reads pieces
+    of that length, each half a piece after the other, and the second half of each counts. These are
+    the *same* tokens, with half a piece or more before them. Default: the whole row.
 
     Raises:
         ValueError: When the text does not fill one row, or `context` is odd or does not fit.
@@ -127,16 +95,11 @@ def _losses(
     return F.cross_entropy(model(inputs).mT, targets, reduction="none")
 
 
-def perform(run: Run, *, steps: int = STEPS) -> Run:
+def measure(run: Run, *, steps: int = STEPS) -> Run:
     """Train one scheme from one seed and measure it beyond its training length.
 
-    Args:
-        run: `scheme` and `seed`.
-        steps: Number of updates.
-
-    Returns:
-        Losses for each 64 positions, with the whole row before a token and with 64 to 127 tokens;
-        of T5 also what its heads learnt, a number a distance.
+    Losses are means of 64 positions, with the whole row before a token and with 64 to 127 tokens;
+    of T5 it keeps what its heads learnt, a number a distance.
     """
     text = short_text()
     model = train(run["scheme"], run["seed"], text.train, steps=steps)
@@ -167,15 +130,8 @@ def rise(run: Run, start: int, stop: int) -> float:
     """Return what reading more than the training length costs on a stretch of positions.
 
     It is a paired difference: the same tokens, predicted by the same model, once after everything
-    before them in their row, once after 64 to 127 tokens.
-
-    Args:
-        run: A line of the record.
-        start: First position, a multiple of 64.
-        stop: Position after the last, a multiple of 64.
-
-    Returns:
-        Nats a token; negative where the longer context helps.
+    before them in their row, once after 64 to 127 tokens. `start` and `stop` are multiples of 64.
+    In nats a token, negative where the longer context helps.
     """
     bins = slice(start // BIN, stop // BIN)
     pairs = zip(run["losses"][bins], run["short_context_losses"][bins], strict=True)
@@ -183,28 +139,89 @@ def rise(run: Run, start: int, stop: int) -> float:
     return sum(differences) / len(differences)
 
 
-def plan() -> Iterator[Run]:
-    """Yield the runs of the experiment.
-
-    Yields:
-        What identifies each run.
-    """
-    for seed in SEEDS:
-        for scheme in SCHEMES:
-            yield {"scheme": scheme, "seed": seed}
+def far(runs: Runs, scheme: str) -> Interval:
+    """Return the rise at four to eight times the trained length, with its interval over seeds."""
+    return runs.interval(lambda run: rise(run, 512, 1024), scheme=scheme)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
+def _reads_on(scheme: str) -> Callable[[Runs], bool]:
+    def claim(runs: Runs) -> bool:
+        found, breaking = far(runs, scheme), min(far(runs, s).low for s in BREAKING)
+        return abs(found.value) < 0.03 and found.high < breaking
 
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("length_extrapolation", plan(), perform, __doc__, arguments)
+    return claim
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _breaks(runs: Runs) -> bool:
+    return all(far(runs, scheme).low > 0.05 for scheme in BREAKING)
+
+
+def _others_stand_between(runs: Runs) -> bool:
+    rises = {scheme: far(runs, scheme).value for scheme in SCHEMES}
+    best, worst = rises["relative"], min(rises[scheme] for scheme in BREAKING)
+    middle = [rises[scheme] for scheme in ("t5", "learned", "none")]
+    return rises["alibi"] < best < min(middle) and max(middle) < worst
+
+
+def _best_and_worst_inside(runs: Runs) -> bool:
+    inside = {scheme: runs.values(_inside, scheme=scheme) for scheme in SCHEMES}
+    return all(
+        min(SCHEMES, key=lambda scheme: inside[scheme][place]) == "relative"
+        and max(SCHEMES, key=lambda scheme: inside[scheme][place]) == "sinusoidal"
+        for place in range(len(SEEDS))
+    )
+
+
+def _inside(run: Run) -> float:
+    return run["losses"][1]
+
+
+def _contexts_agree_where_they_are_equal(runs: Runs) -> bool:
+    return all(
+        abs(long - short) <= 1e-3
+        for run in runs
+        for long, short in zip(run["losses"][:2], run["short_context_losses"][:2], strict=True)
+    )
+
+
+EXPERIMENT = Experiment(
+    conditions={"scheme": SCHEMES},
+    seeds=SEEDS,
+    measure=measure,
+    equal=(
+        "steps",
+        "train_length",
+        "positions_a_loss",
+        "unigram_loss",
+        "chance_loss",
+        "text_sha256",
+    ),
+    depends=("llmlib.architecture.positions.schemes", "llmlib.architecture.positions.rope"),
+    claims={
+        "arch.pos-alibi": {
+            "at four to eight times the trained length ALiBi's loss rises by less than 0.03 nats "
+            "on average, below the intervals of sinusoids and RoPE": _reads_on("alibi"),
+        },
+        "arch.pos-extrapolation": {
+            "at four to eight times the trained length sinusoids and RoPE lose over 0.05 nats a "
+            "token": _breaks,
+            "Transformer-XL's positions rise by less than 0.03 nats on average, below the "
+            "intervals of sinusoids and RoPE": _reads_on("relative"),
+        },
+        "": {
+            "T5's bias, a learned table and no positions rise more than ALiBi and Transformer-XL "
+            "and less than RoPE and sinusoids, on average": _others_stand_between,
+            "no scheme gains over 0.01 nats from the longer context, on average": lambda runs: (
+                min(far(runs, scheme).value for scheme in SCHEMES) > -0.01
+            ),
+            "within the trained length Transformer-XL is best and sinusoids are worst with every "
+            "seed": _best_and_worst_inside,
+            "every model ends more than a nat below the loss of token frequencies": lambda runs: (
+                all(_inside(run) < run["unigram_loss"] - 1 for run in runs)
+            ),
+            "both ways to read give the first 128 tokens the same loss": (
+                _contexts_agree_where_they_are_equal
+            ),
+        },
+    },
+)

@@ -1,27 +1,20 @@
-"""Length extrapolation: how it is measured, and what the committed runs say."""
+"""Length extrapolation: how it is measured."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from llmlib.architecture import Transformer
-from llmlib.core.statistics import t_interval
 from llmlib.experiments.architecture.length_extrapolation import (
-    SCHEMES,
-    SEEDS,
+    EXPERIMENT,
     TEST_LENGTH,
     TRAIN_LENGTH,
     config_of,
     losses_by_position,
-    plan,
     rise,
     train,
 )
-from llmlib.experiments.records import read_runs
-from llmlib.experiments.short_runs import run_missing
-from llmlib.experiments.short_text import VOCAB_SIZE
-
-NAME = "length_extrapolation"
+from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 
 
 @pytest.fixture
@@ -74,19 +67,6 @@ def test_rise_is_the_mean_difference_of_the_named_positions():
     assert rise(run, 0, 512) == 0.0
 
 
-def test_the_plan_pairs_every_scheme_with_every_seed(tmp_path):
-    asked = []
-
-    def perform(run):
-        asked.append((run["scheme"], run["seed"]))
-        return {"losses": []}
-
-    record = tmp_path / "record.jsonl"
-    assert run_missing("length_extrapolation", list(plan())[:4], perform, record) == 0
-    assert run_missing("length_extrapolation", plan(), perform, record) == 0
-    assert sorted(asked) == sorted((scheme, seed) for scheme in SCHEMES for seed in SEEDS)
-
-
 def test_training_leaves_the_rows_beyond_its_length_as_they_were_drawn():
     text = torch.randint(VOCAB_SIZE, (500,))
     trained, drawn = (train("learned", 5, text, steps=steps) for steps in (3, 0))
@@ -104,32 +84,8 @@ def test_a_table_for_the_training_length_refuses_longer_texts():
         model(torch.zeros(1, TRAIN_LENGTH + 1, dtype=torch.long))
 
 
-def far(scheme: str) -> tuple[float, float, float]:
-    """What positions 512 to 1,023 cost beyond a short context: mean and 95% interval of seeds."""
-    return t_interval([rise(run, 512, 1024) for run in read_runs(NAME) if run["scheme"] == scheme])
-
-
-def test_the_record_holds_every_run_once_on_the_same_text():
-    runs = read_runs(NAME)
-    found = [{"scheme": run["scheme"], "seed": run["seed"]} for run in runs]
-    assert sorted(found, key=str) == sorted(plan(), key=str)
-    settings = {(run["steps"], run["train_length"], run["text_sha256"]) for run in runs}
-    assert len(settings) == 1
-    for run in runs:
-        assert len(run["losses"]) == len(run["short_context_losses"]) == TEST_LENGTH // 64
-        assert run["losses"][1] < run["unigram_loss"] - 1  # learnt from its context
-        assert run["losses"][:2] == pytest.approx(run["short_context_losses"][:2], abs=1e-3)
-
-
-@pytest.mark.covers("arch.pos-extrapolation")
-@pytest.mark.parametrize("scheme", ["sinusoidal", "rope"])
-def test_sinusoids_and_rope_break_beyond_the_training_length(scheme):
-    assert far(scheme)[1] > 0.05  # the lower end of the interval
-
-
-@pytest.mark.covers("arch.pos-extrapolation", "arch.pos-alibi")
-@pytest.mark.parametrize("scheme", ["alibi", "relative"])
-def test_alibi_and_transformer_xl_read_on(scheme):
-    mean, low, high = far(scheme)
-    assert abs(mean) < 0.03
-    assert high < min(far("sinusoidal")[1], far("rope")[1])
+def test_the_record_is_of_this_text():
+    run = EXPERIMENT.runs()[0]  # all are equal in these
+    assert run["text_sha256"] == short_text().sha256
+    assert run["unigram_loss"] == pytest.approx(short_text().unigram_loss, abs=1e-3)
+    assert len(run["losses"]) == len(run["short_context_losses"]) == TEST_LENGTH // 64
