@@ -22,12 +22,6 @@ def groups(digits: str, way: str, size: int = GROUP) -> list[str]:
         way: "single", "left" or "right".
         size: Digits of a group; without meaning for "single".
 
-    Returns:
-        The groups, most significant first.
-
-    Raises:
-        ValueError: For another way.
-
     Example:
         >>> groups("123", "left"), groups("123", "right")
         (['12', '3'], ['1', '23'])
@@ -45,8 +39,7 @@ def groups(digits: str, way: str, size: int = GROUP) -> list[str]:
 def learnt_numbers() -> CharacterBPE:
     """Learn byte-pair merges from the numbers, of five digits at most, in prose and code.
 
-    Returns:
-        A tokenizer of digit strings: an unknown token and as many others as there are `GROUPS`.
+    There are an unknown token and as many others as there are `GROUPS`.
     """
     texts = [document.text for source in (fixed_corpus(), fixed_code()) for document in source]
     numbers = re.findall(r"(?<!\d)\d{1,5}(?!\d)", "\n".join(texts), re.ASCII)
@@ -56,13 +49,9 @@ def learnt_numbers() -> CharacterBPE:
 
 
 def spelling(way: str) -> Spelling:
-    """Return the function that writes a number in tokens.
+    """Return the function that writes a number in one of `WAYS`.
 
-    Args:
-        way: One of `WAYS`.
-
-    Returns:
-        A function from the number to ids from 3 on; 0 ends a sum, 1 is plus, 2 is equals.
+    Ids begin at 3; 0 ends a sum, 1 is plus, 2 is equals.
     """
     if way == "learnt":
         encode = learnt_numbers().encode  # the unknown token has the id 0

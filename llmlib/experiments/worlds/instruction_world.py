@@ -20,19 +20,8 @@ from llmlib.experiments.worlds.word_problems import problem, program
 
 NAMES = ("ann", "bob", "cleo", "dan", "eve", "finn")
 THINGS = (
-    "boat",
-    "chair",
-    "door",
-    "egg",
-    "glove",
-    "hat",
-    "jar",
-    "key",
-    "lamp",
-    "map",
-    "pen",
-    "shoe",
-)
+    "boat", "chair", "door", "egg", "glove", "hat", "jar", "key", "lamp", "map", "pen", "shoe",
+)  # fmt: skip
 COLOURS = ("red", "green", "blue", "white", "black", "brown")
 OPPOSITES = {
     "hot": "cold", "big": "small", "old": "young", "wet": "dry", "fast": "slow", "full": "empty",
@@ -81,14 +70,7 @@ class Question:
 
 
 def ask(rng: random.Random, task: str | None = None) -> Question:
-    """Draw a question.
-
-    Args:
-        rng: Source of chance.
-        task: One of `TASKS`; default: any, each as likely.
-
-    Returns:
-        The question with its answer.
+    """Draw a question of one of `TASKS`, or of any, each as likely.
 
     Example:
         >>> question = ask(random.Random(1), "next")
@@ -121,14 +103,7 @@ def ask(rng: random.Random, task: str | None = None) -> Question:
 
 
 def instructions(rng: random.Random) -> list[str]:
-    """Write a page of one to four questions, each with its answer in the next line.
-
-    Args:
-        rng: Source of chance.
-
-    Returns:
-        The lines.
-    """
+    """Write a page of one to four questions, each with its answer in the next line."""
     asked = [ask(rng) for _ in range(rng.randint(1, 4))]
     return [line for question in asked for line in (question.sentence, question.answer)]
 
@@ -137,14 +112,8 @@ def conversation(rng: random.Random, *, named: bool = False) -> list[str]:
     """Write down a conversation of three to five turns.
 
     Half of them open with a question or an instruction of the kind that pages of instructions hold.
-    One in five of those gets its answer; the others get talk.
-
-    Args:
-        rng: Source of chance.
-        named: Whether each turn begins with its speaker.
-
-    Returns:
-        The lines, a turn each.
+    One in five of those gets its answer; the others get talk. In a named one each turn begins with
+    its speaker.
     """
     question = ask(rng) if rng.random() < ASKING else None
     lines = [question.sentence if question else rng.choice(_SMALL_TALK)]
@@ -157,14 +126,7 @@ def conversation(rng: random.Random, *, named: bool = False) -> list[str]:
 
 
 def story(rng: random.Random) -> list[str]:
-    """Tell a story of the harbour or the forest.
-
-    Args:
-        rng: Source of chance.
-
-    Returns:
-        One line.
-    """
+    """Tell a story of the harbour or the forest, in one line."""
     return [rng.choice(_stories())]
 
 
@@ -177,10 +139,9 @@ def _stories() -> list[str]:
 
 @cache
 def words() -> dict[str, int]:
-    """Number every word of the world, those of problems and programs included.
+    """Number the line's end, the mark before a document, and every word of the world.
 
-    Returns:
-        Token id of each word, of the line's end and of the mark before a document.
+    Those of problems and programs are included.
     """
     rng = random.Random(0)
     texts = [*_stories(), *_SMALL_TALK, *THINGS, *NAMES, *SPEAKERS]
@@ -193,26 +154,12 @@ def words() -> dict[str, int]:
 
 
 def encode(text: str) -> list[int]:
-    """Turn a text into token ids.
-
-    Args:
-        text: Words of the world and the two marks, apart by spaces.
-
-    Returns:
-        An id a word.
-    """
+    """Turn words of the world and the two marks, apart by spaces, into token ids."""
     return [words()[word] for word in text.split(" ")]
 
 
 def as_document(lines: Sequence[str]) -> list[int]:
-    """Turn the lines of a document into token ids, a mark before them and one after each line.
-
-    Args:
-        lines: As `instructions` and its like write them.
-
-    Returns:
-        Token ids.
-    """
+    """Turn the lines of a document into token ids, a mark before them and one after each line."""
     return encode(" ".join([START, *(f"{line} {LINE}" for line in lines)]))
 
 
@@ -235,9 +182,6 @@ def fresh_rows(
         length: Inputs of a row; a target more is written.
         batch: Rows a step.
         seed: Decides all documents.
-
-    Returns:
-        A function from the step to its rows.
     """
     rng = random.Random(f"rows:{seed}")
     names = [name for name in kinds if shares[name] > 0]
@@ -256,13 +200,6 @@ def fresh_rows(
 
 @cache
 def mean_size(kind: Callable[[random.Random], list[str]]) -> float:
-    """Estimate the mean length of a kind of document.
-
-    Args:
-        kind: A function that writes one.
-
-    Returns:
-        Tokens, the mean of 4,000 documents.
-    """
+    """Estimate the mean length of a kind of document in tokens, from 4,000 of them."""
     rng = random.Random("sizes")
     return sum(len(as_document(kind(rng))) for _ in range(4000)) / 4000

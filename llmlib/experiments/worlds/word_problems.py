@@ -39,9 +39,6 @@ class Problem:
 def changes(rng: random.Random) -> tuple[int, list[tuple[int, int]]]:
     """Draw a beginning and two to four changes of at most five.
 
-    Args:
-        rng: Source of chance.
-
     Returns:
         The first number, and for each step the change and what it leads to, from 0 to 12.
 
@@ -61,14 +58,7 @@ def changes(rng: random.Random) -> tuple[int, list[tuple[int, int]]]:
 
 
 def problem(rng: random.Random, kind: str | None = None) -> Problem:
-    """Draw a problem in words.
-
-    Args:
-        rng: Source of chance.
-        kind: One of `KINDS`; default: either, each as likely.
-
-    Returns:
-        The problem.
+    """Draw a problem in words, of one of `KINDS` or of either, each as likely.
 
     Example:
         >>> problem(random.Random(3), "changes").text
@@ -95,13 +85,6 @@ def problem(rng: random.Random, kind: str | None = None) -> Problem:
 
 def program(rng: random.Random, *, comments: bool = True) -> list[str]:
     """Write a small program whose comments say what each line leads to.
-
-    Args:
-        rng: Source of chance.
-        comments: Whether to write them.
-
-    Returns:
-        The lines.
 
     Example:
         >>> program(random.Random(1))
