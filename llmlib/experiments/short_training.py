@@ -186,35 +186,3 @@ def mean_loss(
         next_token_loss(model, language_modeling(part)) * len(part) for part in chosen.split(32)
     ]
     return (torch.stack(losses).sum() / rows).item()
-
-
-@torch.no_grad()
-def answered_exactly(
-    model: Transformer, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
-) -> list[bool]:
-    """Say which prompts a model continues greedily with exactly the expected answer.
-
-    No text is generated: greedy decoding gives the answer if and only if each of its tokens is the
-    likeliest one after the prompt and the answer's tokens before it, which one pass tells.
-
-    Args:
-        model: The model.
-        prompts: Token ids, at least one each.
-        answers: Token ids expected after each prompt, an end mark included where it counts.
-
-    Returns:
-        Whether each answer is right, in the order of the prompts.
-    """
-    model.eval()
-    right = []
-    for start in range(0, len(prompts), 64):
-        pairs = list(zip(prompts[start : start + 64], answers[start : start + 64], strict=True))
-        rows = torch.zeros(len(pairs), max(len(p) + len(a) for p, a in pairs), dtype=torch.long)
-        for row, (prompt, answer) in zip(rows, pairs, strict=True):
-            row[: len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
-        hits = model(rows[:, :-1]).argmax(-1) == rows[:, 1:]  # [pairs, T - 1]
-        right += [
-            bool(hit[len(p) - 1 : len(p) + len(a) - 1].all())
-            for hit, (p, a) in zip(hits, pairs, strict=True)
-        ]
-    return right

@@ -18,17 +18,17 @@ import torch
 
 from llmlib.architecture import Transformer
 from llmlib.core.statistics import Interval
+from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_training import (
-    answered_exactly,
     mean_loss,
     small_decoder,
     train_briefly,
     warmup_decay,
 )
 from llmlib.experiments.worlds.instruction_world import (
-    START,
     as_document,
+    begun,
     encode,
     fresh_rows,
     story,
@@ -90,25 +90,21 @@ def problems(kind: str, n: int) -> list[Problem]:
     return [problem(rng, kind) for _ in range(n)]
 
 
-def answered(model: Transformer, asked: Sequence[Problem]) -> list[list[bool]]:
-    """Say which results of which problems are the likeliest ones for a model.
-
-    Args:
-        model: The model.
-        asked: Problems; each result is asked for after the right ones before it.
-
-    Returns:
-        For each problem, whether each result is right.
-    """
-    prompts, answers = [], []
+def results_of(asked: Sequence[Problem]) -> ExactAnswers:
+    """Ask for each result of some problems after the right ones before it."""
+    questions, results = [], []
     for one in asked:
-        read: list[str] = [START]
+        read: list[str] = []
         for part, result in zip(one.parts, one.results, strict=True):
-            read.append(part)
-            prompts.append(encode(" ".join(read)))
-            answers.append(encode(result))
-            read.append(result)
-    right = iter(answered_exactly(model, prompts, answers))
+            questions.append(" ".join([*read, part]))
+            results.append(result)
+            read += [part, result]
+    return ExactAnswers(questions, results)
+
+
+def answered(model: Transformer, asked: Sequence[Problem]) -> list[list[bool]]:
+    """Say for each problem which of its results are the likeliest ones for a model."""
+    right = iter(answers_greedily(model, results_of(asked), begun, encode))
     return [[next(right) for _ in one.results] for one in asked]
 
 

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from llmlib.architecture import Transformer
 from llmlib.core.statistics import Interval
+from llmlib.core.task import Message
+from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_training import (
-    answered_exactly,
     small_decoder,
     train_briefly,
     warmup_decay,
@@ -32,7 +33,6 @@ from llmlib.experiments.worlds.instruction_world import (
     LINE,
     OPENERS,
     TASKS,
-    Question,
     as_document,
     ask,
     conversation,
@@ -104,18 +104,27 @@ def expected_talk(mix: str) -> float:
     return dialogues * ASKING * (1 - ANSWERED) / (dialogues * ASKING + pages)
 
 
-def questions(n: int, *, examples: int = 0) -> tuple[list[Question], list[list[int]]]:
-    """Draw n questions, spread evenly over the tasks, and the token ids to read before each answer.
+def questions(n: int, *, examples: int = 0) -> ExactAnswers:
+    """Draw n questions, spread evenly over the tasks.
 
-    Each question opens a document, or stands after as many solved ones as `examples` says.
+    Each opens a document, or stands after as many solved ones as `examples` says.
     """
     rng = random.Random("asked")
     asked = [ask(rng, TASKS[number % len(TASKS)]) for number in range(n)]
     before = [[ask(rng) for _ in range(examples)] for _ in asked]
-    return asked, [
-        as_document([*(line for s in solved for line in (s.sentence, s.answer)), question.sentence])
+    lines = [
+        [*(line for s in solved for line in (s.sentence, s.answer)), question.sentence]
         for question, solved in zip(asked, before, strict=True)
     ]
+    return ExactAnswers(["\n".join(part) for part in lines], [q.answer for q in asked])
+
+
+def read(prompt: Sequence[Message]) -> list[int]:
+    return as_document(prompt[-1]["content"].split("\n"))
+
+
+def write(answer: str) -> list[int]:
+    return encode(f"{answer} {LINE}")
 
 
 def train(mix: str, seed: int, *, steps: int = STEPS, batch: int = BATCH) -> Transformer:
@@ -148,10 +157,10 @@ def examine(model: Transformer, *, n: int = N_QUESTIONS, examples: int = 0) -> R
         Share answered by greedy decoding, by task and in all; mean probability of the answer, which
         is the accuracy when words are drawn; and of talk.
     """
-    asked, prompts = questions(n, examples=examples)
-    answers = [encode(f"{question.answer} {LINE}") for question in asked]
-    right = torch.tensor(answered_exactly(model, prompts, answers)).float()
-    drawn, talk = chances(model, prompts, answers)
+    task = questions(n, examples=examples)
+    right = torch.tensor(answers_greedily(model, task, read, write)).float()
+    prompts = [read(task.prompt(i)) for i in range(n)]
+    drawn, talk = chances(model, prompts, [write(answer) for answer in task.answers])
     return {
         "greedy": round(right.mean().item(), 4),
         "drawn": round(drawn.mean().item(), 4),
@@ -215,9 +224,7 @@ def _talk_as_often_as_in_the_text(runs: Runs) -> bool:
 
 
 def _named_speakers_bring_back_a_part(runs: Runs) -> bool:
-    return (
-        _over(runs, NAMED, "75% dialogue").low > 0 > _over(runs, NAMED, "75% more stories").high
-    )
+    return _over(runs, NAMED, "75% dialogue").low > 0 > _over(runs, NAMED, "75% more stories").high
 
 
 EXPERIMENT = Experiment(

@@ -22,8 +22,10 @@ from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core.batch import IGNORE, Batch, count_targets
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
+from llmlib.core.task import Message
+from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
-from llmlib.experiments.short_training import answered_exactly, train_briefly, warmup_decay
+from llmlib.experiments.short_training import train_briefly, warmup_decay
 from llmlib.experiments.worlds.digit_groups import GROUPS, WAYS, Spelling, groups, spelling
 from llmlib.training import next_token_loss
 
@@ -113,11 +115,20 @@ def train(way: str, seed: int, *, steps: int, digits: int = DIGITS) -> Transform
     return train_on(batches, seed, steps=steps, length=width("single", DIGITS))
 
 
+def sums_asked(pairs: Sequence[Sum]) -> ExactAnswers:
+    """Ask for sums, written out: `12+3=`."""
+    return ExactAnswers([f"{a}+{b}=" for a, b in pairs], [str(a + b) for a, b in pairs])
+
+
 def accuracy(model: Transformer, way: str, pairs: Sequence[Sum]) -> list[bool]:
     """Ask a model for sums; say whether each answer is right to the last digit."""
     spell = spelling(way)
-    prompts = [question(pair, spell) for pair in pairs]
-    return answered_exactly(model, prompts, [answer(pair, spell) for pair in pairs])
+
+    def read(prompt: Sequence[Message]) -> list[int]:
+        a, b = prompt[-1]["content"].removesuffix("=").split("+")
+        return question((int(a), int(b)), spell)
+
+    return answers_greedily(model, sums_asked(pairs), read, lambda total: [*spell(int(total)), 0])
 
 
 @torch.no_grad()

@@ -38,6 +38,7 @@ from torch.nn import functional as F
 
 from llmlib.architecture import Transformer
 from llmlib.core.statistics import Interval, paired_interval
+from llmlib.core.task import Message
 from llmlib.data import (
     ByteBPE,
     Document,
@@ -49,10 +50,10 @@ from llmlib.data import (
     split_by_module,
 )
 from llmlib.data.privacy.redact import redact_document
+from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE
 from llmlib.experiments.short_training import (
-    answered_exactly,
     mean_loss,
     small_decoder,
     train_briefly,
@@ -155,6 +156,14 @@ def encode(documents: Sequence[Document]) -> Int[Tensor, " n"]:
     return torch.from_numpy(np.concatenate(parts).astype(np.int64))
 
 
+def read(prompt: Sequence[Message]) -> list[int]:
+    return tokenizer().encode(f"\n\n{prompt[-1]['content']}")
+
+
+def write(number: str) -> list[int]:
+    return tokenizer().encode(f" {number}")
+
+
 def ask(model: Transformer, secrets: Sequence[Secret], seed: int) -> list[tuple[bool, float]]:
     """Ask a model for each secret: does greedy decoding give its number, and its exposure.
 
@@ -163,14 +172,14 @@ def ask(model: Transformer, secrets: Sequence[Secret], seed: int) -> list[tuple[
         secrets: The secrets.
         seed: Decides the random numbers that each true one is ranked among.
     """
-    rng, bpe = random.Random(seed), tokenizer()
-    others = torch.tensor([bpe.encode(f" {card_number(rng)}") for _ in range(CANDIDATES - 1)])
-    prompts = [bpe.encode(f"\n\n{secret.prompt}") for secret in secrets]
-    numbers = [bpe.encode(f" {secret.number}") for secret in secrets]
-    recited = answered_exactly(model, prompts, numbers)
+    rng = random.Random(seed)
+    others = torch.tensor([write(card_number(rng)) for _ in range(CANDIDATES - 1)])
+    task = ExactAnswers([secret.prompt for secret in secrets], [s.number for s in secrets])
+    recited = answers_greedily(model, task, read, write)
     exposures = []
-    for prompt, number in zip(prompts, numbers, strict=True):
-        losses = losses_of(model, prompt, torch.cat((torch.tensor([number]), others)))
+    for place, number in enumerate(task.answers):
+        candidates = torch.cat((torch.tensor([write(number)]), others))
+        losses = losses_of(model, read(task.prompt(place)), candidates)
         exposures.append(exposure(losses[0].item(), losses[1:]))
     return list(zip(recited, exposures, strict=True))
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from llmlib.core.task import Message
 from llmlib.data import story_domains
 from llmlib.experiments.worlds.word_problems import problem, program
 
@@ -156,6 +157,11 @@ def words() -> dict[str, int]:
 def encode(text: str) -> list[int]:
     """Turn words of the world and the two marks, apart by spaces, into token ids."""
     return [words()[word] for word in text.split(" ")]
+
+
+def begun(prompt: Sequence[Message]) -> list[int]:
+    """Turn a task's prompt into the beginning of a document: what the model is to continue."""
+    return encode(" ".join([START, *(message["content"] for message in prompt)]))
 
 
 def as_document(lines: Sequence[str]) -> list[int]:

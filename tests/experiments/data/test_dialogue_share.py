@@ -16,6 +16,7 @@ from llmlib.experiments.data.dialogue_share import (
     expected_talk,
     measure,
     questions,
+    read,
     shares_of,
     train,
 )
@@ -68,14 +69,16 @@ def test_talk_follows_as_often_as_counted():
 
 
 def test_questions_are_spread_over_the_tasks_and_come_after_solved_ones():
-    asked, bare = questions(14)
-    again, long = questions(14, examples=2)
-    assert [q.task for q in asked] == list(TASKS) * 2
-    assert len({q.sentence for q in asked}) > 10
-    assert [q.task for q in again] == [q.task for q in asked]
+    bare, long = questions(14), questions(14, examples=2)
+    assert len(set(bare.questions)) > 10
+    signs = ("colour", "opposite", "comes after", "larger", "count", "first", "who has")
+    assert all(s in q for s, q in zip([*signs, *signs], bare.questions, strict=True))
+    assert bare.answers == long.answers
+    assert [text.split("\n")[-1] for text in long.questions] == list(bare.questions)
     end = words()[LINE]
-    assert all(prompt.count(end) == 1 and prompt[-1] == end for prompt in bare)
-    assert all(prompt.count(end) == 5 and prompt[-1] == end for prompt in long)
+    for task, lines in ((bare, 1), (long, 5)):
+        prompts = [read(task.prompt(i)) for i in range(14)]
+        assert all(prompt.count(end) == lines and prompt[-1] == end for prompt in prompts)
 
 
 def test_a_guess_of_the_right_kind_is_right_as_often_as_stated():

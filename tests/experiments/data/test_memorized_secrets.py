@@ -7,6 +7,7 @@ import torch
 
 from llmlib.data import Document, deduplicate_passages
 from llmlib.data.privacy import find_personal, luhn_valid
+from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.data.memorized_secrets import (
     BATCH,
     CANDIDATES,
@@ -18,11 +19,12 @@ from llmlib.experiments.data.memorized_secrets import (
     mean_exposure_by_chance,
     measure,
     one_pass,
+    read,
     tokenizer,
     train,
     treated,
+    write,
 )
-from llmlib.experiments.short_training import answered_exactly
 from llmlib.experiments.worlds.planted_secrets import (
     REPEATS,
     SECRETS_A_LEVEL,
@@ -111,10 +113,10 @@ def test_losses_are_those_of_single_tokens():
     prompt, answers = [3, 5, 7], torch.tensor([[11, 13], [17, 19]])
     with torch.no_grad():
         for answer, loss in zip(answers, losses_of(model, prompt, answers), strict=True):
-            total, read = 0.0, list(prompt)
+            total, ids = 0.0, list(prompt)
             for token in answer.tolist():
-                total -= model(torch.tensor([read]))[0, -1].log_softmax(-1)[token].item()
-                read.append(token)
+                total -= model(torch.tensor([ids]))[0, -1].log_softmax(-1)[token].item()
+                ids.append(token)
             assert loss.item() == pytest.approx(total, abs=1e-4)
 
 
@@ -126,8 +128,8 @@ def test_a_number_read_over_and_over_is_recited_and_another_is_not():
     assert (hit, bits) == (True, math.log2(CANDIDATES))
     assert not other_hit
     assert other_bits < bits
-    prompt = tokenizer().encode(f"\n\n{known.prompt}")
-    assert answered_exactly(model, [prompt], [tokenizer().encode(f" {known.number}")]) == [True]
+    task = ExactAnswers([known.prompt], [known.number])
+    assert answers_greedily(model, task, read, write) == [True]
 
 
 def test_a_run_reports_every_level():
