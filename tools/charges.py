@@ -47,8 +47,7 @@ def subject_of(rest: str, names: Iterable[str]) -> str | None:
     """Return the name with which a test's parameters begin, as in `test_a[softmax-1]`."""
     found = re.search(r"\[(.*)\]$", rest)
     case = found.group(1) if found else ""
-    known = [name for name in names if re.match(rf"{re.escape(name)}(?:[-:]|$)", case)]
-    return max(known, key=len, default=None)
+    return next((n for n in names if re.match(rf"{re.escape(n)}(?:[-:]|$)", case)), None)
 
 
 @cache
