@@ -1,15 +1,13 @@
 """Long texts: stretched positions with and without fine-tuning, and a needle read through windows.
 
-`python -m llmlib.experiments long_context` makes the runs that `data/results` still lacks: first
-small decoders trained at 128 tokens and read to eight times that length, then SmolLM2 looking for
-a word it was told, through full attention and through windows that see a part of the text.
+First small decoders are trained at 128 tokens and read to eight times that length, then SmolLM2
+looks for a word it was told, through full attention and through windows that see a part of the
+text.
 """
 
-import argparse
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -23,10 +21,9 @@ from llmlib.architecture.long_context.parallel_windows import parallel_windows
 from llmlib.architecture.long_context.rolling_cache import RollingCache
 from llmlib.architecture.pretrained import load_pretrained, load_tokenizer
 from llmlib.core.seeding import seed_everything
-from llmlib.core.statistics import t_interval
+from llmlib.core.statistics import Interval, paired_interval
 from llmlib.data import fixed_corpus
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import run_missing
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 from llmlib.experiments.short_training import train_briefly
 
@@ -43,14 +40,7 @@ def methods(trained: int, factor: float) -> dict[str, dict[str, object]]:
 
     All but `dynamic` are set for one stretch; that one changes its base by exactly the text's share
     of the trained length. `window` sees the last tokens alone, as many as in training: the way to
-    read on without any new position.
-
-    Args:
-        trained: Length of training, in tokens.
-        factor: The stretch.
-
-    Returns:
-        By name, what changes in the trained configuration.
+    read on without any new position. By name, what changes in the trained configuration.
     """
     return {
         "none": {},
@@ -68,14 +58,7 @@ METHODS = methods(TRAINED, 8.0)
 
 
 def base_config(max_seq_len: int = TRAINED) -> ModelConfig:
-    """Return the configuration that is trained.
-
-    Args:
-        max_seq_len: Longest text; the trained length stays 128.
-
-    Returns:
-        A LLaMA-like decoder of three layers.
-    """
+    """Return the configuration that is trained, at 128 tokens: a LLaMA-like decoder of 3 layers."""
     return ModelConfig(
         vocab_size=VOCAB_SIZE, d_model=96, n_layers=3, n_heads=3, max_seq_len=max_seq_len,
         rope_original_len=TRAINED, tie_embeddings=False,
@@ -83,15 +66,7 @@ def base_config(max_seq_len: int = TRAINED) -> ModelConfig:
 
 
 def stretched(model: Transformer, method: str) -> Transformer:
-    """Return the same weights under another rule for long texts.
-
-    Args:
-        model: A decoder trained at 128 tokens.
-        method: One of `METHODS`.
-
-    Returns:
-        A copy that reads up to 1,024 tokens.
-    """
+    """Return a copy of a decoder that reads up to 1,024 tokens by one of `METHODS`."""
     longest = TRAINED * FACTORS[-1]
     copy = Transformer(base_config(longest).replace(**METHODS[method]))
     copy.load_state_dict(model.state_dict())
@@ -100,14 +75,7 @@ def stretched(model: Transformer, method: str) -> Transformer:
 
 @functools.lru_cache(maxsize=1)
 def trained(seed: int) -> Transformer:
-    """Train the decoder of a seed on rows of 128 tokens.
-
-    Args:
-        seed: Decides weights and rows.
-
-    Returns:
-        The model.
-    """
+    """Train the decoder of a seed on rows of 128 tokens."""
     seed_everything(seed)
     model = Transformer(base_config())
     train_briefly(
@@ -128,14 +96,8 @@ def _rate(step: int, steps: int, peak: float, warmup: int) -> float:
 def losses_at(model: Transformer, tokens: Int[Tensor, " n"]) -> dict[str, float]:
     """Measure the loss of the last 64 tokens of texts 1, 2, 4 and 8 times the trained length.
 
-    The same tokens are predicted at every length; what grows is the text before them.
-
-    Args:
-        model: The model.
-        tokens: Held-out text.
-
-    Returns:
-        Nats a token by factor.
+    The same tokens are predicted at every length; what grows is the text before them. In nats a
+    token by factor.
     """
     longest = TRAINED * FACTORS[-1]
     ends = torch.linspace(longest, len(tokens) - 2, READ_ROWS).long()
@@ -153,14 +115,7 @@ def losses_at(model: Transformer, tokens: Int[Tensor, " n"]) -> dict[str, float]
 
 
 def stretch(run: Run) -> Run:
-    """Read with a method as it is, fine-tune at 1,024 tokens, and read again.
-
-    Args:
-        run: `method` and `seed`.
-
-    Returns:
-        Losses by factor, before and after.
-    """
+    """Read with a method as it is, fine-tune at 1,024 tokens, and read again."""
     text, seed = short_text(), run["seed"]
     model = stretched(trained(seed), run["method"]).eval()
     before = losses_at(model, text.held_out)
@@ -185,17 +140,7 @@ Reader = Callable[[Transformer, Sequence[int], Sequence[int]], Float[Tensor, " V
 def read_through(
     model: Transformer, cache: AttentionCache, tokens: Sequence[int], piece: int
 ) -> Float[Tensor, " V"]:
-    """Read a text in pieces and return the logits after its last token.
-
-    Args:
-        model: The model.
-        cache: What it may keep.
-        tokens: Token ids.
-        piece: Tokens a call.
-
-    Returns:
-        Logits of the next token.
-    """
+    """Read a text in pieces of so many tokens and return the logits after its last one."""
     hidden = torch.empty(0)
     for part in torch.tensor(list(tokens)).split(piece):
         hidden = model.hidden(part[None], cache=cache)
@@ -256,14 +201,10 @@ def _filler() -> list[int]:
 
 
 def haystack(depth: float, seed: int) -> tuple[list[int], list[int], int, list[int]]:
-    """Hide a sentence with a secret word in documentation, and ask for the word.
+    """Hide a sentence with a secret word at a depth of documentation, from 0 (beginning) to 1.
 
-    Args:
-        depth: Where it stands, from 0 (beginning) to 1.
-        seed: Decides the word and the text round it.
-
-    Returns:
-        The text, the question, the place of the word among the candidates, and these.
+    The seed decides the word and the text round it. Returns the text, the question for the word,
+    the word's place among the candidates, and these.
     """
     generator = torch.Generator().manual_seed(seed)
     tokenizer = load_tokenizer("smollm2-135m-instruct")
@@ -280,14 +221,7 @@ def haystack(depth: float, seed: int) -> tuple[list[int], list[int], int, list[i
 
 @torch.inference_mode()
 def find_needles(run: Run) -> Run:
-    """Ask for the hidden word at every depth.
-
-    Args:
-        run: `reader` and `seed`.
-
-    Returns:
-        Right answers of `TRIES`, by depth; chance is one in ten.
-    """
+    """Ask for the hidden word `TRIES` times at every depth; chance is one in ten."""
     model, reader = _smollm2(), READERS[run["reader"]]
     right = {}
     for depth in DEPTHS:
@@ -301,10 +235,15 @@ def find_needles(run: Run) -> Run:
     return {"right": right, "tries": TRIES, "context": CONTEXT}
 
 
+def measure(run: Run) -> Run:
+    """Do one run of either part."""
+    return stretch(run) if run["part"] == "stretch" else find_needles(run)
+
+
 def change(
-    runs: Sequence[Run], method: str, factor: int, *, when: str, baseline: tuple[str, int, str]
-) -> tuple[float, float, float]:
-    """Compare a loss with another one, seed by seed.
+    runs: Runs, method: str, factor: int, *, when: str, baseline: tuple[str, int, str]
+) -> Interval:
+    """Compare a loss, `before` or `after` fine-tuning, with another one, seed by seed.
 
     Args:
         runs: The record.
@@ -314,74 +253,125 @@ def change(
         baseline: The same three of what it is compared with.
 
     Returns:
-        Mean difference in nats a token, above zero where the method is worse, and its 95% interval.
+        Nats a token, above zero where the method is worse.
     """
-
-    def losses(method: str, factor: int, when: str) -> dict[int, float]:
-        found = [run for run in runs if run["part"] == "stretch" and run["method"] == method]
-        return {run["seed"]: run[when][str(factor)] for run in found}
-
-    ours, theirs = losses(method, factor, when), losses(*baseline)
-    return t_interval([ours[seed] - theirs[seed] for seed in ours])
+    ours, theirs = (
+        runs.values(f"{when}.{factor}", part="stretch", method=method)
+        for method, factor, when in ((method, factor, when), baseline)
+    )
+    return paired_interval(ours, theirs)
 
 
-def accuracies(runs: Sequence[Run], reader: str) -> dict[float, float]:
-    """Return the share of words found at each depth, over all seeds.
-
-    Args:
-        runs: The record.
-        reader: One of `READERS`.
-
-    Returns:
-        By depth, from 0 to 1; chance is 0.1.
-    """
-    found = [run for run in runs if run["part"] == "needle" and run["reader"] == reader]
+def accuracies(runs: Runs, reader: str) -> dict[float, float]:
+    """Return the share of words found at each depth, over all seeds; chance is 0.1."""
+    found = runs.where(part="needle", reader=reader)
     asked = sum(run["tries"] for run in found)
     return {depth: sum(run["right"][str(depth)] for run in found) / asked for depth in DEPTHS}
 
 
-def plan() -> Iterator[Run]:
-    """List all runs.
-
-    Yields:
-        What identifies each.
-    """
-    for seed in SEEDS:
-        for method in METHODS:
-            yield {"part": "stretch", "method": method, "seed": seed}
-    for seed in SEEDS:
-        for reader in READERS:
-            yield {"part": "needle", "reader": reader, "seed": seed}
+OWN, UNTOUCHED, TUNED = ("none", 1, "before"), ("none", 8, "before"), ("none", 8, "after")
+WINDOW = ("window", 8, "before")
+_OTHERS = tuple(method for method in METHODS if method != "window")
 
 
-def perform(run: Run) -> Run:
-    """Do one run.
+def _no_difference(
+    methods: Sequence[str], when: str, baseline: tuple[str, int, str], margin: float
+) -> Callable[[Runs], bool]:
+    def claim(runs: Runs) -> bool:
+        found = [change(runs, m, 8, when=when, baseline=baseline) for m in methods]
+        return all(not d.shows_difference and d.within(margin) for d in found)
 
-    Args:
-        run: An entry of `plan`.
-
-    Returns:
-        What it measured.
-    """
-    return stretch(run) if run["part"] == "stretch" else find_needles(run)
+    return claim
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing.
+def _some_stretches_help(runs: Runs) -> bool:
+    helpful = ("yarn", "rerope", "basis", "window")
+    return all(change(runs, m, 8, when="before", baseline=UNTOUCHED).high < 0 for m in helpful)
 
-    Args:
-        arguments: Command line; default: the process's.
-    """
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--record", type=Path, default=Path("data/results/long_context.jsonl"))
-    parser.add_argument("--minutes", type=float, default=math.inf)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    missing = run_missing(
-        "long_context", list(plan()), perform, options.record, minutes=options.minutes
+
+def _tuning_mends(runs: Runs) -> bool:
+    return all(
+        change(runs, method, 8, when="after", baseline=(method, 8, "before")).high < 0
+        for method in _OTHERS
     )
-    print("complete" if not missing else f"{missing} runs to go: the same command goes on")
 
 
-if __name__ == "__main__":
-    main()
+def _the_window_is_best(runs: Runs) -> bool:
+    return all(
+        change(runs, method, 8, when=when, baseline=WINDOW).low > 0
+        for method in _OTHERS
+        for when in ("before", "after")
+    )
+
+
+def _needles_in_sight_alone(runs: Runs) -> bool:
+    found = accuracies(runs, "sinks and window")
+    return found[0.95] == 1 and sum(found[depth] for depth in DEPTHS[:-1]) / 4 < 0.25
+
+
+def _needles_beside_the_cut(runs: Runs) -> bool:
+    found = accuracies(runs, "parallel windows")
+    return found[0.5] < 0.25 and min(found[depth] for depth in DEPTHS if depth != 0.5) > 0.7
+
+
+def _memories_are_ordered(runs: Runs) -> bool:
+    tokens, blocks, window = (
+        sum(accuracies(runs, reader).values())
+        for reader in ("token selection", "block selection", "sinks and window")
+    )
+    return tokens > blocks > window
+
+
+EXPERIMENT = Experiment(
+    conditions=[
+        *({"part": "stretch", "method": method} for method in METHODS),
+        *({"part": "needle", "reader": reader} for reader in READERS),
+    ],
+    seeds=SEEDS,
+    measure=measure,
+    depends=(
+        "llmlib.architecture.positions.rope_scaling",
+        "llmlib.architecture.positions.rerope",
+        "llmlib.architecture.long_context.memory_cache",
+        "llmlib.architecture.long_context.parallel_windows",
+        "llmlib.architecture.long_context.rolling_cache",
+    ),
+    claims={
+        "arch.long-interpolation": {
+            "untouched, a decoder loses at eight times its trained length": lambda runs: (
+                change(runs, "none", 8, when="before", baseline=OWN).low > 0
+            ),
+            "YaRN, ReRoPE, basis truncation and a window are better than that": (
+                _some_stretches_help
+            ),
+            "no difference shows for linear, NTK-aware and dynamic stretching, below 0.43 nats": (
+                _no_difference(("linear", "ntk", "dynamic"), "before", UNTOUCHED, 0.43)
+            ),
+            "24 steps at eight times the length mend every method but the window": _tuning_mends,
+            "after tuning linear interpolation is worse than having changed nothing": lambda runs: (
+                change(runs, "linear", 8, when="after", baseline=TUNED).low > 0
+            ),
+            "after tuning no difference to having changed nothing shows for the other stretches, "
+            "below 0.32 nats": _no_difference(
+                ("ntk", "dynamic", "yarn", "rerope", "basis"), "after", TUNED, 0.32
+            ),
+            "every other way, tuned or not, is worse than a window of the trained length": (
+                _the_window_is_best
+            ),
+        },
+        "arch.long-window": {
+            "a window of the trained length changes the loss by less than 0.01 nats": lambda runs: (
+                change(runs, "window", 8, when="before", baseline=OWN).within(0.01)
+            ),
+            "full attention finds the hidden word every time": lambda runs: (
+                min(accuracies(runs, "full attention").values()) == 1
+            ),
+            "sinks and a window find it every time in sight and less than one time in four "
+            "elsewhere": _needles_in_sight_alone,
+            "parallel windows find it less than one time in four where a cut splits the sentence "
+            "and over 70% of the times elsewhere": _needles_beside_the_cut,
+            "on average chosen tokens find it more often than chosen blocks, and these more often "
+            "than sinks and a window": _memories_are_ordered,
+        },
+    },
+)

@@ -10,10 +10,7 @@ from llmlib.experiments.architecture import long_context
 from llmlib.experiments.architecture.long_context import (
     CONTEXT,
     DEPTHS,
-    FACTORS,
     METHODS,
-    READERS,
-    SEEDS,
     TRAINED,
     WORDS,
     accuracies,
@@ -21,12 +18,10 @@ from llmlib.experiments.architecture.long_context import (
     change,
     haystack,
     losses_at,
-    plan,
     read_through,
     stretched,
 )
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.records import read_runs
+from llmlib.experiments.experiment import Runs
 from llmlib.experiments.short_text import VOCAB_SIZE
 
 
@@ -93,10 +88,11 @@ def test_changes_are_paired_by_seed():
         losses = {"before": {"1": 1.0, "8": before}, "after": {"1": 1.0, "8": after}}
         return {"part": "stretch", "method": method, "seed": seed, **losses}
 
-    runs = [
+    record = [
         run("none", 0, 3.0, 2.0), run("none", 1, 5.0, 2.0), run("yarn", 1, 4.0, 1.5),
         run("yarn", 0, 2.0, 1.5), {"part": "needle", "reader": "full attention", "seed": 0},
     ]  # fmt: skip
+    runs = Runs(record)
     mean, low, high = change(runs, "yarn", 8, when="before", baseline=("none", 8, "before"))
     assert (mean, low, high) == (-1.0, -1.0, -1.0)
     mean, low, high = change(runs, "none", 8, when="before", baseline=("none", 1, "before"))
@@ -110,20 +106,10 @@ def test_accuracies_are_shares_of_what_was_asked():
         right = {str(depth): 3 for depth in DEPTHS} | {str(DEPTHS[0]): first}
         return {"part": "needle", "reader": reader, "seed": 0, "right": right, "tries": 3}
 
-    runs = [run("token selection", 0), run("token selection", 3), run("full attention", 1)]
+    runs = Runs([run("token selection", 0), run("token selection", 3), run("full attention", 1)])
     shares = accuracies(runs, "token selection")
     assert shares[DEPTHS[0]] == 0.5
     assert set(list(shares.values())[1:]) == {1.0}
-
-
-def test_the_plan_gives_every_method_and_every_reader_each_seed():
-    runs = list(plan())
-    stretches = {(r["method"], r["seed"]) for r in runs if r["part"] == "stretch"}
-    needles = {(r["reader"], r["seed"]) for r in runs if r["part"] == "needle"}
-    assert stretches == {(method, seed) for method in METHODS for seed in SEEDS}
-    assert needles == {(reader, seed) for reader in READERS for seed in SEEDS}
-    assert len(runs) == len(stretches) + len(needles)
-    assert FACTORS[-1] * TRAINED == 1024
 
 
 @pytest.mark.slow
@@ -147,50 +133,3 @@ def test_the_word_stands_where_it_is_said_to_stand(monkeypatch):
     assert places == sorted(places)
     assert places[0] < 0.15
     assert places[-1] > 0.85
-
-
-@pytest.fixture(scope="module")
-def record() -> list[Run]:
-    return read_runs("long_context")
-
-
-def test_the_record_holds_every_run_once(record):
-    assert len(record) == len(list(plan()))
-    assert all(any(run.items() <= line.items() for line in record) for run in plan())
-
-
-@pytest.mark.covers("arch.long-interpolation")
-def test_stretching_helps_as_trained_and_tuning_mends_the_rest(record):
-    untouched, tuned = ("none", 8, "before"), ("none", 8, "after")
-    assert change(record, "none", 8, when="before", baseline=("none", 1, "before"))[1] > 0
-    for method in ("yarn", "rerope", "basis", "window"):
-        assert change(record, method, 8, when="before", baseline=untouched)[2] < 0, method
-    for method in ("linear", "ntk", "dynamic"):  # the negative result: no gain is shown
-        _, low, high = change(record, method, 8, when="before", baseline=untouched)
-        assert low < 0 < high, method
-    for method in set(METHODS) - {"window"}:
-        assert change(record, method, 8, when="after", baseline=(method, 8, "before"))[2] < 0
-    assert change(record, "linear", 8, when="after", baseline=tuned)[1] > 0
-
-
-@pytest.mark.covers("arch.long-window", "arch.long-interpolation")
-def test_no_method_beats_a_window_of_the_trained_length(record):
-    for method in set(METHODS) - {"window"}:
-        for when in ("before", "after"):
-            low = change(record, method, 8, when=when, baseline=("window", 8, "before"))[1]
-            assert low > 0, (method, when)
-    _, low, high = change(record, "window", 8, when="before", baseline=("none", 1, "before"))
-    assert -0.01 < low < high < 0.01
-
-
-@pytest.mark.covers("arch.long-window")
-def test_needles_are_found_by_what_can_see_them(record):
-    found = {reader: accuracies(record, reader) for reader in READERS}
-    assert min(found["full attention"].values()) == 1
-    window, parallel = found["sinks and window"], found["parallel windows"]
-    assert window[0.95] == 1
-    assert sum(window[depth] for depth in DEPTHS[:-1]) / 4 < 0.25  # chance is 0.1
-    assert parallel[0.5] < 0.25  # there the sentence lies across a cut
-    assert min(share for depth, share in parallel.items() if depth != 0.5) > 0.7
-    mean = {reader: sum(shares.values()) / len(shares) for reader, shares in found.items()}
-    assert mean["token selection"] > mean["block selection"] > mean["sinks and window"]
