@@ -11,7 +11,7 @@ BIN := .venv/bin
 SETUP = @LLMLIB_PYTHON="$(PYTHON)" $(or $(PYTHON),python3) tools/setup_env.py
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check lab capstone bench notebooks versions clean setup
+.PHONY: help book test check lab capstone bench notebooks records versions clean setup
 MAKEFLAGS += --no-print-directory
 
 help:  ## list these commands
@@ -49,6 +49,10 @@ bench:  ## measure speed against the peer libraries
 notebooks:  ## run every notebook again and store its outputs
 	$(SETUP) all
 	@exec $(BIN)/python tools/execute_notebooks.py $(if $(CHANGED),--changed) $(ARGS)
+
+records:  ## make those runs again whose record a check found stale
+	$(SETUP) all
+	@exec $(BIN)/python -m llmlib.experiments --renew $(ARGS)
 
 versions:  ## try the torch-free part on each Python 3.11 to 3.13 found
 ifeq ($(WITNESSES),newest)

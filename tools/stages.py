@@ -121,6 +121,7 @@ TEST = [
         needed=lambda: bool(notebooks()),
         calibrated=True,
     ),
+    Stage("records of other code", python("-m", "llmlib.experiments", "--changed")),
     Stage(BOOK, python("tools/book/build.py"), calibrated=True),
     Stage(
         CLOSING,

@@ -1,0 +1,44 @@
+"""The code that CONTRIBUTING shows is that of the book: each block names where it is from."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from project import ROOT
+
+QUOTED = re.compile(r"<!-- from: (\S+) (\w+) -->\n```python\n(.*?)```", re.DOTALL)
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def definition(path: Path, name: str) -> str:
+    """Return the source of a module's function, class or constant."""
+    text = path.read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        names = [getattr(node, "name", "")]
+        names += [ast.unparse(target) for target in getattr(node, "targets", [])]
+        if name in names:
+            return "".join(text.splitlines(keepends=True)[node.lineno - 1 : node.end_lineno])
+    raise LookupError(f"{path.name} defines no {name}")
+
+
+@pytest.mark.parametrize(("path", "name", "shown"), QUOTED.findall(PAGE))
+def test_a_block_is_the_source(path: str, name: str, shown: str) -> None:
+    assert shown == definition(ROOT / path, name)
+
+
+def test_every_block_says_where_it_is_from() -> None:
+    assert PAGE.count("```python") == len(QUOTED.findall(PAGE)) == 3
+
+
+def test_the_examples_are_the_shortest_of_the_book() -> None:
+    def length(path: Path) -> int:
+        return len(path.read_text(encoding="utf-8").splitlines())
+
+    shown = ROOT / QUOTED.findall(PAGE)[0][0]
+    declared = [
+        path
+        for path in (ROOT / "llmlib" / "experiments").glob("*/*.py")
+        if "\nEXPERIMENT = Experiment(" in path.read_text(encoding="utf-8")
+    ]
+    assert min(declared, key=length) == shown
