@@ -102,6 +102,7 @@ def affected_tests(change: Affected) -> Stage | None:
 TEST = [
     *STATIC[:-1],
     replace(STATIC[-1], calibrated=True),
+    Stage("records of other code", python("-m", "llmlib.experiments", "--changed")),
     Stage(
         TESTS,
         python("-m", "pytest", "-q", *PARALLEL, "-m", "not bench")
@@ -121,7 +122,6 @@ TEST = [
         needed=lambda: bool(notebooks()),
         calibrated=True,
     ),
-    Stage("records of other code", python("-m", "llmlib.experiments", "--changed")),
     Stage(BOOK, python("tools/book/build.py"), calibrated=True),
     Stage(
         CLOSING,
