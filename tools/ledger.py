@@ -1,15 +1,13 @@
 """What a run of `make test` took, in processor seconds, beside what each part of it may take.
 
-`python tools/ledger.py` shows the ledger of the last run again. The closing stage judges it, see
-ledger_plugin.py. Measured seconds are divided by what the calibration found, so that a slow machine
-fails nothing, and may exceed a limit by a fifth. Where ATEN_CPU_CAPABILITY imitates an older
-processor, nothing is enforced.
+The closing stage judges it, see ledger_plugin.py. Measured seconds are divided by what the
+calibration found, so that a slow machine fails nothing, and may exceed a limit by a fifth. Where
+ATEN_CPU_CAPABILITY imitates an older processor, nothing is enforced.
 """
 
 import json
 import os
 import statistics
-import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import stages
-from charges import CHAPTERS, GATES, HOUSE, line_of, subject_chapters
+from charges import CHAPTERS, GATES, HOUSE, line_of
 from project import ROOT, notebooks
 
 SLACK = 1.2
@@ -46,7 +44,7 @@ class Reports:
     Attributes:
         tests: By node id.
         notebooks: By the notebook's path.
-        stages: By the stage's name, children included; the closing one may lack.
+        stages: By the stage's name, children included.
         slowness: How many times slower than the reference the machine was, at several moments.
     """
 
@@ -146,8 +144,8 @@ def judge(reports: Reports, subjects: Mapping[str, str], *, enforced: bool) -> L
         line("notebooks, on average", statistics.mean(kernels), MEAN_NOTEBOOK_LIMIT),
         line("notebooks, all", sum(kernels), NOTEBOOKS_LIMIT),
         line("book build", took[stages.BOOK], BOOK_LIMIT),
-        # The whole stage where it is known: the browser's processes outlive single tests.
-        line(GATES, took.get(stages.CLOSING, sums[GATES]), GATES_LIMIT),
+        # The whole stage: the browser's processes outlive single tests.
+        line(GATES, took[stages.CLOSING], GATES_LIMIT),
         line("static checks", sum(took[stage.name] for stage in stages.STATIC)),
         line("collecting tests", took[stages.TESTS] - suite),
         line("comparing outputs", took.get(stages.NOTEBOOKS, 0.0) - sum(kernels)),
@@ -190,19 +188,3 @@ def enforced() -> bool:
 
 def expected_notebooks() -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in notebooks(ROOT)]
-
-
-def main() -> int:
-    try:
-        run = json.loads(stages.TIMES.read_text(encoding="utf-8"))["run"]
-        reports = read_reports(stages.BUILD, run, expected_notebooks())
-    except (FileNotFoundError, MissingReportError) as error:
-        print(f"no whole run to show: {error}", file=sys.stderr)
-        return 2
-    ledger = judge(reports, subject_chapters(), enforced=enforced())
-    print(table(ledger))
-    return int(bool(ledger.problems()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
