@@ -116,8 +116,9 @@ def _heed_ctrl_c() -> None:
 
 
 @pytest.mark.slow
-def test_interrupted_run_says_how_to_continue(tmp_path):
+def test_interrupted_run_says_how_to_continue(finished, tmp_path):
     folder = tmp_path / "interrupted"
+    shutil.copytree(finished / "data", folder / "data")  # it is training that is interrupted
     process = subprocess.Popen(
         command(*TINY, "--out", str(folder)), env=ENVIRONMENT, stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL, text=True, preexec_fn=_heed_ctrl_c,
@@ -278,7 +279,7 @@ def test_impossible_fields_are_refused():
 
 
 def test_unknown_preset_names_the_known_ones(tmp_path):
-    message = refused("--preset", "huge", "--out", str(tmp_path))
+    message = refused_here("--preset", "huge", "--out", str(tmp_path))
     assert "tiny, laptop, gpu-124m, gpu-350m" in message
 
 
