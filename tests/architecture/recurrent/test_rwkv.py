@@ -140,7 +140,8 @@ def test_initial_decays_and_mixes_follow_layer_and_channel():
     for mixer, exponent in ((first, 0.7), (last, 2.0)):
         rates = mixer.log_rates
         assert (rates[0].item(), round(rates[-1].item(), 5)) == (-5, 3)
-        assert math.isclose(rates[6].item(), -5 + 8 * 0.5**exponent, rel_tol=1e-5)
+        # Numbers of size 5 are subtracted: what is left keeps their rounding.
+        assert math.isclose(rates[6].item(), -5 + 8 * 0.5**exponent, abs_tol=1e-5)
     assert first.bonus[:3].sub(math.log(0.3)).round(decimals=5).tolist() == [0.0, 0.5, -0.5]
     torch.testing.assert_close(first.mix_key, torch.arange(13) / 13)
     torch.testing.assert_close(last.mix_key, (torch.arange(13) / 13) ** (1 / 3))
