@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,22 @@ def test_a_record_is_completed_run_by_run(tmp_path: Path) -> None:
     assert runs[7]["command"] == f"python -m llmlib.experiments {SMALL.name}"
     assert {"seconds", "machine", "threads", "versions", "code"} <= runs[11].keys()
     assert run_missing(SMALL, record, say=say) == 0 and load(record) == runs
+
+
+def test_what_was_done_before_a_failure_is_kept(tmp_path: Path) -> None:
+    record, done = tmp_path / "small.jsonl", []
+
+    def until_the_power_fails(run: Run) -> Run:
+        if len(done) == 5:
+            raise RuntimeError("the power failed")
+        done.append(run)
+        return measure(run)
+
+    with pytest.raises(RuntimeError, match="power"):
+        run_missing(replace(SMALL, measure=until_the_power_fails), record, say=io.StringIO())
+    assert [run["loss"] for run in load(record)] == [measure(run)["loss"] for run in done]
+    assert run_missing(SMALL, record, say=io.StringIO()) == 0
+    assert len(load(record)) == 12
 
 
 def test_the_state_of_a_record_follows_its_code(tmp_path: Path) -> None:

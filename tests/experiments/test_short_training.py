@@ -1,23 +1,17 @@
-"""The short runs' loop and record: they resume, they repeat, and their statistics are right."""
+"""Short training runs: they repeat, stop when the loss is lost, and read what they are given."""
 
-import json
 import math
-import statistics
-from pathlib import Path
 
 import pytest
 import torch
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core import seed_everything
-from llmlib.core.statistics import t_interval
-from llmlib.experiments.short_runs import run_missing
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 from llmlib.experiments.short_training import (
     mean_loss,
     mixed_rows,
     random_rows,
-    small_decoder,
     train_briefly,
     warmup_decay,
 )
@@ -81,50 +75,6 @@ def test_the_held_out_loss_of_frequencies_is_the_unigram_loss() -> None:
     assert mean_loss(model, text.held_out, rows=rows) == pytest.approx(text.unigram_loss, rel=0.01)
     assert 4 < text.unigram_loss < math.log(VOCAB_SIZE)
     assert text.held_out.max() < VOCAB_SIZE
-
-
-def test_the_interval_is_students() -> None:
-    values = [2.0, 3.0, 7.0]
-    mean, low, high = t_interval(values)
-    half = 4.302653 * statistics.stdev(values) / math.sqrt(3)
-    assert (mean, low, high) == pytest.approx((4, 4 - half, 4 + half), rel=1e-4)
-    assert t_interval([1.0, 1.0]) == (1, 1, 1)
-    with pytest.raises(ValueError, match="one a seed"):
-        t_interval([1.0])
-    with pytest.raises(ValueError, match="one a seed"):
-        t_interval([1.0] * 11)
-
-
-def test_a_record_is_continued_where_it_stopped(tmp_path: Path) -> None:
-    record, done = tmp_path / "runs.jsonl", []
-
-    def perform(run: dict) -> dict:
-        if len(done) == 2:
-            raise RuntimeError("the power failed")
-        done.append(run["seed"])
-        return {"squared": run["seed"] ** 2}
-
-    plan = [{"kind": "a", "seed": seed} for seed in (3, 5, 7)]
-    with pytest.raises(RuntimeError, match="power"):
-        run_missing("sample", plan, perform, record)
-    assert done == [3, 5]
-    done.clear()
-    assert run_missing("sample", plan, perform, record) == 0
-    assert done == [7]
-    lines = [json.loads(line) for line in record.read_text().splitlines()]
-    assert [(line["seed"], line["squared"]) for line in lines] == [(3, 9), (5, 25), (7, 49)]
-    for line in lines:
-        assert line["command"] == "python -m llmlib.experiments.sample"
-        assert line["machine"] and line["versions"]["torch"] and line["seconds"] >= 0
-    done.clear()
-    assert run_missing("sample", plan, perform, record) == 0
-    assert done == []
-
-
-def test_no_run_begins_after_the_time_is_over(tmp_path: Path) -> None:
-    plan = [{"seed": 1}, {"seed": 2}]
-    assert run_missing("sample", plan, lambda run: {}, tmp_path / "x.jsonl", minutes=-1.0) == 2
-    assert not (tmp_path / "x.jsonl").exists()
 
 
 def test_rows_of_a_mixture_come_from_its_sources_as_often_as_it_says() -> None:
