@@ -15,6 +15,9 @@ from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.records import ABOUT, check, load, record_of, run_missing, stamp, state
 
 
+MANY = 8
+
+
 def show(experiment: Experiment, runs: Runs) -> Table:
     """Lay the record out: for each condition the mean over the seeds of what is a number."""
     conditions: list[Run] = []
@@ -23,17 +26,39 @@ def show(experiment: Experiment, runs: Runs) -> Table:
         if condition not in conditions:
             conditions.append(condition)
     known = {"seed", *ABOUT, *experiment.equal, *conditions[0]}
-    names = [n for n, v in runs[0].items() if n not in known and isinstance(v, float | int)]
-    table = Table(*map(str, conditions[0]), "seeds", *names)
+    measured = [flat({k: v for k, v in run.items() if k not in known}) for run in runs]
+    names = list(measured[0])
+    cells: dict[str, list[str]] = {name: [] for name in names}
+    seeds = []
     for condition in conditions:
-        made = [run for run in runs if condition.items() <= run.items()]
-        means = [_mean([run.get(name) for run in made]) for name in names]
-        table.add_row(*map(str, condition.values()), str(len(made)), *means)
+        made = [f for f, r in zip(measured, runs, strict=True) if condition.items() <= r.items()]
+        seeds.append(str(len(made)))
+        for name in names:
+            cells[name].append(_mean([found[name] for found in made if name in found]))
+    if len(names) > MANY:  # a line a quantity reads better than a column
+        table = Table("mean over the seeds", *(", ".join(map(str, c.values())) for c in conditions))
+        for name in names:
+            table.add_row(name, *cells[name])
+        return table
+    table = Table(*map(str, conditions[0]), "seeds", *names)
+    for place, condition in enumerate(conditions):
+        means = [cells[name][place] for name in names]
+        table.add_row(*map(str, condition.values()), seeds[place], *means)
     return table
 
 
-def _mean(values: Sequence[object]) -> str:
-    numbers = [value for value in values if isinstance(value, float | int)]
+def flat(measured: Run) -> dict[str, float]:
+    """Return the numbers of a run, those within dictionaries by names like `a.b`; no lists."""
+    found: dict[str, float] = {}
+    for name, value in measured.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{inner}": number for inner, number in flat(value).items()}
+        elif isinstance(value, float | int):
+            found[name] = value
+    return found
+
+
+def _mean(numbers: Sequence[float]) -> str:
     return f"{statistics.mean(numbers):.4g}" if numbers else ""
 
 

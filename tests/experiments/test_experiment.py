@@ -17,7 +17,10 @@ from llmlib.experiments.records import check, load, run_missing, stamp, state, s
 
 
 def measure(run: Run) -> Run:
-    return {"loss": 2.0 - run["rank"] / 10 + run["seed"], "parts": {"a": [run["seed"], 0.5]}}
+    return {
+        "loss": 2.0 - run["rank"] / 10 + run["seed"],
+        "parts": {"a": [run["seed"], 0.5], "b": run["seed"]},
+    }
 
 
 def is_better(rank: int, other: int) -> Callable[[Runs], bool]:
@@ -288,6 +291,13 @@ def test_the_table_has_a_line_a_condition() -> None:
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns["rank"] == ["1", "1", "4", "4"] and columns["seeds"] == ["3"] * 4
     assert columns["loss"] == ["2.9", "2.9", "2.6", "2.6"]
+    assert columns["parts.b"] == ["1"] * 4 and "parts.a" not in columns
+    runs = [run | {f"q{i}": i for i in range(7)} for run in made()]
+    turned = show(SMALL, Runs(runs))
+    assert turned.row_count == 9
+    first, *others = turned.columns
+    assert [str(c.header) for c in others] == ["1, False", "1, True", "4, False", "4, True"]
+    assert list(others[2].cells)[list(first.cells).index("loss")] == "2.6"
 
 
 def test_a_declaration_is_found_by_its_file_name() -> None:
