@@ -14,7 +14,6 @@ from llmlib.experiments.catalogue import find, modules
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.records import ABOUT, check, load, record_of, run_missing, stamp, state
 
-
 MANY = 8
 
 
