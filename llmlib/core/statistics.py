@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 
 class Interval(NamedTuple):
@@ -74,6 +73,8 @@ def t_factor(n: int, level: float = 0.95) -> float:
     """
     if n < 2 or not 0 < level < 1:
         raise ValueError(f"{n} values at level {level}: give two values or more, one a seed")
+    from scipy import stats  # here and below: who needs no interval does not wait for it
+
     return float(stats.t.ppf((1 + level) / 2, n - 1))
 
 
@@ -150,7 +151,9 @@ def t_test(differences: Sequence[float] | np.ndarray) -> float:
         raise ValueError(f"{len(numbers)} differences: give two or more, one a seed")
     if not numbers.std():
         return float(not numbers.any())
-    return float(stats.ttest_1samp(numbers, 0).pvalue)
+    from scipy import stats
+
+    return float(stats.ttest_1samp(numbers, 0)[1])
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
@@ -181,6 +184,8 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"{successes} of {trials} is no share")
+    from scipy import stats
+
     found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
     # Rounding can put an end a hair beyond the share itself, or beyond 0 or 1.
     share = successes / trials
@@ -226,9 +231,11 @@ def bootstrap_interval(
     value = float(statistic(numbers))
     if not np.ptp(numbers):
         return Interval(value, value, value)
+    from scipy import stats
+
     found = stats.bootstrap(
         (numbers,), statistic, confidence_level=level, n_resamples=resamples,
-        random_state=np.random.default_rng(seed),
+        rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return Interval(value, float(found.low), float(found.high))
 
