@@ -178,6 +178,11 @@ def _loss_against_pre(runs: Runs, variant: str) -> Interval:
     return runs.difference("held_out_loss", variant=(variant, "pre"), lr=2.0**-8)
 
 
+def _embedding_norm_is_undecided(runs: Runs) -> bool:
+    found = _loss_against_pre(runs, "pre, embedding norm")
+    return not found.shows_difference and found.within(0.02)
+
+
 def _last_gradients_are_ordered(runs: Runs) -> bool:
     post, pre, deep = (
         runs.values("last_layer_gradient", variant=variant, lr=RATES[0])
@@ -191,7 +196,8 @@ def _biases_fail_no_more_often(runs: Runs) -> bool:
         [sum(map(has_failed, runs.where(variant=v, seed=seed))) / len(RATES) for seed in SEEDS]
         for v in ("pre, biases", "pre")
     )
-    return not paired_interval(with_biases, without).shows_difference
+    found = paired_interval(with_biases, without)
+    return not found.shows_difference and found.within(0.45)
 
 
 EXPERIMENT = Experiment(
@@ -202,11 +208,11 @@ EXPERIMENT = Experiment(
     depends=("llmlib.architecture.block", "llmlib.architecture.norms"),
     claims={
         "arch.norm-placement": {
-            "pre-norm, sandwich norms and DeepNorm stand larger learning rates than post-norm": (
+            "pre-norm, sandwich norms and DeepNorm stand larger rates than post-norm": (
                 _pre_norm_stands_more
             ),
-            "a norm on the embedding makes no difference that shows": lambda runs: (
-                not _loss_against_pre(runs, "pre, embedding norm").shows_difference
+            "a norm on the embedding makes no difference that shows, below 0.02 nats": (
+                _embedding_norm_is_undecided
             ),
             "parallel layers are a little better": lambda runs: (
                 _loss_against_pre(runs, "pre, parallel").high < 0
@@ -216,7 +222,7 @@ EXPERIMENT = Experiment(
             ),
         },
         "arch.bias": {
-            "no difference is shown in how often runs with and without biases fail": (
+            "no difference is shown in how often runs with and without biases fail, below 45%": (
                 _biases_fail_no_more_often
             ),
         },

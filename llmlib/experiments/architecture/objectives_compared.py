@@ -1,19 +1,16 @@
 """Families and objectives at equal compute: what each model can do right after pre-training.
 
-Every design spends the same number of training FLOPs on the
-same text and is then asked two things that no one trained it for as such: to continue a text, and
-to fill a gap in one.
+Every design spends the same number of training FLOPs on the same text and is then asked two things
+that no one trained it for as such: to continue a text, and to fill a gap in one.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
 import torch
-from jaxtyping import Int
 from rich.table import Table
-from torch import Tensor
 
 from llmlib.architecture import Transformer
 from llmlib.architecture.counts import forward_flops
@@ -41,6 +38,7 @@ from llmlib.experiments.architecture.objective_questions import (
 )
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import short_text
+from llmlib.experiments.short_training import random_rows
 from llmlib.training import muon_with_adamw, next_token_loss
 
 STEPS, WARMUP, POINTS = 240, 0.05, 8
@@ -50,33 +48,9 @@ SEEDS = (0, 1, 2)
 
 
 def budget(steps: int = STEPS) -> int:
-    """Return the operations that every design may spend.
-
-    Args:
-        steps: As many as this number of steps of the causal language model.
-
-    Returns:
-        Operations.
-    """
+    """Return the operations that all may spend: those of so many steps of the causal LM."""
     config = build("causal").config
     return steps * 3 * forward_flops(config, BATCH, LENGTH)
-
-
-def draw_rows(
-    tokens: Int[Tensor, " n"], generator: torch.Generator
-) -> Iterator[Int[Tensor, "B T1"]]:
-    """Yield rows from random places of a text, for ever.
-
-    Args:
-        tokens: The text.
-        generator: Source of randomness; equal seeds see equal rows.
-
-    Yields:
-        Token ids, one more than `LENGTH` a row.
-    """
-    while True:
-        starts = torch.randint(len(tokens) - LENGTH, (BATCH, 1), generator=generator)
-        yield tokens[starts + torch.arange(LENGTH + 1)]
 
 
 @dataclass
@@ -111,21 +85,12 @@ def train(
 ) -> Trained:
     """Train until the operations are spent, the learning rate falling with what is left of them.
 
-    Args:
-        model: The model; changed in place.
-        design: One of `DESIGNS`.
-        seed: Decides the rows and what is cut out of them.
-        flops: Operations to spend.
-        scale: Factor of the usual learning rates.
-        points: How often to measure on the way.
-
-    Returns:
-        The model and its history.
+    The seed decides the rows and what is cut out of them, `scale` is a factor of the usual learning
+    rates, and `points` says how often to measure on the way.
     """
     family, objective = DESIGNS[design]
-    text = short_text()
     held_out = evaluation_rows(128)
-    rows = draw_rows(text.train, torch.Generator().manual_seed(seed))
+    rows = random_rows(short_text().train, length=LENGTH, batch=BATCH, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)
     optimizer = muon_with_adamw(
         model, muon_lr=MUON_LR, lr=LR, weight_decay=0.0, stacked_rows=model.stacked_rows
@@ -137,7 +102,7 @@ def train(
         factor = min((done + 1e-3) / WARMUP, 1.0, 1.5 * (1 - done))
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
-        batch = make_batch(next(rows), family, objective, generator)
+        batch = make_batch(rows(run.steps), family, objective, generator)
         loss = next_token_loss(model, batch)
         optimizer.zero_grad()
         loss.backward()
@@ -155,13 +120,6 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
     """Train a design from one seed and ask it both questions.
 
     The causal language model is then made a prefix decoder and goes on as one.
-
-    Args:
-        run: `design` and `seed`.
-        steps: See `budget`.
-
-    Returns:
-        What was measured.
     """
     design, seed = run["design"], run["seed"]
     seed_everything(seed)
@@ -195,14 +153,7 @@ def _rounded(curve: list[tuple[int, float]]) -> list[list[float]]:
 
 
 def convert(model: Model) -> Transformer:
-    """Make a prefix decoder of a causal decoder: the same weights under another mask.
-
-    Args:
-        model: A causal decoder.
-
-    Returns:
-        A new model with a copy of its weights.
-    """
+    """Make a prefix decoder of a causal decoder: a copy of its weights under another mask."""
     converted = Transformer(model.config.replace(mask="prefix"))
     converted.load_state_dict(model.state_dict())
     return converted
@@ -237,19 +188,12 @@ def compare(runs: Runs, quantity: str, baseline: str = LM) -> list[Row]:
 
 
 def steps_to_reach(curve: Sequence[Sequence[int | float]], loss: float) -> float:
-    """Return after how many steps a curve is first at or below a loss.
-
-    Args:
-        curve: Pairs of steps made and loss.
-        loss: What to reach.
-
-    Returns:
-        Steps; infinite if it is never reached.
-    """
+    """Return after how many steps a curve is first at or below a loss; infinity if it never is."""
     return next((float(step) for step, value in curve if value <= loss), math.inf)
 
 
 def table(runs: Runs) -> Table:
+    """Lay out what each design answers and what it cost."""
     view = Table("design", "endings, nats", "difference", "endings", "gaps", "targets",
                  title=f"{budget():.2e} FLOPs each; chance {CHANCE:.0%}")  # fmt: skip
     quantities = ("endings_loss", "endings_accuracy", "gaps_accuracy", "targets")
@@ -266,6 +210,10 @@ def _all_spend_the_budget(runs: Runs) -> bool:
     return all(budget() <= run["flops"] < 1.02 * budget() for run in runs) and all(
         len(run["curve"]) == POINTS + 1 for run in runs
     )
+
+
+def _is_undecided(difference: Interval, margin: float) -> bool:
+    return not difference.shows_difference and difference.within(margin)
 
 
 def _verdicts(runs: Runs, quantity: str) -> dict[str, str]:
@@ -321,7 +269,7 @@ def _conversion_brings_nothing_more(runs: Runs) -> bool:
     gained = runs.interval(
         lambda run: run["converted_curve"][-1][1] - run["converted_curve"][0][1], design=LM
     )
-    return not gained.shows_difference
+    return _is_undecided(gained, 0.12)
 
 
 EXPERIMENT = Experiment(
@@ -338,14 +286,16 @@ EXPERIMENT = Experiment(
                 lambda runs: set(_verdicts(runs, "endings_loss").values()) == {"higher"}
             ),
             "it fills gaps better than all but the prefix language model": _gaps_are_lower,
-            "no difference is shown between the two in choosing endings": lambda runs: (
-                _verdicts(runs, "endings_accuracy")[PREFIX_LM] == "none"
+            "no difference is shown between the two in choosing endings, below 0.13": (
+                lambda runs: _is_undecided(
+                    runs.difference("endings_accuracy", design=(PREFIX_LM, LM)), 0.13
+                )
             ),
             "both choose endings and gaps better than chance": _above_chance,
             "frequencies alone predict endings worse than both, and better than the "
             "encoder-decoder of span corruption, which has learnt to stop": _against_frequencies,
-            "a decoder of several denoisers is 0.5 nats better at endings than one of span "
-            "corruption": _denoisers_beat_spans,
+            "a decoder of several denoisers is over 0.5 nats better at endings than one of span "
+            "corruption, with every seed": _denoisers_beat_spans,
         },
         "arch.task-lm": {
             "at equal tokens read the prefix language model is 0.20 [0.19, 0.22] nats a token "
@@ -356,7 +306,7 @@ EXPERIMENT = Experiment(
             "and reaches the loss of a prefix decoder from scratch in a quarter of its steps": (
                 _conversion_is_soon_there
             ),
-            "80 more steps under that mask bring nothing that three seeds show": (
+            "80 more steps under that mask bring nothing that three seeds show, below 0.12 nats": (
                 _conversion_brings_nothing_more
             ),
         },
