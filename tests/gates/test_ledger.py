@@ -227,9 +227,10 @@ def close(folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     (inner / "conftest.py").write_text(CONFTEST.format(folder=str(folder)), encoding="utf-8")
     (inner / "test_busy.py").write_text(BUSY, encoding="utf-8")
     return pytest_run(
-        [*stages.PARALLEL, f"--rootdir={inner}", "test_busy.py"],
+        ["-p", "xdist", *stages.PARALLEL, f"--rootdir={inner}", "test_busy.py"],
         inner,
         PYTHONPATH=str(ROOT / "tools"),
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",  # the other plugins take seconds to start
         **more,
     )
 
