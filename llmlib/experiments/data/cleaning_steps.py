@@ -1,26 +1,32 @@
 """What the capstone's cleaning is worth: equal tokens, the same held-out text.
 
-`python -m llmlib.experiments cleaning_steps` makes the runs that `data/results` still lacks. A step
-that drops documents leaves fewer to read, so the same number of tokens passes over them more often;
-the last step also takes an advantage away: text of which the held-out part is a copy.
+A step that drops documents leaves fewer to read, so the same number of tokens passes over them more
+often; the last step also takes an advantage away: text of which the held-out part is a copy.
 """
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmlib.data import ByteBPE, Document, corpus_sha256, deduplicate, fixed_corpus
+from llmlib.data import (
+    ByteBPE,
+    Document,
+    corpus_bytes,
+    corpus_sha256,
+    deduplicate,
+    fixed_corpus,
+)
 from llmlib.data.cleaning import QualityRules
 from llmlib.data.deduplication import decontaminate
 from llmlib.data.overlap import drop_overlapping
 from llmlib.data.splits import split_by_module
-from llmlib.experiments.experiment import Run
-from llmlib.experiments.short_runs import make_missing_runs
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_training import (
     mean_loss,
     random_rows,
@@ -31,7 +37,6 @@ from llmlib.experiments.short_training import (
 
 VOCAB_SIZE, LENGTH, BATCH, STEPS, PEAK_LR = 1024, 128, 16, 600, 4e-3
 D_MODEL, N_LAYERS = 64, 2
-SEEDS = (0, 1, 2)
 STEPS_OF_CLEANING = ("gathered", "no near-duplicates", "no leaks")
 """Each name is the training text after more steps; the first is the text as it was gathered.
 
@@ -57,12 +62,11 @@ class CleanedText:
     sha256: str
 
 
-@functools.cache
-def cleaned_text() -> CleanedText:
+def cleaned_documents() -> tuple[dict[str, list[Document]], list[Document]]:
     """Clean the fixed corpus step by step.
 
     Returns:
-        The texts, the same on every machine; the tokenizer is that of the last step's text.
+        Training documents after each step, and held-out ones, whose modules no other has.
     """
     rules = QualityRules()
     gathered = fixed_corpus()
@@ -79,36 +83,33 @@ def cleaned_text() -> CleanedText:
         name: [d for d in documents if d.meta["module"] not in held_out_modules]
         for name, documents in zip(STEPS_OF_CLEANING, corpora, strict=True)
     }
-    end = "<|endoftext|>"
-    last = parts[STEPS_OF_CLEANING[-1]]
+    return parts, split.held_out
+
+
+@functools.cache
+def cleaned_text() -> CleanedText:
+    """Cut the texts after all steps by the tokenizer that the last one trains."""
+    parts, held_out = cleaned_documents()
+    end, last = "<|endoftext|>", parts[STEPS_OF_CLEANING[-1]]
     bpe = ByteBPE.train((document.text for document in last), VOCAB_SIZE, (end,))
 
     def stream(documents: Sequence[Document]) -> Int[Tensor, " n"]:
-        separator = [bpe.special_tokens[end]]
         arrays = bpe.encode_batch([document.text for document in documents])
-        return torch.tensor([i for ids in arrays for i in (*ids.tolist(), *separator)])
+        separated = [np.append(ids, bpe.special_tokens[end]) for ids in arrays]
+        return torch.from_numpy(np.concatenate(separated).astype(np.int64))
 
-    held_out = stream(split.held_out)
-    n_bytes = sum(document.n_bytes + 1 for document in split.held_out)
+    measured = stream(held_out)
     return CleanedText(
         train={name: stream(documents) for name, documents in parts.items()},
-        train_bytes={name: sum(d.n_bytes for d in documents) for name, documents in parts.items()},
-        held_out=held_out,
-        bytes_per_token=n_bytes / len(held_out),
-        sha256=corpus_sha256([*split.held_out, *last]),
+        train_bytes={name: corpus_bytes(documents) for name, documents in parts.items()},
+        held_out=measured,
+        bytes_per_token=(corpus_bytes(held_out) + len(held_out)) / len(measured),
+        sha256=corpus_sha256([*held_out, *last]),
     )
 
 
-def perform(run: Run, *, steps: int = STEPS) -> Run:
-    """Train on the text after one step, from one seed, and measure on the held-out text.
-
-    Args:
-        run: `after` (one of `STEPS_OF_CLEANING`) and `seed`.
-        steps: Number of updates.
-
-    Returns:
-        Held-out bits per byte, the size of the training text and how often it was read.
-    """
+def measure(run: Run, *, steps: int = STEPS) -> Run:
+    """Train on the text after one step, from one seed, and measure on the held-out text."""
     text = cleaned_text()
     tokens = text.train[run["after"]]
     model = small_decoder(
@@ -128,28 +129,43 @@ def perform(run: Run, *, steps: int = STEPS) -> Run:
     }
 
 
-def plan() -> Iterator[Run]:
-    """Yield the runs of the experiment.
-
-    Yields:
-        What identifies each run.
-    """
-    for seed in SEEDS:
-        for after in STEPS_OF_CLEANING:
-            yield {"after": after, "seed": seed}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the missing runs.
-
-    Args:
-        arguments: Command line; default: that of the process.
-
-    Returns:
-        Exit status: 0 when the record is complete.
-    """
-    return make_missing_runs("cleaning_steps", plan(), perform, __doc__, arguments)
+def _no_step_shows(runs: Runs) -> bool:
+    pairs = (("no near-duplicates", "gathered"), ("no leaks", "no near-duplicates"),
+             ("no leaks", "gathered"))  # fmt: skip
+    found = [runs.difference("bits_per_byte", after=pair) for pair in pairs]
+    return all(
+        not change.shows_difference and abs(change.value) < 0.01 and change.within(0.04)
+        for change in found
+    )
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _every_step_takes_text_away(runs: Runs) -> bool:
+    sizes = [{run["train_bytes"] for run in runs.where(after=name)} for name in STEPS_OF_CLEANING]
+    (gathered,), (different,), (without_leaks,) = sizes
+    return gathered > different > without_leaks
+
+
+EXPERIMENT = Experiment(
+    conditions={"after": STEPS_OF_CLEANING},
+    seeds=(0, 1, 2),
+    measure=measure,
+    equal=("tokens", "text_sha256", "parameters", "chance_bits_per_byte"),
+    depends=(
+        "llmlib.data.cleaning.rules",
+        "llmlib.data.deduplication.decontamination",
+        "llmlib.data.overlap",
+    ),
+    claims={
+        "": {
+            "no effect of a cleaning step is shown, means differ by less than 0.01 bits a byte and "
+            "the intervals end within 0.04": _no_step_shows,
+            "every text is read less than once": lambda runs: all(
+                run["epochs"] < 1 for run in runs
+            ),
+            "every step takes text away": _every_step_takes_text_away,
+            "every run ends above one bit a byte and below chance": lambda runs: all(
+                1 < run["bits_per_byte"] < run["chance_bits_per_byte"] for run in runs
+            ),
+        },
+    },
+)
