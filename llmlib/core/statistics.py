@@ -7,7 +7,7 @@ beforehand and the interval lies inside it.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -153,7 +153,8 @@ def t_test(differences: Sequence[float] | np.ndarray) -> float:
         return float(not numbers.any())
     from scipy import stats
 
-    return float(stats.ttest_1samp(numbers, 0)[1])
+    found: Any = stats.ttest_1samp(numbers, 0)
+    return float(found.pvalue)
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
