@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from llmlib.data import Document
 from llmlib.data.deduplication.substrings import remove_repeated_substrings, repeated_symbols
 
-
 REPETITIVE = st.one_of(
     st.binary(max_size=61),
     st.lists(st.sampled_from([b"ab", b"a", b"abab", b"\xff", b"xyz" * 5]), max_size=17).map(
