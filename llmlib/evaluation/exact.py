@@ -11,7 +11,7 @@ from llmlib.core.task import Message
 
 @dataclass(frozen=True)
 class ExactAnswers:
-    """A task whose answers are right word for word, or wrong.
+    r"""A task whose answers are right word for word, or wrong.
 
     Args:
         questions: What is asked.
@@ -25,7 +25,7 @@ class ExactAnswers:
         >>> task = ExactAnswers(["3 + 4 ="], ["7"], examples=[("1 + 1 =", "2")])
         >>> [message["content"] for message in task.prompt(0)]
         ['1 + 1 =', '2', '3 + 4 =']
-        >>> task.score(0, " 7\\n"), task.score(0, "7 or 8")
+        >>> task.score(0, " 7\n"), task.score(0, "7 or 8")
         (1.0, 0.0)
     """
 
