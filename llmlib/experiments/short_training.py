@@ -62,6 +62,24 @@ def warmup_decay(peak: float, steps: int) -> Callable[[int], float]:
     return lambda step: peak * min((step + 1) / warmup, (steps - step) / falling)
 
 
+def warmup_hold_decay(
+    peak: float, steps: int, *, warmup: int, share: float
+) -> Callable[[int], float]:
+    """Return a schedule: up to the peak, there for a while, then straight down to zero.
+
+    Args:
+        peak: Largest learning rate.
+        steps: Length of the run.
+        warmup: Steps of the rise.
+        share: The part of the run over which it falls, above 0 and at most 1.
+
+    Returns:
+        A function from the step to the rate.
+    """
+    slope = 1 / share
+    return lambda step: peak * min((step + 1) / warmup, 1.0, slope * (1 - step / steps))
+
+
 def random_rows(tokens: Int[Tensor, " n"], *, length: int, batch: int, seed: int) -> Rows:
     """Draw rows that begin anywhere in a text, each place as likely.
 

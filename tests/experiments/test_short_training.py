@@ -14,6 +14,7 @@ from llmlib.experiments.short_training import (
     random_rows,
     train_briefly,
     warmup_decay,
+    warmup_hold_decay,
 )
 
 
@@ -111,3 +112,10 @@ def test_the_rate_rises_and_falls_to_zero() -> None:
     assert rates[100] == 0
     assert rates[5:] == sorted(rates[5:], reverse=True)
     assert warmup_decay(0.3, 1)(0) == pytest.approx(0.3)
+
+
+def test_the_rate_may_stay_at_its_peak_for_a_while() -> None:
+    rate = warmup_hold_decay(3e-3, 240, warmup=20, share=1 / 3)
+    assert rate(0) == pytest.approx(3e-3 / 20)
+    assert rate(0) < rate(10) < rate(19) == rate(100) == rate(160) == 3e-3
+    assert 0 < rate(239) < rate(200) == pytest.approx(1.5e-3)

@@ -11,7 +11,7 @@ from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
-from llmlib.experiments.short_training import mean_loss, train_briefly
+from llmlib.experiments.short_training import mean_loss, train_briefly, warmup_hold_decay
 
 KINDS: tuple[Activation, ...] = ("relu", "gelu", "swish", "swiglu", "geglu")
 SEEDS = (0, 1, 2)
@@ -65,10 +65,7 @@ def measure(run: Run, *, steps: int = STEPS, rows: int = 320) -> Run:
     text = short_text()
     seed_everything(run["seed"])
     model = Transformer(config_of(run["activation"], run["init_std"]))
-
-    def lr(step: int) -> float:
-        return PEAK_LR * min(1, (step + 1) / WARM_UP, 1.5 * (1 - step / steps))
-
+    lr = warmup_hold_decay(PEAK_LR, steps, warmup=WARM_UP, share=2 / 3)
     losses = train_briefly(
         model, text.train, lr=lr, steps=steps, batch=BATCH, seed=run["seed"], length=LENGTH
     )

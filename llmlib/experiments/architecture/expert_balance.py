@@ -13,7 +13,7 @@ from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
-from llmlib.experiments.short_training import mean_loss, train_briefly
+from llmlib.experiments.short_training import mean_loss, train_briefly, warmup_hold_decay
 
 STEPS, BATCH, LENGTH, PEAK_RATE = 240, 32, 64, 3e-3
 SEEDS = (0, 1, 2)
@@ -41,11 +41,6 @@ all but the first hold 768.
 def config_of(design: str) -> ModelConfig:
     """Return a design's configuration."""
     return BASE.replace(**DESIGNS[design])
-
-
-def rate(step: int, steps: int = STEPS) -> float:
-    """Return the learning rate of a step: up in 20 steps, down to nothing in the last third."""
-    return PEAK_RATE * min(1, (step + 1) / 20, 3 * (1 - step / steps))
 
 
 def experts_in_use(load: Float[Tensor, "*layers E"]) -> Float[Tensor, "*layers"]:
@@ -96,7 +91,7 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
     train_briefly(
         model,
         text.train,
-        lr=lambda step: rate(step, steps),
+        lr=warmup_hold_decay(PEAK_RATE, steps, warmup=20, share=1 / 3),
         steps=steps,
         batch=BATCH,
         seed=run["seed"],

@@ -13,7 +13,7 @@ from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
-from llmlib.experiments.short_training import train_briefly
+from llmlib.experiments.short_training import train_briefly, warmup_hold_decay
 
 TRAIN_LENGTH, TEST_LENGTH, BIN = 128, 1024, 64
 STEPS, BATCH, PEAK_LR, WARMUP = 250, 16, 3e-3, 25
@@ -45,11 +45,8 @@ def train(
     References:
         Vaswani et al. (2017), Attention Is All You Need, section 3.4 (the root of the width).
     """
-
-    def lr(step: int) -> float:
-        return PEAK_LR * min((step + 1) / WARMUP, 1.0, 1.5 * (1 - step / steps))
-
     seed_everything(seed)
+    lr = warmup_hold_decay(PEAK_LR, steps, warmup=WARMUP, share=2 / 3)
     model = Transformer(config_of(scheme))
     nn.init.normal_(model.embedding.weight)
     train_briefly(model, tokens, lr=lr, steps=steps, batch=batch, seed=seed, length=TRAIN_LENGTH)

@@ -16,7 +16,6 @@ from llmlib.experiments.architecture.expert_balance import (
     experts_in_use,
     loads,
     measure,
-    rate,
 )
 from llmlib.experiments.short_text import short_text
 
@@ -57,11 +56,6 @@ def test_loads_are_those_of_the_layers_inputs_and_leave_the_model_as_it_was():
     assert shares.shape == (2, 8)
     assert model.training
     assert not layer._forward_pre_hooks
-
-
-def test_the_rate_rises_and_falls():
-    assert rate(0) < rate(10) < rate(19) == rate(100) == 3e-3
-    assert rate(239) < rate(200) < 3e-3
 
 
 @pytest.mark.slow
