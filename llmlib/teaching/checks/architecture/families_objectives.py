@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from llmlib.core.batch import IGNORE
 from llmlib.teaching.authoring import Exercise, args
 
 NOTEBOOK = "04_architecture/06_families_and_objectives"
 
-IGNORE = -100
 
 # The targets of a prefix language model
 
