@@ -1,9 +1,11 @@
 """Declarations of experiments: plans, comparisons by seed, fingerprints, records that go on."""
 
+import ast
 import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -173,6 +175,8 @@ def hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("    return True", "    return False"),
         ("from math import sqrt\n", "from cmath import sqrt\n"),  # a library's move
         ("RATE = 0.1", "\n\nRATE   =   0.1"),
+        ("# how fast", "# a form feed \f, and a line separator \u2028"),
+        ('"a # b  c"', "(\"a #\"\n    ' b  c')"),
     ],
 )
 def test_what_decides_nothing_does_not_count(hashed, old: str, new: str) -> None:
@@ -189,11 +193,62 @@ def test_what_decides_nothing_does_not_count(hashed, old: str, new: str) -> None
         ("a # b  c", "a # d  c"),
         ('run["seed"]', 'run["rank"]'),
         ("import VOCAB_SIZE", "import frequency_loss as VOCAB_SIZE"),
+        ("\ndef helper", "if True:\n    RATE = 0.3\n\ndef helper"),
+        ("\ndef helper", "RATE *= 3\n\ndef helper"),
+        ("RATE = 0.1", "RATE = (0.1,)"),
+        ("a # b  c", "ä # b  c"),
+        (
+            "    prompt",
+            "    from llmlib.experiments.short_text import cut_text as helper\n    prompt",
+        ),
     ],
 )
 def test_what_decides_counts(hashed, old: str, new: str) -> None:
     assert old in MODULE
     assert hashed(MODULE) != hashed(MODULE.replace(old, new))
+
+
+def test_the_block_that_a_statement_stands_in_counts(hashed) -> None:
+    looped = "def measure(run):\n    for step in run:\n        a(step)\n        b(step)\n"
+    assert hashed(looped) != hashed(looped.replace("        b", "    b"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("RATE = 0.1", "RATE = 0.2"), ("return RATE", "return 2 * RATE")]
+)
+def test_what_is_defined_under_a_condition_counts(hashed, old: str, new: str) -> None:
+    text = (
+        "RATE = 1\nif RATE:\n    RATE = 0.1\n    def helper(x):\n        return RATE\n"
+        "else:\n    helper = None\ndef measure(run):\n    return helper(1)\n"
+    )
+    assert hashed(text) != hashed(text.replace(old, new))
+
+
+def test_an_f_string_counts_alike_on_every_python() -> None:
+    def part(text: str) -> ast.expr:
+        return ast.Constant(text)
+
+    name = ast.FormattedValue(ast.Name("x", ast.Load()), conversion=-1)
+    whole = ast.JoinedStr([part("ab"), name])
+    pieces = ast.JoinedStr([part("a"), part("b"), name, part("")])  # so 3.12 reads f"a" "b{x}"
+    assert fingerprints._structure(whole) == fingerprints._structure(pieces)
+    other = ast.JoinedStr([part("a"), name, part("b")])
+    assert fingerprints._structure(whole) != fingerprints._structure(other)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from .short_text import cut_text",
+        "import llmlib.experiments.short_text",
+        "import llmlib.experiments.short_text as text",
+        "from llmlib.experiments.short_text import *",
+        "from llmlib import experiments",
+    ],
+)
+def test_an_import_that_is_not_followed_is_refused(hashed, line: str) -> None:
+    with pytest.raises(ValueError, match="tried, line 3: write `from llmlib.experiments.MODULE"):
+        hashed(MODULE.replace("from math import sqrt", line))
 
 
 def test_definitions_are_followed_through_the_experiments() -> None:
@@ -211,6 +266,32 @@ def test_a_module_that_an_experiment_depends_on_counts_whole() -> None:
     assert len(plain) == 16 and plain != one != with_depends("llmlib.training.muon")
     with pytest.raises(ValueError, match="no module llmlib.training.none"):
         with_depends("llmlib.training.none")
+    with pytest.raises(ValueError, match="llmlib.training is a package"):
+        with_depends("llmlib.training")
+
+
+class Measurer:
+    def measure(self, run: Run) -> Run:
+        return measure(run)
+
+
+@pytest.mark.parametrize("unknown", [lambda run: {}, partial(measure), Measurer().measure])
+def test_a_measurement_whose_code_cannot_be_followed_is_refused(unknown) -> None:
+    with pytest.raises(ValueError, match="make it a function that stands by itself"):
+        fingerprint(replace(SMALL, measure=unknown))
+
+
+def test_names_are_followed_through_the_modules_that_hand_them_on(monkeypatch) -> None:
+    texts = {
+        "tried": "from llmlib.experiments.a import helper\ndef measure(run):\n    helper()",
+        "llmlib.experiments.a": "from llmlib.experiments.b import helper, other",
+        "llmlib.experiments.b": "from llmlib.experiments.a import other\ndef helper(): other()",
+    }
+    fingerprints._read.cache_clear()
+    monkeypatch.setattr(fingerprints, "_source", texts.__getitem__)
+    found = reached("tried", "measure")
+    fingerprints._read.cache_clear()
+    assert set(found) == {("tried", "measure"), ("llmlib.experiments.b", "helper")}
 
 
 # Records
@@ -228,17 +309,17 @@ def test_a_record_is_completed_run_by_run(tmp_path: Path) -> None:
     assert run_missing(SMALL, record, say=say) == 0 and load(record) == runs
 
 
+def until_the_power_fails(run: Run) -> Run:
+    if run["seed"] == 1 and run["rank"] == 4:
+        raise RuntimeError("the power failed")
+    return measure(run)
+
+
 def test_what_was_done_before_a_failure_is_kept(tmp_path: Path) -> None:
-    record, done = tmp_path / "small.jsonl", []
-
-    def until_the_power_fails(run: Run) -> Run:
-        if len(done) == 5:
-            raise RuntimeError("the power failed")
-        done.append(run)
-        return measure(run)
-
+    record = tmp_path / "small.jsonl"
     with pytest.raises(RuntimeError, match="power"):
         run_missing(replace(SMALL, measure=until_the_power_fails), record, say=io.StringIO())
+    done = list(SMALL.plan())[:6]
     assert [run["loss"] for run in load(record)] == [measure(run)["loss"] for run in done]
     assert run_missing(SMALL, record, say=io.StringIO()) == 0
     assert len(load(record)) == 12
