@@ -136,7 +136,7 @@ def _alone_beats_in_order(runs: Runs) -> bool:
 
 def _alone_and_mixed_are_not_told_apart(runs: Runs) -> bool:
     found = _over(runs, "alone", "mixed")
-    return not found.shows_difference and found.high > 0.15
+    return not found.shows_difference and found.high > 0.15 and found.within(0.16)
 
 
 EXPERIMENT = Experiment(
@@ -159,9 +159,8 @@ EXPERIMENT = Experiment(
             "two digits alone come out better than in order, in the mean by more than 0.2": (
                 _alone_beats_in_order
             ),
-            "alone and mixed show no difference, though a lead of 0.15 could hide": (
-                _alone_and_mixed_are_not_told_apart
-            ),
+            "alone and mixed show no difference, though a lead of 0.15 could hide, and none of "
+            "0.16": _alone_and_mixed_are_not_told_apart,
         },
         "": {
             "all orders see 25,600 sums of one digit and 64,000 of two, but alone 89,600 of two": (

@@ -216,7 +216,7 @@ def _dialogue_costs_more_than_fewness(runs: Runs) -> bool:
 
 def _a_quarter_is_not_settled(runs: Runs) -> bool:
     quarter = _over(runs, "25% dialogue", "25% more stories")
-    return not quarter.shows_difference and quarter.low < -0.4 and quarter.high < 0.05
+    return not quarter.shows_difference and quarter.low < -0.4 and quarter.within(0.46)
 
 
 def _talk_as_often_as_in_the_text(runs: Runs) -> bool:
@@ -237,18 +237,17 @@ EXPERIMENT = Experiment(
             "in each seed more dialogue makes the right answer to a bare question less likely": (
                 _fewer_answers_with_more_dialogue
             ),
-            "without dialogue the right answer is more than 0.3 likelier than by a guess, at 75% "
-            "dialogue less likely": _falls_below_a_guess,
+            "without dialogue the right answer is on average more than 0.3 likelier than by a "
+            "guess, at 75% dialogue less likely": _falls_below_a_guess,
             "three quarters of dialogue cost more than as many stories in their place": (
                 _dialogue_costs_more_than_fewness
             ),
-            "at 25% no difference to stories is shown, though a loss of 0.4 could hide": (
-                _a_quarter_is_not_settled
-            ),
+            "at 25% no difference to stories is shown, though a loss of 0.4 could hide, and none "
+            "of 0.46": _a_quarter_is_not_settled,
             "talk follows a bare question as often as in the training text, within 0.08": (
                 _talk_as_often_as_in_the_text
             ),
-            "after two solved questions talk follows less than one in ten": lambda runs: all(
+            "after two solved questions talk follows less than one time in ten": lambda runs: all(
                 run["after_examples"]["talk"] < 0.1 for run in runs
             ),
         },

@@ -241,7 +241,7 @@ def _the_mean_is_not_settled(runs: Runs) -> bool:
     found = runs.interval(
         lambda run: float(np.mean(run["excess"]["uniform"]) - np.mean(run["excess"]["learned"]))
     )
-    return not found.shows_difference and found.high > 0.03
+    return not found.shows_difference and found.high > 0.03 and found.within(0.032)
 
 
 EXPERIMENT = Experiment(
@@ -265,11 +265,15 @@ EXPERIMENT = Experiment(
             ),
         },
         "": {
-            "most weight goes to the richest world, the harbour, in each seed": lambda runs: all(
-                run["domains"][np.argmax(run["weights"]["learned"])] == "harbour" for run in runs
+            "most weight goes to the harbour, which lacks most under even shares, in each seed": (
+                lambda runs: all(
+                    run["domains"][np.argmax(values)] == "harbour"
+                    for run in runs
+                    for values in (run["weights"]["learned"], run["excess"]["uniform"])
+                )
             ),
             "on the mean of the worlds no difference to even shares is shown, though a gain of "
-            "0.03 could hide": _the_mean_is_not_settled,
+            "0.03 could hide, and none of 0.032": _the_mean_is_not_settled,
             "no model beats the grammar": lambda runs: all(
                 min(excess) > 0 for run in runs for excess in run["excess"].values()
             ),

@@ -332,7 +332,9 @@ EXPERIMENT = Experiment(
                 _of_six(runs, 8, 64) + _of_six(runs, 4, 64) == [6, 2]
             ),
             "with passages deduplicated or cards redacted, what was planted 16 to 64 times loses "
-            "over 3 bits and nothing is recited": _without_copies_nothing_is_given_away,
+            "over 3 bits after four passes, and nothing is recited": (
+                _without_copies_nothing_is_given_away
+            ),
             "deduplicated or redacted, no difference to numbers never planted is shown, 0.7 [-1.2, "
             "2.6] and 0.2 [-2.3, 2.8] bits": _nothing_planted_is_told_apart,
             "deduplicating passages leaves each number once, redacting leaves none": lambda runs: (

@@ -158,7 +158,7 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
     }
 
 
-def _is_learnt_by_heart(runs: Runs) -> bool:
+def _becomes_easy(runs: Runs) -> bool:
     often, fresh = (runs.interval("small_text", repeats=n) for n in (100, 1))
     return (
         runs.difference("small_text", repeats=(100, 1)).high < -1
@@ -198,8 +198,9 @@ EXPERIMENT = Experiment(
     equal=("text_sha256", "parameters", "unigram_loss", "chance_loss"),
     claims={
         "data.effect-duplicates": {
-            "a small text read 100 times is learnt by heart, at 1.14 nats a token where fresh text "
-            "costs 3.00": _is_learnt_by_heart,
+            "a small text read 100 times costs 1.14 nats a token, text read once 3.00": (
+                _becomes_easy
+            ),
             "the repeated tenth is worse than a fresh one in each seed, by 0.047 [-0.004, 0.099] "
             "nats held out, so that by a hair no difference is shown": _is_worse_in_every_seed,
             "beside leaving the tenth out no harm is shown, -0.04 [-0.15, 0.06] nats held out": (
@@ -218,8 +219,8 @@ EXPERIMENT = Experiment(
             "every run ends more than a nat below a table of token frequencies": lambda runs: all(
                 run["held_out"] < run["unigram_loss"] - 1 < run["chance_loss"] - 1 for run in runs
             ),
-            "the small text is a tenth of equally many tokens, and without it they are a tenth "
-            "fewer": _a_tenth_of_equal_tokens,
+            "what is read of the small text is a tenth of equally many tokens, and without it they "
+            "are a tenth fewer": _a_tenth_of_equal_tokens,
         },
     },
 )
