@@ -90,7 +90,7 @@ def _difference(runs: Runs, kind: str, other: str) -> Interval:
 
 def _no_difference_to_relu(runs: Runs) -> bool:
     found = [_difference(runs, kind, "relu") for kind in ("gelu", "swiglu", "geglu")]
-    return all(not d.shows_difference and d.high - d.low < 0.2 for d in found)
+    return all(not d.shows_difference and d.within(0.2) for d in found)
 
 
 def _relu_leads_from_the_small_start(runs: Runs) -> bool:
