@@ -2,7 +2,7 @@
 
 `python tests/golden/readings.py --to FILE` writes every reading with all its digits; the same with
 `--against FILE` compares to the bit, which holds on one machine and is how a pure move is proved.
-`--record` stores what the committed test compares: hashes whole, numbers to four digits.
+`--record` stores what the committed test compares: hashes whole, numbers to seven digits.
 """
 
 import argparse
@@ -144,9 +144,9 @@ def readings() -> Reading:
 
 
 def rounded(value: Any) -> Any:
-    """Keep four significant digits of every number that is not whole."""
+    """Keep seven significant digits of every number that is not whole."""
     if isinstance(value, float):
-        return float(f"{value:.4g}")
+        return float(f"{value:.7g}")
     if isinstance(value, dict):
         return {name: rounded(item) for name, item in value.items()}
     return [rounded(item) for item in value] if isinstance(value, list) else value
