@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
+
+import numpy as np
 
 from llmlib.core.statistics import Interval, paired_interval, t_interval
 
@@ -58,7 +62,7 @@ class Runs(Sequence[Run]):
 
         def fits(run: Run) -> bool:
             return all(
-                want(run[name]) if callable(want) else run[name] == want
+                name in run and (want(run[name]) if callable(want) else run[name] == want)
                 for name, want in fields.items()
             )
 
@@ -143,6 +147,10 @@ class Experiment:
         tolerance: How much the numbers of a repeated run may differ, relatively, before a record
             counts as stale.
         table: Prints the record; default: means over the seeds.
+
+    Raises:
+        ValueError: If the plan has no runs, or some that a record's lines could not be told from,
+            or a sentence stands twice.
     """
 
     measure: Callable[[Run], Run]
@@ -154,6 +162,26 @@ class Experiment:
     threads: int = 1
     tolerance: float = 1e-2
     table: Callable[[Runs], object] | None = None
+
+    def __post_init__(self) -> None:
+        plan = list(self.plan())
+        if not plan:
+            raise ValueError("no run is planned: give seeds, and values of each condition")
+        for run in plan:
+            if not _is_json(run):
+                raise ValueError(
+                    f"{run} is read otherwise from a record: give seeds and conditions as JSON "
+                    "values, a list for a tuple"
+                )
+            if sum(run.items() <= other.items() for other in plan) > 1:
+                raise ValueError(
+                    f"{run} is planned twice, or is a part of another run: give it a field that "
+                    "tells it from the others"
+                )
+        sentences = self.sentences()
+        for sentence in set(sentences):
+            if sentences.count(sentence) > 1:
+                raise ValueError(f"claimed for two rows: {sentence!r}; word it otherwise for one")
 
     @property
     def name(self) -> str:
@@ -205,12 +233,18 @@ class Experiment:
             What its predicate says.
 
         Raises:
-            KeyError: If there is no such claim.
+            KeyError: If there is no such claim; the message names the nearest.
+            TypeError: If the predicate says neither yes nor no.
         """
         claims = {s: claim for group in self.claims.values() for s, claim in group.items()}
         if sentence not in claims:
-            raise KeyError(f"{self.name} claims no such thing as {sentence!r}")
-        return bool(claims[sentence](self.runs()))
+            near = difflib.get_close_matches(sentence, claims, n=1)
+            ending = f"; did you mean {near[0]!r}?" if near else ""
+            raise KeyError(f"{self.name} claims no such thing as {sentence!r}{ending}")
+        said = claims[sentence](self.runs())
+        if not isinstance(said, bool | np.bool_):  # an interval, say, counts as true whatever it is
+            raise TypeError(f"{sentence!r}: the predicate returns {said!r}; make it True or False")
+        return bool(said)
 
     def problems(self) -> Iterator[str]:
         """Say what is wrong with the committed record: runs that are missing, twice or unequal.
@@ -241,5 +275,14 @@ def _read(run: Run, quantity: Quantity) -> float:
         return float(quantity(run))
     value: Any = run
     for part in quantity.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise KeyError(f"{quantity!r} was not measured in {str(run)[:80]}")
         value = value[part]
     return float(value)
+
+
+def _is_json(run: Run) -> bool:
+    try:
+        return json.loads(json.dumps(run)) == run
+    except TypeError:
+        return False

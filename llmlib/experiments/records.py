@@ -33,20 +33,42 @@ def read_runs(name: str) -> list[Run]:
     Returns:
         One entry a run, in the order they were made.
     """
-    text = resource(f"results/{name}.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return load(resource(f"results/{name}.jsonl"))
 
 
 def record_of(experiment: Experiment) -> Path:
-    """Return where an experiment's record lies in the repository that is the working folder."""
-    return Path("data/results") / f"{experiment.name}.jsonl"
+    """Return where an experiment's record lies, or will lie, whatever the working folder."""
+    return resource("results") / f"{experiment.name}.jsonl"
 
 
 def load(record: Path) -> list[Run]:
-    """Read the lines of a record; none where there is no such file."""
-    if not record.exists():
-        return []
-    return [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    """Read the lines of a record; none where there is no such file.
+
+    Args:
+        record: The file.
+
+    Returns:
+        One entry a run.
+
+    Raises:
+        ValueError: If a line is no JSON object, as where a file was cut.
+    """
+    runs = []
+    lines = record.read_text(encoding="utf-8").split("\n") if record.exists() else [""]
+    for number, line in enumerate(lines, 1):
+        if number == len(lines) and not line:
+            continue  # behind the last line's end
+        try:
+            run = json.loads(line)
+        except json.JSONDecodeError:
+            run = None
+        if not isinstance(run, dict):
+            raise ValueError(
+                f"{record}, line {number} is no run: {line[:40]!r}; take the line away, and the "
+                "experiment's command makes its run again"
+            )
+        runs.append(run)
+    return runs
 
 
 def store(record: Path, runs: Iterable[Run]) -> None:
@@ -62,30 +84,33 @@ def run_missing(
     Args:
         experiment: The experiment.
         record: Its file, whole after every run, so that an interrupted experiment goes on. Lines
-            that a check has marked stale are made again.
+            that a check has marked stale are made again. What another process adds meanwhile is
+            kept, and not done twice.
         minutes: Begin no run after so long.
         say: Stream for a line a run.
 
     Returns:
         How many runs are still missing.
     """
-    runs = load(record)
-    missing = [c for c in experiment.plan() if not any(_is_made(c, run) for run in runs)]
+    missing = not_made(experiment, load(record))
     code, begun = fingerprint(experiment), time.monotonic()
     for place, condition in enumerate(missing):
         if time.monotonic() - begun > 60 * minutes:
-            return len(missing) - place
+            return len(not_made(experiment, load(record)))
+        if condition not in not_made(experiment, load(record)):
+            continue
         line = perform(experiment, condition) | {"code": code}
-        runs = [run for run in runs if not condition.items() <= run.items()]  # a stale one
-        runs.append(line)
-        store(record, runs)
+        others = [run for run in load(record) if not condition.items() <= run.items()]
+        store(record, [*others, line])  # in the place of a stale one
         measured = {key: value for key, value in line.items() if key not in ABOUT}
         print(f"{place + 1}/{len(missing)} {measured}"[:150], file=say, flush=True)
     return 0
 
 
-def _is_made(condition: Run, run: Run) -> bool:
-    return condition.items() <= run.items() and "stale" not in run
+def not_made(experiment: Experiment, runs: Sequence[Run]) -> list[Run]:
+    """List what is planned and not in a record, or stale in it."""
+    good = [run for run in runs if "stale" not in run]
+    return [one for one in experiment.plan() if not any(one.items() <= r.items() for r in good)]
 
 
 def perform(experiment: Experiment, condition: Run) -> Run:
@@ -97,10 +122,17 @@ def perform(experiment: Experiment, condition: Run) -> Run:
 
     Returns:
         The line of the record, without the fingerprint.
+
+    Raises:
+        ValueError: If the measurement renames its own condition, or what this function adds.
     """
     torch.set_num_threads(experiment.threads)
     start, cpu = time.perf_counter(), time.process_time()
-    measured = experiment.measure(condition)
+    measured = experiment.measure(dict(condition))
+    for name, value in measured.items():
+        if name in ABOUT or condition.get(name, value) != value:
+            raise ValueError(f"{experiment.name} measures {name!r}, a name that is taken in each "
+                             "line of a record: give what was measured another")  # fmt: skip
     return {
         **condition,
         **measured,
@@ -136,10 +168,16 @@ def stamp(experiment: Experiment, record: Path) -> None:
     Args:
         experiment: The experiment.
         record: Its file.
+
+    Raises:
+        ValueError: If the record holds no run.
     """
+    runs = load(record)
+    if not runs:
+        raise ValueError(f"{record} holds no run to stamp")
     made = {"command": f"python -m llmlib.experiments {experiment.name}"}
     made["code"] = fingerprint(experiment)
-    store(record, [{k: v for k, v in run.items() if k != "stale"} | made for run in load(record)])
+    store(record, [{k: v for k, v in run.items() if k != "stale"} | made for run in runs])
 
 
 def check(
@@ -154,10 +192,15 @@ def check(
 
     Returns:
         What differs by more than the experiment's tolerance; nothing where the record holds.
+
+    Raises:
+        ValueError: If the record holds no run that is planned.
     """
     runs = load(record)
-    cheapest = min(runs, key=lambda run: run["cpu_seconds"])
-    planned = next(one for one in experiment.plan() if one.items() <= cheapest.items())
+    made = [(run, one) for run in runs for one in experiment.plan() if one.items() <= run.items()]
+    if not made:
+        raise ValueError(f"{record} holds no run that is planned: there is nothing to do again")
+    cheapest, planned = min(made, key=lambda pair: pair[0].get("cpu_seconds", math.inf))
     again = json.loads(json.dumps(perform(experiment, planned)))
     names = [name for name in {**cheapest, **again} if name not in ABOUT]
     wrong = [

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llmlib.experiments import fingerprint as fingerprints
@@ -15,7 +16,16 @@ from llmlib.experiments.__main__ import main, show
 from llmlib.experiments.catalogue import find, modules
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.fingerprint import fingerprint, reached
-from llmlib.experiments.records import check, load, run_missing, stamp, state, store
+from llmlib.experiments.records import (
+    check,
+    load,
+    perform,
+    record_of,
+    run_missing,
+    stamp,
+    state,
+    store,
+)
 
 
 def measure(run: Run) -> Run:
@@ -67,6 +77,24 @@ def test_the_plan_is_the_product_and_a_list_is_itself() -> None:
     assert list(alone.plan()) == [{"seed": 0}, {"seed": 1}]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": ()}, "no run is planned"),
+        ({"conditions": {"rank": ()}}, "no run is planned"),
+        ({"conditions": {"rank": (1, 1)}}, "planned twice"),
+        ({"conditions": [{"a": 1, "b": 2}, {"a": 1}]}, "a part of another run"),
+        ({"conditions": {"betas": [(0.9, 0.99)]}}, "a list for a tuple"),
+        ({"conditions": {"rate": [np.float32(0.1)]}}, "as JSON values"),
+        ({"conditions": {"rate": [float("nan")]}}, "as JSON values"),
+        ({"claims": {"a": {"so": all}, "b": {"so": any}}}, "claimed for two rows: 'so'"),
+    ],
+)
+def test_a_declaration_that_no_record_can_follow_is_refused(change, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Experiment(**{"measure": measure, "seeds": (0, 1), "claims": {}} | change)
+
+
 def test_runs_are_compared_by_seed_in_whatever_order_they_were_made() -> None:
     runs = Runs(made()[::-1])
     assert runs.values("loss", rank=1, tied=True) == pytest.approx([1.9, 2.9, 3.9])
@@ -82,6 +110,12 @@ def test_a_comparison_that_is_none_is_refused() -> None:
     runs = Runs(made())
     with pytest.raises(ValueError, match="no run has"):
         runs.where(rank=2)
+    with pytest.raises(ValueError, match="no run has {'rnak': 1}"):
+        runs.where(rnak=1)
+    with pytest.raises(KeyError, match="'parts.c' was not measured"):
+        runs.values("parts.c")
+    with pytest.raises(KeyError, match="'loss.c' was not measured"):
+        runs.values("loss.c")
     with pytest.raises(ValueError, match="several runs a seed"):
         runs.interval("loss", rank=1)
     with pytest.raises(ValueError, match="several runs a seed"):
@@ -100,8 +134,11 @@ def test_claims_are_read_off_the_record(monkeypatch: pytest.MonkeyPatch) -> None
     assert SMALL.sentences("adapt.lora") == ["rank 4 is better"]
     assert SMALL.holds("rank 4 is better")
     assert not SMALL.holds("rank 1 is better")
-    with pytest.raises(KeyError, match="claims no such thing"):
-        SMALL.holds("rank 7 is better")
+    with pytest.raises(KeyError, match="claims no such thing .* did you mean 'rank 4 is better'"):
+        SMALL.holds("rank 4 is beter")
+    yes = {"it differs": lambda runs: runs.difference("loss", rank=(1, 4), tied=True)}
+    with pytest.raises(TypeError, match="'it differs': the predicate returns Interval"):
+        replace(SMALL, claims={"": yes}).holds("it differs")
 
 
 @pytest.mark.parametrize(
@@ -307,6 +344,73 @@ def test_a_record_is_completed_run_by_run(tmp_path: Path) -> None:
     assert runs[7]["command"] == f"python -m llmlib.experiments {SMALL.name}"
     assert {"seconds", "machine", "threads", "versions", "code"} <= runs[11].keys()
     assert run_missing(SMALL, record, say=say) == 0 and load(record) == runs
+
+
+def test_a_run_that_another_process_adds_is_kept_and_not_done_again(tmp_path: Path) -> None:
+    record, other = tmp_path / "small.jsonl", made()[-1] | {"by": "another process"}
+
+    class Meanwhile(io.StringIO):
+        def write(self, text: str) -> int:
+            if other not in load(record):
+                store(record, [*load(record), other])
+            return super().write(text)
+
+    assert run_missing(SMALL, record, say=Meanwhile()) == 0
+    assert len(load(record)) == 12 and other in load(record)
+
+
+@pytest.mark.parametrize("taken", ["seed", "rank", "seconds", "stale"])
+def test_a_measurement_cannot_rename_its_run(taken: str) -> None:
+    with pytest.raises(ValueError, match=f"measures {taken!r}, a name that is taken"):
+        perform(replace(SMALL, measure=lambda run: {taken: 9}), next(SMALL.plan()))
+
+
+def test_a_measurement_that_changes_its_condition_changes_no_record() -> None:
+    planned = {"rank": 1, "tied": False, "seed": 0}
+    line = perform(replace(SMALL, measure=lambda run: {"lost": run.pop("rank")}), planned)
+    assert planned.items() <= line.items() and line["lost"] == 1
+
+
+@pytest.mark.parametrize("line", ["", '{"rank": 1, "tied', "[1]", "\ufeff{}"])
+def test_a_line_that_is_no_run_is_named(line: str, tmp_path: Path) -> None:
+    record = tmp_path / "small.jsonl"
+    record.write_text(f"{json.dumps(made()[0])}\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"small.jsonl, line 2 is no run: .* take the line away"):
+        load(record)
+    record.write_text('{"text": "one\u2028line"}\r\n{"rank": 1}', encoding="utf-8")
+    assert load(record) == [{"text": "one\u2028line"}, {"rank": 1}]
+
+
+def test_what_holds_no_run_is_neither_stamped_nor_checked(tmp_path: Path) -> None:
+    record = tmp_path / "small.jsonl"
+    with pytest.raises(ValueError, match="no run to stamp"):
+        stamp(SMALL, record)
+    assert not record.exists()
+    store(record, [made()[0] | {"rank": 9}])
+    with pytest.raises(ValueError, match="no run that is planned"):
+        check(SMALL, record)
+
+
+def test_the_check_does_the_cheapest_planned_run_again(tmp_path: Path) -> None:
+    record = tmp_path / "small.jsonl"
+    unplanned = made()[0] | {"rank": 9, "cpu_seconds": 0.0}
+    untimed = {name: value for name, value in made()[0].items() if name != "cpu_seconds"}
+    cheapest = made()[1] | {"cpu_seconds": 0.5}
+    store(record, [unplanned, untimed, cheapest, *made()[2:]])
+    done: list[Run] = []
+
+    def again(experiment: Experiment, run: Run) -> Run:
+        done.append(run)
+        return perform(experiment, run)
+
+    assert check(SMALL, record, again) == []
+    assert done == [list(SMALL.plan())[1]]
+
+
+def test_a_record_has_its_place_whatever_the_working_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment = find("norm_placement")
+    assert load(record_of(experiment)) == list(experiment.runs())
 
 
 def until_the_power_fails(run: Run) -> Run:
