@@ -53,6 +53,8 @@ def difference(
         >>> difference(3, 3) is None
         True
     """
+    if got is None and want is not None:
+        return f"{kind(want)} is expected, you returned None: does it end with `return`?"
     return value_difference(got, want, rtol=rtol, atol=atol) or _kind_difference(got, want)
 
 
@@ -110,8 +112,6 @@ def kind(value: object) -> str:
 
 
 def _wrong_kind(got: Any, want: Any) -> str:
-    if got is None:
-        return f"{kind(want)} is expected, you returned None: does it end with `return`?"
     return f"{kind(want)} is expected, yours is {kind(got)}"
 
 
@@ -170,6 +170,8 @@ def _mapping(got: Any, want: dict[Any, Any], rtol: int | float, atol: int | floa
 
 def _sequence(got: Any, want: Any, rtol: int | float, atol: int | float) -> str | None:
     if isinstance(got, (Tensor, np.ndarray)) and got.ndim:
+        if any(isinstance(right, Tensor) and right.shape != got.shape[1:] for right in want):
+            return _wrong_kind(got, want)  # one tensor alone, not several stacked
         items = list(got)
     elif isinstance(got, (list, tuple, range)):
         items = got
@@ -300,6 +302,8 @@ def _tensor_kind(got: Any, want: Tensor) -> str | None:
         if got.dtype == want.dtype:
             return None
         text = f"the dtype should be {want.dtype}, yours is {got.dtype}"
+        if got.is_complex() and not want.is_complex():
+            return f"{text}: `.real` leaves the imaginary part out"
         # A mask is made by a comparison, not by converting numbers.
         has_bool = torch.bool in (got.dtype, want.dtype)
         return text if has_bool else f"{text}: `.to({want.dtype})` converts it"

@@ -46,7 +46,7 @@ def assert_said(got: object, want: object, message: str) -> None:
         (1, "1", "a str is expected, yours is an int"),
         (None, "a", "a str is expected, you returned None: does it end with `return`?"),
         ([1, 3], [1, 2], "at index 1, 2 is right"),
-        ([1, None], [1, 2], "at index 1, an int is expected, you returned None"),
+        ([1, None], [1, 2], "at index 1, an int is expected, yours is None$"),
         ([1], [1, 2], "length should be 2, yours is 1"),
         ("ab", ["a", "b"], "a list is expected, yours is a str"),
         ({"a": 1}, {"a": 1, "b": 2}, "key 'b' is missing"),
@@ -80,6 +80,7 @@ def test_each_way_of_being_wrong_is_named(got: object, want: object, message: st
         (np.float32(1), 1.0, "a plain number is expected, .* of type float32: add `.item"),
         (torch.tensor(True), True, "a bool is expected, yours is a tensor: add `.item"),
         (2.0, 2, r"a whole number is expected, yours is 2.0, a float: `int\(...\)` converts it"),
+        (RIGHT + 0j, RIGHT, "be torch.float32, yours is torch.complex64: `.real` leaves"),
         ({"a": (1,)}, {"a": [1]}, "at key 'a', a list is expected, yours is a tuple"),
         ([0, RIGHT.double()], [0, RIGHT], "at index 1, the dtype should be torch.float32"),
     ],
@@ -127,6 +128,8 @@ def test_kind_and_dtype_are_named_where_the_values_agree(
         (1, 1.5, "1.5 is right, yours is 1"),
         ({"a": [1], "b": 1}, {"a": (1,), "b": 2}, "at key 'b', 2 is right"),
         ([RIGHT.double(), 3], [RIGHT, 4], "at index 1, 4 is right"),
+        (RIGHT, (RIGHT, RIGHT[0]), "^a tuple is expected, yours is a tensor$"),
+        (RIGHT.T[:2], (RIGHT[0], RIGHT[1]), "at index 0, 4 of 5 values differ"),
     ],
 )
 def test_values_come_before_kind_and_dtype(got: object, want: object, message: str) -> None:
