@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,9 @@ def _number(got: Any, want: int | float, rtol: int | float, atol: int | float) -
     if isinstance(got, bool) or not isinstance(got, (int, float)):
         return _wrong_kind(got, want)
     if isinstance(got, int) and isinstance(want, int):
-        rtol = atol = 0
+        return None if got == want else _instead(got, want)
+    if isinstance(got, int) and abs(got) > sys.float_info.max:  # no float can stand for it
+        return _instead(got, want)
     if math.isclose(got, want, rel_tol=rtol, abs_tol=atol) or (got != got and want != want):
         return None
     return _instead(got, want)

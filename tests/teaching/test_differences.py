@@ -126,6 +126,8 @@ def test_kind_and_dtype_are_named_where_the_values_agree(
         (torch.ones(2), 1.0, "a float is expected, yours is a tensor"),
         (1.5, 2, "2 is right, yours is 1.5"),
         (1, 1.5, "1.5 is right, yours is 1"),
+        (10**400, 1.5, "1.5 is right, yours is 1000"),
+        (10**400, 10**400 + 1, "is right, yours is 1000"),
         ({"a": [1], "b": 1}, {"a": (1,), "b": 2}, "at key 'b', 2 is right"),
         ([RIGHT.double(), 3], [RIGHT, 4], "at index 1, 4 is right"),
         (RIGHT, (RIGHT, RIGHT[0]), "^a tuple is expected, yours is a tensor$"),
