@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -48,10 +48,11 @@ def args(*positional: Any, **named: Any) -> Args:
     return Args(positional, named)
 
 
-Case = Args | Callable[[Any], Any]
-"""Arguments, or a function whose results for the answer and for the reference are compared.
+Case = Args | Sequence[Args] | Callable[[Any], Any]
+"""Arguments of one call or of several, or a function whose results are compared.
 
-A function calls its argument as it likes, which may be a class, and may call `expect`. Under
+A function calls its argument, the answer or the reference, as it likes; it may be a class. It may
+call `expect`, and makes its own copies of arguments that an answer might change. Under
 `llmlib.teaching.grade` the answer lives in another process: what it returns arrives as a copy
 without autograd history, and changes made to it stay here.
 """
@@ -156,6 +157,7 @@ class Exercise:
         name: A Python identifier, unique in the book; the file of its solution bears it.
         reference: A right implementation.
         cases: What is tried, by a few words that say what it is: `heads of 4 and 64 numbers`.
+            Of several calls in one case the first that fails gives the diagnosis.
         mistakes: Typical wrong implementations, by what to tell the student who wrote one: what
             they did, and where to look.
         title: A few words for lists.
@@ -214,21 +216,28 @@ class Exercise:
         if answer is None or answer is Ellipsis:
             return Outcome(self.name, "not attempted", "", 0, total)
         for passed, (description, case) in enumerate(self.cases.items()):
-            try:
-                with torch.random.fork_rng(devices=[]):
-                    self._try(case, answer)
-            except WrongAnswer as diagnosis:
-                message = f"{description}: {diagnosis}"
-                return Outcome(self.name, "wrong", message, passed, total)
-            except (Exception, SystemExit) as error:
-                raised = describe_raised(error, answer)
-                if raised.is_stub:
-                    return Outcome(self.name, "not attempted", "", 0, total)
-                message = f"{description}: your code raised {raised}"
-                return Outcome(self.name, "error", message, passed, total)
+            for place, one in _calls(description, case):
+                status, message = self._tried(one, answer)
+                if status == "not attempted":
+                    return Outcome(self.name, status, "", 0, total)
+                if status != "passed":
+                    return Outcome(self.name, status, f"{place}: {message}", passed, total)
         return Outcome(self.name, "passed", "", total, total)
 
-    def _try(self, case: Case, answer: Any) -> None:
+    def _tried(self, case: Args | Callable[[Any], Any], answer: Any) -> tuple[Status, str]:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                self._try(case, answer)
+        except WrongAnswer as diagnosis:
+            return "wrong", str(diagnosis)
+        except (Exception, SystemExit) as error:
+            raised = describe_raised(error, answer)
+            if raised.is_stub:
+                return "not attempted", ""
+            return "error", f"your code raised {raised}"
+        return "passed", ""
+
+    def _try(self, case: Args | Callable[[Any], Any], answer: Any) -> None:
         """Raise `WrongAnswer` unless the answer and the reference agree in a case."""
         probe = partial(_call, case, answer) if isinstance(case, Args) else case
         got = _seeded(probe, answer)
@@ -255,6 +264,19 @@ class Exercise:
             if telling and compare(got, wrong, rtol=self.rtol, atol=self.atol) is None:
                 return message
         return None
+
+
+def _calls(description: str, case: Case) -> Iterator[tuple[str, Args | Callable[[Any], Any]]]:
+    """Take a case of several calls apart.
+
+    Yields:
+        What each call is called in a diagnosis, and the call.
+    """
+    if not isinstance(case, Sequence):
+        yield description, case
+        return
+    for number, one in enumerate(case, start=1):
+        yield f"{description}, call {number} of {len(case)}", one
 
 
 def _call(case: Args, watched: Any, candidate: Any) -> Any:

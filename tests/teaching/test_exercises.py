@@ -282,6 +282,41 @@ def test_an_argument_changed_in_place_is_reported(given: Any, change: Any, by_na
     assert exercise.evaluate(lambda x: None).status == "passed"  # the case kept its own copy
 
 
+def pops_last(x: list[int]) -> int:
+    return x.pop()
+
+
+def last_or_stub(x: list[int]) -> int:
+    if len(x) < 3:
+        raise NotImplementedError
+    return x[-1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda x: x[0], "two lists, call 2 of 2: 7 is right, yours is 3"),
+        (lambda x: x[-1] if len(x) < 3 else x[3], "two lists, call 2 of 2: your code raised Index"),
+        (lambda x: 5 if len(x) < 3 else 9, "two lists, call 1 of 2: 3 is right, yours is 5"),
+        (lambda x: None, "two lists, call 1 of 2: an int is expected, you returned None: does it"),
+        (pops_last, "two lists, call 1 of 2: your function changes its argument 1 in place"),
+        (lambda x: sum(x), "two lists, call 2 of 2: you added them up"),
+    ],
+)
+def test_of_several_calls_the_first_that_fails_is_told(answer: Any, message: str) -> None:
+    given = [3]
+    exercise = Exercise(
+        "sample_last",
+        reference=lambda x: x[-1],
+        cases={"two lists": [args(given), args([3, 1, 7])]},
+        mistakes={"you added them up": sum},
+    )
+    assert exercise.evaluate(answer).message.startswith(message)
+    assert given == [3]  # the answer got a copy
+    assert exercise.evaluate(lambda x: x[-1]).status == "passed"
+    assert exercise.evaluate(last_or_stub).status == "not attempted"
+
+
 def test_arguments_without_an_equality_of_their_own_are_no_trouble() -> None:
     cases = {"an object and not a number": args(object(), [float("nan")], torch.tensor(0.0), len)}
     exercise = Exercise("sample_none", reference=lambda *x: None, cases=cases)

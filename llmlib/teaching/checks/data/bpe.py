@@ -7,7 +7,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from llmlib.teaching.authoring import Exercise, args
+from llmlib.teaching.authoring import Args, Exercise, args
 
 NOTEBOOK = "03_data/05_byte_pair_encoding"
 
@@ -120,10 +120,40 @@ def _drawn_words(n: int, letters: str, shortest: int, most: int, seed: int) -> d
     }
 
 
-def _learnt_merges(encode: Any) -> list[list[str]]:
+def _count(spelt: Mapping[str, Sequence[str]], words: Words) -> Counter[Pair]:
+    counts: Counter[Pair] = Counter()
+    for word, symbols in spelt.items():
+        for pair in pairwise(symbols):
+            counts[pair] += words[word]
+    return counts
+
+
+def _learn(
+    words: Words,
+    n_merges: int,
+    *,
+    weighted: bool = True,
+    first: bool = True,
+    best: Callable[..., int] = max,
+) -> list[Pair]:
+    spelt = {word: list(word) for word in words}
+    merges: list[Pair] = []
+    while len(merges) < n_merges:
+        counts = _count(spelt, words if weighted else dict.fromkeys(words, 1))
+        if not counts:
+            break
+        chosen = best(counts.values())
+        equal = [pair for pair in counts if counts[pair] == chosen]
+        pair = min(equal) if first else equal[0]
+        merges.append(pair)
+        spelt = {word: _merged(symbols, [pair], "".join(pair)) for word, symbols in spelt.items()}
+    return merges
+
+
+def _learnt_merges() -> list[Args]:
     words = _drawn_words(40, "abc", 2, 9, seed=3)
     ranks = {pair: rank for rank, pair in enumerate(_learn(words, 20))}
-    return [encode(word + "ab", ranks) for word in list(words)[:12]]
+    return [args(word + "ab", ranks) for word in list(words)[:12]]
 
 
 def _longest(word: str, ranks: Ranks) -> list[str]:
@@ -157,14 +187,14 @@ encode = Exercise(
         "Stop when no pair of neighbors has a rank.",
     ),
     cases={
-        "the words of the section": (
-            lambda f: [f(word, _RING) for word in ("sing", "wring", "song", "verse", "s", "")]
-        ),
+        "the words of the section": [
+            args(word, _RING) for word in ("sing", "wring", "song", "verse", "s", "")
+        ],
         "three pairs that overlap": args("abcd", _OVERLAP),
         "a piece that is in the vocabulary, but that no merges lead to": args("abcd", _DEAD_END),
-        "a pair further right, learnt earlier": lambda f: [f("abcd", _LATE), f("abab", _LATE)],
+        "a pair further right, learnt earlier": [args("abcd", _LATE), args("abab", _LATE)],
         "runs of one letter": args("aaaaaaa", {("a", "a"): 0, ("aa", "aa"): 1, ("aa", "a"): 2}),
-        "random merges, learnt as a trainer would": _learnt_merges,
+        "random merges, learnt as a trainer would": _learnt_merges(),
     },
     mistakes={
         "you merged the leftmost pair that has a rank; the lowest rank comes first": partial(
@@ -183,36 +213,6 @@ encode = Exercise(
 
 
 # Learn merges
-
-
-def _count(spelt: Mapping[str, Sequence[str]], words: Words) -> Counter[Pair]:
-    counts: Counter[Pair] = Counter()
-    for word, symbols in spelt.items():
-        for pair in pairwise(symbols):
-            counts[pair] += words[word]
-    return counts
-
-
-def _learn(
-    words: Words,
-    n_merges: int,
-    *,
-    weighted: bool = True,
-    first: bool = True,
-    best: Callable[..., int] = max,
-) -> list[Pair]:
-    spelt = {word: list(word) for word in words}
-    merges: list[Pair] = []
-    while len(merges) < n_merges:
-        counts = _count(spelt, words if weighted else dict.fromkeys(words, 1))
-        if not counts:
-            break
-        chosen = best(counts.values())
-        equal = [pair for pair in counts if counts[pair] == chosen]
-        pair = min(equal) if first else equal[0]
-        merges.append(pair)
-        spelt = {word: _merged(symbols, [pair], "".join(pair)) for word, symbols in spelt.items()}
-    return merges
 
 
 def _counted_once(words: Words, n_merges: int) -> list[Pair]:
@@ -241,7 +241,9 @@ learn = Exercise(
     },
     mistakes={
         "a pair counts as often as its word: add the word's count": partial(_learn, weighted=False),
-        "among equals take the smallest pair, not the first one met": partial(_learn, first=False),
+        "among equals take the smallest pair, as tuples of strings compare": partial(
+            _learn, first=False
+        ),
         "you took the rarest pair; the commonest is merged": partial(_learn, best=min),
         "count again after each merge: new symbols have new neighbors": _counted_once,
         "return pairs of strings, in the order in which they were merged": lambda *inputs: [

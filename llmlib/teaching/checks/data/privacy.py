@@ -33,9 +33,9 @@ digit = Exercise(
     ),
     cases={
         "the body of 4111 1111 1111 1111": args("411111111111111"),
-        "large digits": lambda f: [f("498765"), f("79")],
-        "a body whose sum is a multiple of ten already": lambda f: [f("50027"), f("0000")],
-        "bodies of 1 to 18 digits": lambda f: [f(str(7**30)[:length]) for length in range(1, 19)],
+        "large digits": [args("498765"), args("79")],
+        "a body whose sum is a multiple of ten already": [args("50027"), args("0000")],
+        "bodies of 1 to 18 digits": [args(str(7**30)[:n]) for n in range(1, 19)],
     },
     mistakes={
         "not what the sum leaves but what it lacks: 23 asks for 7": lambda body: _luhn(body) % 10,
@@ -75,6 +75,7 @@ def _place_before(
 # "Ask ada@example.org or 192.0.2.44!" becomes "Ask <EMAIL> or <IPV4>!"
 _MAIL = [(4, 19, 7), (23, 33, 6)]
 _MANY = [(0, 3, 9), (5, 6, 11), (6, 30, 2), (41, 47, 0)]
+_DELETED = 35  # of the new text: both ends of what the last edit took away are right
 
 
 def _last_only(place: int, edits: _Edits) -> int:
@@ -103,13 +104,13 @@ before = Exercise(
     ),
     cases={
         "no edits": args(5, []),
-        "after one edit that shortens the text": lambda f: [f(14, _MAIL[:1]), f(11, _MAIL[:1])],
-        "before and at the beginning of an edit": lambda f: [f(2, _MAIL), f(4, _MAIL)],
-        "inside a placeholder": lambda f: [f(7, _MAIL), f(18, _MAIL)],
+        "after one edit that shortens the text": [args(14, _MAIL[:1]), args(11, _MAIL[:1])],
+        "before and at the beginning of an edit": [args(2, _MAIL), args(4, _MAIL)],
+        "inside a placeholder": [args(7, _MAIL), args(18, _MAIL)],
         "after two edits": args(22, _MAIL),
-        "every place of a text with edits that lengthen and shorten it": (
-            lambda f: [f(place, _MANY) for place in range(47)]
-        ),
+        "every place of a text with edits that lengthen and shorten it": [
+            args(place, _MANY) for place in range(47) if place != _DELETED
+        ],
     },
     mistakes={
         "only the last edit before the place counts in yours: the shifts add up": _last_only,

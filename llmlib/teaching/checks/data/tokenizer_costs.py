@@ -32,11 +32,13 @@ right = Exercise(
         "If nothing is left, there is no shorter group: begin with a whole one.",
     ),
     cases={
-        "thousands in groups of three": lambda f: [f(x, 3) for x in ("1234", "12345", "1234567")],
-        "a number that the groups divide": lambda f: [f("123456", 3), f("1234", 2)],
-        "a number shorter than a group, zeros inside, and groups of one": (
-            lambda f: [f("12", 3), f("1000000", 3), f("1050", 1)]
-        ),
+        "thousands in groups of three": [args("1234", 3), args("12345", 3), args("1234567", 3)],
+        "a number that the groups divide": [args("123456", 3), args("1234", 2)],
+        "a number shorter than a group, zeros inside, and groups of one": [
+            args("12", 3),
+            args("1000000", 3),
+            args("1050", 1),
+        ],
     },
     mistakes={
         "those are groups from the left: the short group belongs in front": _cut,
@@ -165,22 +167,23 @@ best = Exercise(
         "Filter the sizes by the budget first; min(..., default=None) covers an empty list.",
     ),
     cases={
-        "the models of the section": lambda f: [
-            f(_ENGLISH, layers, d) for layers, d in ((0.2e6, 64), (3e6, 256), (106e6, 576))
+        "the models of the section": [
+            args(_ENGLISH, layers, d) for layers, d in ((0.2e6, 64), (3e6, 256), (106e6, 576))
         ],
-        "two matrices, no budget": (
-            lambda f: [f(_ENGLISH, 3e6, 256, tied=False), f(_ENGLISH, 12e6, 512, tied=False)]
-        ),
-        "a budget that rules out the cheapest size": (
-            lambda f: [f(_ENGLISH, 106e6, 576, tied=tied, budget=109e6) for tied in (True, False)]
-        ),
+        "two matrices, no budget": [
+            args(_ENGLISH, 3e6, 256, tied=False),
+            args(_ENGLISH, 12e6, 512, tied=False),
+        ],
+        "a budget that rules out the cheapest size": [
+            args(_ENGLISH, 106e6, 576, tied=tied, budget=109e6) for tied in (True, False)
+        ],
         "a budget that nothing fits": args(_ENGLISH, 106e6, 576, tied=True, budget=106e6),
     },
     mistakes={
         "the shortest rows are not the least work: a long list has its own price": partial(
             _best_vocabulary, by=lambda work, tokens: tokens
         ),
-        "you counted the work of a token: multiply by the tokens that a byte takes": partial(
+        "the smallest list is not the least work: layers work on every token of a byte": partial(
             _best_vocabulary, by=lambda work, tokens: work
         ),
         "the entrance is a look-up and no work, even where it has a matrix of its own": partial(
