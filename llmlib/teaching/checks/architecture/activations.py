@@ -25,7 +25,7 @@ width = Exercise(
     cases={
         "D = 96, where 8 D / 3 = 256 is a multiple of 32": args(96, 32),
         "D = 4096 in multiples of 256, LLaMA 7B's": args(4096, 256),
-        "D = 100 in multiples of 1: rounded up, not down": args(100, 1),
+        "D = 101 in multiples of 1: 269 1/3 is rounded up": args(101, 1),
     },
     mistakes={
         "4 D is the plain layer's width; "

@@ -10,6 +10,12 @@ NOTEBOOK = "04_architecture/05_attention_variants"
 
 # A window with sinks
 
+
+def _first_columns(queries: Tensor, keys: Tensor, window: int, n_sinks: int) -> Tensor:
+    is_sink = (torch.arange(len(keys)) < n_sinks) & (keys <= queries[:, None])
+    return window_mask(queries, keys, window) | is_sink
+
+
 sinks = Exercise(
     "window_with_sinks",
     title="a sliding window that never forgets the first tokens",
@@ -23,6 +29,9 @@ sinks = Exercise(
         "7 tokens, a window of 3, no sinks": args(torch.arange(7), torch.arange(7), 3, 0),
         "9 tokens, a window of 2, 2 sinks": args(torch.arange(9), torch.arange(9), 2, 2),
         "tokens 6 and 7 against 8 keys": args(torch.arange(6, 8), torch.arange(8), 3, 1),
+        "tokens 6 and 7 against a cache that has lost tokens 1 and 2": args(
+            torch.arange(6, 8), torch.tensor([0, 3, 4, 5, 6, 7]), 3, 2
+        ),
     },
     mistakes={
         "the window is one too wide: the query itself is one of its `window` tokens": (
@@ -42,6 +51,8 @@ sinks = Exercise(
         "token is not the first of its text": (
             lambda q, k, w, s: window_mask(torch.arange(len(q)), k, w, s)
         ),
+        "you counted columns from 0; the sinks are the first tokens of the text, "
+        "not of the keys": _first_columns,
     },
 )
 

@@ -77,6 +77,11 @@ def _shares_only(probabilities: Tensor, experts: Tensor) -> Tensor:
     return probabilities.shape[-1] * shares.square().sum()
 
 
+def _as_many_as_chosen(probabilities: Tensor, experts: Tensor) -> Tensor:
+    shares = torch.bincount(experts.flatten()) / experts.numel()
+    return probabilities.shape[-1] * (shares * probabilities.mean(dim=0)).sum()
+
+
 balance = Exercise(
     "balance_loss",
     title="the price of an uneven load",
@@ -110,6 +115,7 @@ balance = Exercise(
         "that is the square of the mean probabilities; one factor is the share of choices": (
             lambda p, experts: p.shape[-1] * p.mean(dim=0).square().sum()
         ),
+        "the counts stop at the largest expert that was chosen: `minlength=E`": _as_many_as_chosen,
         "the shares alone are counts, and counts have no gradient: "
         "one factor is the mean probability": _shares_only,
     },

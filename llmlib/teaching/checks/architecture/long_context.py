@@ -40,8 +40,8 @@ parts = Exercise(
         "`kept * frequencies + (1 - kept) * frequencies / factor`, kept = (turns - 1) / 31.",
     ),
     cases={
-        "one pair that turns 16.5 times, one that turns 40 times, one that turns half": args(
-            2 * math.pi * torch.tensor([16.5, 40.0, 0.5]) / 100, 4.0, 100
+        "one pair that turns 8.75 times, one that turns 40 times, one that turns half": args(
+            2 * math.pi * torch.tensor([8.75, 40.0, 0.5]) / 100, 4.0, 100
         ),
         "a head of 64 numbers, 2,048 tokens, 16 times": args(rope_frequencies(64), 16.0, 2048),
         "a factor of 1 changes nothing": args(rope_frequencies(26), 1.0, 211),
@@ -153,10 +153,11 @@ blocks = Exercise(
         "Block b holds the tokens b * block + 0 ... block - 1; sort the blocks first.",
     ),
     cases={
-        "12 tokens in blocks of 3, one of them chosen": args(*_memory(12), 3, 1),
-        "20 tokens in blocks of 4, three of them chosen": (
-            lambda f: [f(*_memory(20, seed), 4, 3) for seed in range(5)]
-        ),
+        # No two of the ways below to choose one block of six choose the same one.
+        "18 tokens in blocks of 3, one of them chosen": args(*_memory(18, 420), 3, 1),
+        "20 tokens in blocks of 4, three of them chosen": [
+            args(*_memory(20, seed), 4, 3) for seed in range(5)
+        ],
         "every block chosen": args(*_memory(10, 1), 2, 5),
     },
     mistakes={
@@ -170,6 +171,12 @@ blocks = Exercise(
             lambda q, keys, block, n: _best(keys @ q, block * n)
         ),
         "you judged a block by its best key; judge it by the mean of its keys": _best_key,
+        "you judged a block by its first key; judge it by the mean of its keys": (
+            lambda q, keys, block, n: _tokens_of(_best(keys[::block] @ q, n), block)
+        ),
+        "the blocks with the largest scores agree with the query; you took the smallest": (
+            lambda q, keys, block, n: _choose_blocks(-q, keys, block, n)
+        ),
         "a block is `block` neighbors, not every n-th token": _strided,
     },
 )

@@ -154,6 +154,7 @@ work = Exercise(
         "embedding is no work; norms and biases are left out.",
     ),
     cases={
+        "LLaMA-7B on rows of 3 tokens": args(LLAMA_7B, 3),
         "LLaMA-7B on one token alone": args(LLAMA_7B, 1),
         "LLaMA-7B on rows of 2,048 tokens": args(LLAMA_7B, 2048),
         "Mistral-7B on rows of 4,096 tokens": args(MISTRAL, 4096),
@@ -178,6 +179,9 @@ work = Exercise(
         ),
         "under the causal mask a query meets (T + 1) / 2 keys on average, not T": (
             lambda shape, length: _flops(shape, length) + _mixing(shape, length - _average(length))
+        ),
+        "a query meets itself too: (T + 1) / 2 keys on average, not T / 2": (
+            lambda shape, length: _flops(shape, length) - _mixing(shape, 0.5)
         ),
         "K products for the score and K for the mix of the values: yours has only one": (
             lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length)) / 2

@@ -46,6 +46,17 @@ def _of_grams(words: list[str], n: int) -> float:
     return count / grams.total() if count > 1 else 0.0
 
 
+def _covered(words: list[str], n: int) -> float:
+    """Return the share of the characters that any occurrence covers."""
+    counts = _grams(words, n)
+    gram = max(counts, key=counts.__getitem__, default=())
+    if counts[gram] < 2:
+        return 0.0
+    places = [i for i in range(len(words) - n + 1) if tuple(words[i : i + n]) == gram]
+    covered = {j for i in places for j in range(i, i + n)}
+    return _size(words[j] for j in covered) / _size(words)
+
+
 top_gram = Exercise(
     "top_gram_share",
     title="the share of a page in its commonest n-gram",
@@ -67,6 +78,7 @@ top_gram = Exercise(
         "an n-gram that occurs once is no repetition: return 0": partial(_share, least=1),
         "every occurrence counts here, the first one too": partial(_share, least=1, uncounted=1),
         "you counted words or n-grams; the share is of characters": partial(_share, size=len),
+        "occurrences that overlap count each in full; you counted every word once": _covered,
         "you counted n-grams: weigh each occurrence by its characters": _of_grams,
         "the spaces are in it: count the characters of the words alone": partial(
             _share, size=lambda ws: len(" ".join(ws))
@@ -98,8 +110,8 @@ pareto = Exercise(
         "Keep where that is larger than `1 - scores`.",
     ),
     cases={
-        "a page of score 1 stays, whatever is drawn": args(
-            _doubles([1.0, 1.0, 1.0]), _doubles([0.1, 0.5, 0.999]), 9.0
+        "pages of score 1 stay, whatever is drawn; one of score 0 goes": args(
+            _doubles([1.0, 1.0, 1.0, 0.0]), _doubles([0.1, 0.5, 0.999, 0.02]), 9.0
         ),
         "scores 0, 0.3, 0.5 and 0.9, three large draws and a small one": args(
             _doubles([0.0, 0.3, 0.5, 0.9]), _doubles([0.98, 0.98, 0.02, 0.98]), 9.0

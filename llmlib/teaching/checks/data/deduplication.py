@@ -1,6 +1,7 @@
 """Checks of the exercises of chapters/03_data/03_deduplication.ipynb."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ def _jaccard(a: str, b: str, n: int, some: slice = slice(None)) -> float:
     return len(first & second) / max(1, len(first | second))
 
 
-_CAT, _HAT = "the cat sat on the mat", "the cat sat on a red hat again"
+_CAT, _HAT = "the cat sat on the mat", "a cat sat on the red hat again"
 _TO_BE = "to be or not to be or not to be that is the question"
 
 
@@ -42,6 +43,18 @@ def _as_lists(a: str, b: str, n: int) -> float:
     return shared / (len(first) + len(second) - shared)
 
 
+def _overlap(first: set[Any], second: set[Any]) -> float:
+    return len(first & second) / len(first | second)
+
+
+def _of_characters(a: str, b: str, n: int) -> float:
+    return _overlap(*({text[i : i + n] for i in range(len(text) - n + 1)} for text in (a, b)))
+
+
+def _sorted(a: str, b: str, n: int) -> float:
+    return _overlap(*({tuple(sorted(gram)) for gram in _shingles(text, n)} for text in (a, b)))
+
+
 similarity = Exercise(
     "shingle_jaccard",
     title="the Jaccard similarity of two texts",
@@ -52,7 +65,7 @@ similarity = Exercise(
         "`len(a & b) / len(a | b)`.",
     ),
     cases={
-        "the cat on the mat and on a red hat, pairs": args(_CAT, _HAT, 2),
+        "a cat on a mat and on a red hat, pairs": args(_CAT, _HAT, 2),
         "a text and itself": args(_CAT, _CAT, 3),
         "a text and a part of it, single words": args("a b c d e f", "a b c", 1),
         "a text that repeats its shingles": args(_TO_BE, "to be or not to sleep", 2),
@@ -63,6 +76,8 @@ similarity = Exercise(
         "one text the other contains": _containment,
         "that is Dice's coefficient, twice the shared over the sum of sizes; "
         "Jaccard's divides by the union": _dice,
+        "a shingle is a run of words; you took runs of n characters": _of_characters,
+        "the order of the words in a shingle counts: keep tuples, neither sorted nor sets": _sorted,
         "compare runs of n words: you compared single words": lambda a, b, n: _jaccard(a, b, 1),
         "you counted each occurrence of a shingle; in a set it counts once": _as_lists,
         "the last shingle is missing: there are len(words) - n + 1 places to begin": (
