@@ -12,9 +12,26 @@ from rich.table import Table
 
 from llmlib.experiments.catalogue import find, modules
 from llmlib.experiments.experiment import Experiment, Run, Runs
-from llmlib.experiments.records import ABOUT, check, load, record_of, run_missing, stamp, state
+from llmlib.experiments.records import (
+    ABOUT,
+    check,
+    load,
+    not_made,
+    record_of,
+    run_missing,
+    stamp,
+    state,
+)
 
 MANY = 8
+TASKS = {
+    "table": "print what the record holds",
+    "check": "after a change of its code: do the cheapest run again and compare",
+    "stamp": "after a pure move: say that the record holds",
+    "changed": "list records of other code",
+    "renew": "make stale records again",
+}
+"""What the command does other than to make missing runs, an option each."""
 
 
 def show(experiment: Experiment, runs: Runs) -> Table:
@@ -24,9 +41,10 @@ def show(experiment: Experiment, runs: Runs) -> Table:
         condition = {name: value for name, value in planned.items() if name != "seed"}
         if condition not in conditions:
             conditions.append(condition)
-    known = {"seed", *ABOUT, *experiment.equal, *conditions[0]}
+    fields = list(dict.fromkeys(name for condition in conditions for name in condition))
+    known = {"seed", *ABOUT, *experiment.equal, *fields}
     measured = [flat({k: v for k, v in run.items() if k not in known}) for run in runs]
-    names = list(measured[0])
+    names = list(dict.fromkeys(name for found in measured for name in found))
     cells: dict[str, list[str]] = {name: [] for name in names}
     seeds = []
     for condition in conditions:
@@ -39,10 +57,10 @@ def show(experiment: Experiment, runs: Runs) -> Table:
         for name in names:
             table.add_row(name, *cells[name])
         return table
-    table = Table(*map(str, conditions[0]), "seeds", *names)
+    table = Table(*fields, "seeds", *names)
     for place, condition in enumerate(conditions):
-        means = [cells[name][place] for name in names]
-        table.add_row(*map(str, condition.values()), seeds[place], *means)
+        values = [str(condition.get(field, "")) for field in fields]
+        table.add_row(*values, seeds[place], *(cells[name][place] for name in names))
     return table
 
 
@@ -62,17 +80,22 @@ def _mean(numbers: Sequence[float]) -> str:
 
 
 def list_all() -> Table:
-    """Lay out all experiments: runs made and planned, state of the record, claims that hold."""
+    """Lay out all experiments: runs made and planned, state of the record, claims that hold.
+
+    Claims are about whole records: of another none is asked.
+    """
     table = Table("experiment", "runs", "record", "claims")
     for name in modules():
         experiment = find(name)
         runs = load(record_of(experiment))
+        planned, missing = len(list(experiment.plan())), len(not_made(experiment, runs))
         sentences = experiment.sentences()
-        held = sum(map(experiment.holds, sentences)) if runs else 0
         table.add_row(
-            name, f"{len(runs)} of {len(list(experiment.plan()))}", state(experiment, runs),
-            f"{held} of {len(sentences)}",
-        )  # fmt: skip
+            name,
+            f"{planned - missing} of {planned}",
+            state(experiment, runs) if runs else "",
+            "" if missing else f"{sum(map(experiment.holds, sentences))} of {len(sentences)}",
+        )
     return table
 
 
@@ -93,7 +116,27 @@ def not_current() -> list[str]:
 def renew(minutes: float) -> int:
     """Make the runs of all stale records again; return how many are left."""
     stale = [e for e in map(find, modules()) if state(e, load(record_of(e))) == "stale"]
+    print(f"stale records: {', '.join(e.name for e in stale) or 'none'}")
     return sum(run_missing(e, record_of(e), minutes=minutes) for e in stale)
+
+
+def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m llmlib.experiments", description=__doc__)
+    parser.add_argument("name", nargs="?", help="the experiment; none lists all")
+    tasks = parser.add_mutually_exclusive_group()
+    for task, purpose in TASKS.items():
+        tasks.add_argument(f"--{task}", action="store_true", help=purpose)
+    parser.add_argument("--record", type=Path, help="another file for the runs")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
+    options = parser.parse_args(arguments)
+    of_all = options.changed or options.renew
+    if of_all and (options.name or options.record):
+        parser.error("--changed and --renew are for all records: name no experiment and no record")
+    if not (options.name or of_all) and (
+        options.table or options.check or options.stamp or options.record
+    ):
+        parser.error("name an experiment")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,23 +146,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command line; default: that of the process.
 
     Returns:
-        Exit status: 0 when the record is complete, or was found to hold.
+        Exit status: 0 when the record is complete, or was found to hold; 2 where nothing could
+        be done.
     """
-    parser = argparse.ArgumentParser(prog="python -m llmlib.experiments", description=__doc__)
-    parser.add_argument("name", nargs="?", help="the experiment; none lists all")
-    parser.add_argument("--table", action="store_true", help="print what the record holds")
-    parser.add_argument(
-        "--check", action="store_true",
-        help="after a change of its code: do the cheapest run again and compare",
-    )  # fmt: skip
-    parser.add_argument(
-        "--stamp", action="store_true", help="after a pure move: say that the record holds"
-    )
-    parser.add_argument("--changed", action="store_true", help="list records of other code")
-    parser.add_argument("--renew", action="store_true", help="make stale records again")
-    parser.add_argument("--record", type=Path, help="another file for the runs")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this")
-    options = parser.parse_args(arguments)
+    options = _read_options(arguments)
     console = Console(width=140)
     if options.changed:
         print("\n".join(not_current()) or "every record was made by the present code")
@@ -131,12 +161,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         experiment = find(options.name)
-    except KeyError as error:
+        record = options.record or record_of(experiment)
+        runs = Runs(load(record))
+    except (KeyError, ValueError) as error:
         print(error.args[0], file=sys.stderr)
         return 2
-    record = options.record or record_of(experiment)
+    if not runs and (options.table or options.stamp or options.check):
+        print(
+            f"{record} holds no run: `python -m llmlib.experiments {options.name}` makes them",
+            file=sys.stderr,
+        )
+        return 2
     if options.table:
-        runs = Runs(load(record))
         console.print((experiment.table or (lambda runs: show(experiment, runs)))(runs))
         return 0
     if options.stamp:
