@@ -31,7 +31,7 @@ class Interval(NamedTuple):
     @property
     def shows_difference(self) -> bool:
         """Whether zero lies outside: with the sign of `value`, something differs."""
-        return not self.low <= 0 <= self.high
+        return self.low > 0 or self.high < 0  # false for ends that are no numbers
 
     def within(self, margin: float) -> bool:
         """Say whether a difference is smaller than a margin, in both directions.
@@ -97,9 +97,7 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Int
         >>> print(t_interval([1.0, 2.0, 3.0]))
         2.00 [-0.48, 4.48]
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or not np.isfinite(numbers).all():
-        raise ValueError("give a row of finite numbers, one a seed")
+    numbers = _finite_row(values)
     half = t_factor(len(numbers), level) * numbers.std(ddof=1) / math.sqrt(len(numbers))
     mean = float(numbers.mean())
     return Interval(mean, float(mean - half), float(mean + half))
@@ -140,16 +138,16 @@ def t_test(differences: Sequence[float] | np.ndarray) -> float:
         The two-sided p-value of Student's test; 1 where all differences are zero.
 
     Raises:
-        ValueError: For fewer than two differences.
+        ValueError: For fewer than two differences, or some that are not finite.
 
     Example:
         >>> round(t_test([1.0, 2.0, 3.0]), 4)
         0.0742
     """
-    numbers = np.asarray(differences, dtype=np.float64)
+    numbers = _finite_row(differences)
     if len(numbers) < 2:
         raise ValueError(f"{len(numbers)} differences: give two or more, one a seed")
-    if not numbers.std():
+    if not np.ptp(numbers):
         return float(not numbers.any())
     from scipy import stats
 
@@ -174,7 +172,7 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
         The share and its interval.
 
     Raises:
-        ValueError: If the counts cannot be.
+        ValueError: If the counts cannot be, or the level is no share.
 
     Example:
         >>> print(wilson(10, 10))
@@ -185,6 +183,7 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"{successes} of {trials} is no share")
+    _require_share(level)
     from scipy import stats
 
     found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
@@ -217,7 +216,8 @@ def bootstrap_interval(
         equal, that value three times.
 
     Raises:
-        ValueError: For fewer than two values.
+        ValueError: For fewer than two values, values that are not finite, or a level that is no
+            share.
 
     Example:
         >>> print(bootstrap_interval([2.0, 2.0, 2.0]))
@@ -226,9 +226,10 @@ def bootstrap_interval(
     References:
         Efron (1987), Better Bootstrap Confidence Intervals.
     """
-    numbers = np.asarray(values, dtype=np.float64)
+    numbers = _finite_row(values)
     if len(numbers) < 2:
         raise ValueError(f"{len(numbers)} values have no spread: give two or more")
+    _require_share(level)
     value = float(statistic(numbers))
     if not np.ptp(numbers):
         return Interval(value, value, value)
@@ -270,3 +271,15 @@ def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1)
     return adjusted.tolist()
+
+
+def _finite_row(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise ValueError("give a row of finite numbers, one a seed")
+    return numbers
+
+
+def _require_share(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, as 0.95")

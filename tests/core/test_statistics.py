@@ -41,6 +41,20 @@ def test_values_without_a_spread_are_refused(values):
         t_interval(values)
 
 
+@pytest.mark.parametrize("interval", [t_test, bootstrap_interval])
+@pytest.mark.parametrize("values", [[1.0, math.nan], [1.0, math.inf], np.ones((2, 2))])
+def test_values_that_are_no_numbers_are_refused(interval, values):
+    with pytest.raises(ValueError, match="a row of finite numbers"):
+        interval(values)
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, -1, math.nan])
+def test_a_level_that_is_no_share_is_refused(level):
+    for interval in (lambda: wilson(3, 10, level), lambda: bootstrap_interval([1, 2], level=level)):
+        with pytest.raises(ValueError, match="must lie between 0 and 1"):
+            interval()
+
+
 def test_pairs_cancel_what_the_seeds_share():
     seeds = np.array([0.0, 10.0, 20.0])
     found = paired_interval(seeds + [1.0, 1.1, 0.9], seeds)
@@ -49,6 +63,16 @@ def test_pairs_cancel_what_the_seeds_share():
     assert paired_interval(seeds, seeds + [1.0, 1.1, 0.9]).high == pytest.approx(-found.low)
     with pytest.raises(ValueError, match="pair them"):
         paired_interval([1.0, 2.0], [1.0])
+
+
+def test_no_numbers_show_nothing():
+    nothing = Interval(math.nan, math.nan, math.nan)
+    assert not nothing.shows_difference and not nothing.within(1.0)
+
+
+def test_equal_differences_have_no_spread_whatever_rounding_does_to_their_mean():
+    assert np.std([0.1] * 3) > 0
+    assert t_test([0.1] * 3) == 0
 
 
 def test_equality_needs_an_interval_inside_the_margin():
