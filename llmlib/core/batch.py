@@ -19,12 +19,17 @@ IGNORE = -100
 def count_targets(batch: Batch) -> int:
     """Return how much a batch counts: its targets that count, or its rows where it has none.
 
+    Raises:
+        ValueError: If the batch names nothing.
+
     Example:
         >>> import torch
         >>> count_targets({"targets": torch.tensor([[5, IGNORE], [7, 2]])})
         3
     """
     targets = batch.get("targets")
+    if not batch:
+        raise ValueError("the batch is empty: give it a tensor with a row an example")
     if targets is None:
         return len(next(iter(batch.values())))
     return int((targets != IGNORE).sum())

@@ -21,6 +21,9 @@ def mean_loss(objective: nn.Module, batches: Iterable[Batch], device: torch.devi
     Returns:
         Nats per target that counts.
 
+    Raises:
+        ValueError: If none counts, in no process.
+
     Example:
         >>> from llmlib.training.distributed import Objective
         >>> def three_nats(model, batch):
@@ -43,4 +46,7 @@ def mean_loss(objective: nn.Module, batches: Iterable[Batch], device: torch.devi
         device=device if device.type == "cuda" else "cpu",
     )
     nats, n_targets = sum_over_ranks(sums).tolist()
-    return nats / max(1, n_targets)
+    if not n_targets:
+        raise ValueError("no target of the held-out batches counts, so they have no loss: give "
+                         "batches with targets")  # fmt: skip
+    return nats / n_targets
