@@ -76,14 +76,23 @@ def answers_greedily(
         task: The questions.
         encode: Turns a prompt into token ids, at least one.
         encode_answer: Turns an answer into the token ids that are to follow, an end mark included
-            where it counts.
+            where it counts; at least one.
         batch: Questions at a time.
 
     Returns:
         Whether each answer is right, in the order of the questions.
+
+    Raises:
+        ValueError: If a prompt or an answer has no tokens: any model would be right.
     """
+    if batch < 1:
+        raise ValueError(f"batch={batch} must be at least 1")
     model.eval()
     pairs = [(encode(task.prompt(i)), encode_answer(task.answers[i])) for i in range(len(task))]
+    for i, pair in enumerate(pairs):
+        if not all(map(len, pair)):
+            raise ValueError(f"question {i} or its answer has no tokens: give each one or more, as "
+                             "an end mark")  # fmt: skip
     right = []
     for start in range(0, len(pairs), batch):
         part = pairs[start : start + batch]

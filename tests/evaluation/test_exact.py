@@ -26,6 +26,23 @@ def test_what_is_not_judged_is_no_task():
     assert not isinstance([], Task)
 
 
+@pytest.mark.parametrize(("question", "answer"), [("", "1"), ("1", "")])
+def test_what_has_no_tokens_is_refused(question, answer):
+    config = ModelConfig(vocab_size=13, d_model=16, n_layers=1, n_heads=2, max_seq_len=32)
+    task = ExactAnswers(["12", question], ["3", answer])
+
+    def encode(messages):
+        return [int(digit) for message in messages for digit in message["content"]]
+
+    def ids(text):
+        return [int(digit) for digit in text]
+
+    with pytest.raises(ValueError, match="question 1 or its answer has no tokens"):
+        answers_greedily(Transformer(config), task, encode, ids)
+    with pytest.raises(ValueError, match="batch=-1"):
+        answers_greedily(Transformer(config), task, encode, ids, batch=-1)
+
+
 def test_one_pass_tells_what_greedy_decoding_would_write():
     torch.manual_seed(1)
     config = ModelConfig(vocab_size=13, d_model=16, n_layers=2, n_heads=2, max_seq_len=32)
