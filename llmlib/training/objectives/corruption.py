@@ -199,7 +199,8 @@ def corrupt_spans(
         What is left and what was cut out. Rows may differ in length; they are padded.
 
     Raises:
-        ValueError: When a row has more spans than there are sentinels but one.
+        ValueError: When a row has more spans than there are sentinels but one, or a token of the
+            text is itself a special one.
 
     Example:
         >>> special = SpecialTokens(n_text_tokens=50)
@@ -212,6 +213,11 @@ def corrupt_spans(
     References:
         Raffel et al. (2020), section 3.1.4 and figure 2.
     """
+    if bool((tokens >= special.n_text_tokens).any()):
+        raise ValueError(
+            f"the text holds token {int(tokens.max())}, which is no text token for SpecialTokens: "
+            f"make them with n_text_tokens above it, not {special.n_text_tokens}"
+        )
     before = torch.nn.functional.pad(mask, (1, 0))[:, :-1]
     starts = mask & ~before
     span = starts.cumsum(dim=1) - 1  # of a cut token: the number of its span

@@ -187,7 +187,8 @@ def as_one_sequence(batch: Batch, special: SpecialTokens) -> Batch:
         special: The padding.
 
     Returns:
-        What the encoder would read, as prefix, and behind it the targets. Only they count.
+        What the encoder would read, as prefix, and behind it the targets, up to the last of each
+        row that counts. Only they count.
 
     Example:
         >>> from llmlib.training.objectives import split_prefix
@@ -201,7 +202,8 @@ def as_one_sequence(batch: Batch, special: SpecialTokens) -> Batch:
         for Zero-Shot Generalization?, section 2.2.
     """
     prefix = batch["encoder_lengths"][:, None]
-    n_targets = (batch["targets"] != IGNORE).sum(dim=1, keepdim=True)
+    numbers = torch.arange(1, batch["targets"].shape[1] + 1, device=prefix.device)
+    n_targets = ((batch["targets"] != IGNORE) * numbers).amax(dim=1, keepdim=True)
     length = int((prefix + n_targets).max()) - 1
     places = torch.arange(length, device=prefix.device).expand(len(prefix), -1)
     # The decoder's start token falls away: the prefix's last token takes its place.

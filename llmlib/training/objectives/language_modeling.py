@@ -51,7 +51,8 @@ def prefix_language_modeling(
         `inputs`, `targets` and `prefix_lengths`. No target counts whose token is in the prefix.
 
     Raises:
-        ValueError: When a prefix leaves nothing to predict, or nothing to start from.
+        ValueError: When a prefix leaves nothing to predict, or nothing to start from, or there is
+            not one a text.
 
     Example:
         >>> batch = prefix_language_modeling(
@@ -65,8 +66,13 @@ def prefix_language_modeling(
         Dong et al. (2019), Unified Language Model Pre-training.
     """
     n_rows, length = tokens.shape
+    if length < 2 or n_rows < 1:
+        raise ValueError(f"{n_rows} texts of {length} tokens: give one text or more, of two tokens "
+                         "or more")  # fmt: skip
     if prefix_lengths is None:
         prefix_lengths = torch.randint(1, length, (n_rows,), generator=generator).to(tokens.device)
+    if len(prefix_lengths) != n_rows:
+        raise ValueError(f"{len(prefix_lengths)} prefix_lengths for {n_rows} texts: give one each")
     if int(prefix_lengths.min()) < 1 or int(prefix_lengths.max()) >= length:
         raise ValueError(f"prefix_lengths must lie between 1 and {length - 1}, one token less "
                          "than the texts have")  # fmt: skip

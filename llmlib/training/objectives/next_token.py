@@ -81,6 +81,9 @@ def linear_cross_entropy(
     Returns:
         Nats per counted row; 0 when none counts.
 
+    Raises:
+        ValueError: If there is not one target a row.
+
     Example:
         >>> linear_cross_entropy(torch.zeros(1, 2), torch.zeros(8, 2), torch.tensor([5]))
         tensor(2.0794)
@@ -88,6 +91,11 @@ def linear_cross_entropy(
     References:
         Hsu et al. (2024), Liger Kernel, section 3.2 (the fused linear cross-entropy on GPUs).
     """
+    if hidden.shape[:-1] != targets.shape or chunk < 1:
+        raise ValueError(
+            f"targets {tuple(targets.shape)} for hidden states {tuple(hidden.shape)}: give one a "
+            f"row, in the same order; chunk={chunk} must be at least 1"
+        )
     flat = hidden.flatten(0, -2)  # [rows, D]
     if torch.compiler.is_compiling() or hidden.is_cuda:
         logits = F.linear(flat, weight).float()

@@ -1,5 +1,6 @@
 """The chunked loss equals cross-entropy on whole logits."""
 
+import jaxtyping
 import pytest
 import torch
 from torch.nn import functional as F
@@ -41,6 +42,18 @@ def test_large_logits_do_not_overflow():
     loss.backward()
     assert hidden.grad is not None
     assert hidden.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (1,), (6,), (2, 4)])
+def test_targets_of_another_shape_are_refused(shape, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests
+    with pytest.raises(ValueError, match="give one a row"):
+        linear_cross_entropy(torch.randn(2, 3, 5), torch.randn(7, 5), torch.ones(shape).long())
+
+
+def test_a_chunk_of_no_rows_is_refused():
+    with pytest.raises(ValueError, match="chunk=-1 must be at least 1"):
+        linear_cross_entropy(torch.ones(3, 5), torch.ones(7, 5), torch.ones(3).long(), chunk=-1)
 
 
 def test_nothing_counted_gives_zero():

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -134,6 +135,15 @@ def test_a_prefix_that_leaves_nothing_is_refused(length):
         split_prefix(texts(2, 6), SPECIAL, length)
 
 
+def test_each_text_has_a_prefix_and_something_behind_it(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside of tests
+    with pytest.raises(ValueError, match="1 prefix_lengths for 2 texts"):
+        prefix_language_modeling(texts(2, 6), prefix_lengths=torch.tensor([3]))
+    for n_rows, length in ((2, 1), (0, 6)):
+        with pytest.raises(ValueError, match=f"{n_rows} texts of {length} tokens"):
+            prefix_language_modeling(texts(n_rows, length))
+
+
 def test_a_split_text_in_one_sequence_is_prefix_language_modeling():
     tokens = texts(3, 13)
     split = split_prefix(tokens, SPECIAL, 5)
@@ -222,6 +232,15 @@ def test_every_way_to_cut_is_equally_likely():
     assert (counts - 20011 / 20).abs().max() < 4 * (20011 / 20 * 19 / 20) ** 0.5
 
 
+def test_one_sequence_goes_on_behind_a_target_that_does_not_count():
+    batch = split_prefix(torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]]), SPECIAL, 2)
+    batch["targets"][0, 1] = IGNORE
+    batch["targets"][1] = IGNORE
+    one = as_one_sequence(batch, SPECIAL)
+    assert one["inputs"][0].tolist() == [3, 1, 4, 1]
+    assert one["targets"].tolist() == [[IGNORE, 4, IGNORE, 5], [IGNORE] * 4]
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -242,6 +261,8 @@ def test_corruption_out_of_range_is_refused():
     few = SpecialTokens(n_text_tokens=101, n_sentinels=2)
     with pytest.raises(ValueError, match="2 spans and the end need 3 sentinels"):
         corrupt_spans(texts(1, 4), torch.tensor([[True, False, True, False]]), few)
+    with pytest.raises(ValueError, match="the text holds token 101, which is no text token"):
+        corrupt_spans(torch.tensor([[5, 101]]), torch.tensor([[False, True]]), few)
     with pytest.raises(ValueError, match="n_sentinels=1"):
         SpecialTokens(n_text_tokens=101, n_sentinels=1)
     for length, rate, mean_span in ((1, 0.5, 1.0), (9, 1.0, 1.0), (9, 0.5, 0.5)):
