@@ -141,7 +141,8 @@ class TokenLoader(Iterator[Batch]):
             state: What its `state_dict` returned.
 
         Raises:
-            ValueError: If the stream or the settings differ, which would change the batches.
+            ValueError: If the stream or the settings differ, which would change the batches, or the
+                epoch has no such batch.
         """
         theirs = {name: value for name, value in state.items() if name not in ("epoch", "batch")}
         for name in {**self._config, **theirs}:
@@ -151,4 +152,10 @@ class TokenLoader(Iterator[Batch]):
                     f"cannot continue: {name} was {saved} and is {ours}; the batches would not be "
                     "the same. Use the settings of the saved run, or start anew."
                 )
-        self._begin_epoch(int(state["epoch"]), int(state["batch"]))
+        place = int(state["batch"])
+        self._begin_epoch(int(state["epoch"]), place)
+        if not 0 <= place < self.batches_per_epoch:
+            raise ValueError(
+                f"cannot continue: epoch {self.epoch} has {self.batches_per_epoch} batches, and "
+                f"none of number {place}; the saved state is damaged"
+            )

@@ -16,10 +16,15 @@ def modules() -> dict[str, str]:
 
     Returns:
         Dotted names of the modules that declare an `EXPERIMENT`, by the experiment's name.
+
+    Raises:
+        ValueError: If two are of one name, and so of one record.
     """
     found = {}
     for path in sorted(_HERE.glob("*/*.py")):
         if "\nEXPERIMENT = Experiment(" in path.read_text(encoding="utf-8"):
+            if path.stem in found:
+                raise ValueError(f"{path} and {found[path.stem]} share a record: rename one")
             found[path.stem] = f"{__package__}.{path.parent.name}.{path.stem}"
     return found
 

@@ -38,4 +38,7 @@ def expanded(result: str, row: str) -> str:
         KeyError: If an experiment in braces claims nothing for this row.
     """
     claims = claims_by_row().get(row, {})
+    for name in PLACE.findall(result):
+        if name not in claims:
+            raise KeyError(f"{name} claims nothing for the row {row!r}; {sorted(claims)} do")
     return PLACE.sub(lambda match: "; ".join(claims[match[1]]), result)

@@ -260,3 +260,6 @@ def test_settings_that_cannot_be() -> None:
     for name in ("n_tokens", "batch_size", "seq_len", "seed"):
         with pytest.raises(ValueError, match=f"cannot continue: {name} was 7 and is"):
             loader.load_state_dict({**loader.state_dict(), name: 7})
+    for batch in (-1, loader.batches_per_epoch):
+        with pytest.raises(ValueError, match=f"epoch 0 has 6 batches, and none of number {batch}"):
+            loader.load_state_dict({**loader.state_dict(), "batch": batch})

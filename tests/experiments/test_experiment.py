@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from llmlib.experiments import __main__ as command
+from llmlib.experiments import catalogue
 from llmlib.experiments import fingerprint as fingerprints
 from llmlib.experiments.__main__ import list_all, main, show
 from llmlib.experiments.catalogue import find, modules
+from llmlib.experiments.claims import expanded
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.fingerprint import fingerprint, reached
 from llmlib.experiments.records import (
@@ -536,6 +538,24 @@ def test_the_table_has_a_line_a_condition() -> None:
     first, *others = turned.columns
     assert [str(c.header) for c in others] == ["1, False", "1, True", "4, False", "4, True"]
     assert list(others[2].cells)[list(first.cells).index("loss")] == "2.6"
+
+
+def test_two_experiments_of_one_name_are_refused(tmp_path, monkeypatch) -> None:
+    for chapter in ("data", "scaling"):
+        (tmp_path / chapter).mkdir()
+        (tmp_path / chapter / "twice.py").write_text("x = 1\nEXPERIMENT = Experiment(x)\n")
+    monkeypatch.setattr(catalogue, "_HERE", tmp_path)
+    with pytest.raises(ValueError, match="twice.py and .*data.twice share a record"):
+        catalogue.modules.__wrapped__()
+
+
+def test_a_result_takes_in_the_claims_of_its_row() -> None:
+    row = next(filter(None, find("norm_placement").claims))
+    assert (
+        expanded("{norm_placement}!", row) == "; ".join(find("norm_placement").sentences(row)) + "!"
+    )
+    with pytest.raises(KeyError, match=f"norm_placemen claims nothing for the row '{row}'"):
+        expanded("{norm_placemen}", row)
 
 
 def test_a_declaration_is_found_by_its_file_name() -> None:
