@@ -132,9 +132,10 @@ def canonical(name: str) -> str:
 
 def symbol_uri(app: Sphinx, docname: str, symbol: str) -> str:
     """Relative address of an object's entry in the library reference."""
-    name = canonical(symbol)
+    # What an experiment declares is described where its module is.
+    name = canonical(symbol).removesuffix(".EXPERIMENT")
     page = f"book/api/{'.'.join(name.split('.')[:2])}"
-    anchor = name if len(name.split(".")) > 2 else f"module-{name}"
+    anchor = f"module-{name}" if isinstance(find(name), ModuleType) else name
     return f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
 
 
