@@ -12,10 +12,10 @@ from rich.table import Table
 
 from llmlib.experiments.catalogue import find, modules
 from llmlib.experiments.experiment import Experiment, Run, Runs
+from llmlib.experiments.lines import load
 from llmlib.experiments.records import (
     ABOUT,
     check,
-    load,
     not_made,
     record_of,
     run_missing,

@@ -1,10 +1,10 @@
 """Find experiments by name."""
 
-import difflib
 import importlib
 from functools import cache
 from pathlib import Path
 
+from llmlib.core.nearest import did_you_mean
 from llmlib.experiments.experiment import Experiment
 
 _HERE = Path(__file__).parent
@@ -12,7 +12,15 @@ _HERE = Path(__file__).parent
 
 @cache
 def modules() -> dict[str, str]:
-    """List the experiments without importing them.
+    """List the experiments of the book; see `declared_in`."""
+    return declared_in(_HERE)
+
+
+def declared_in(folder: Path) -> dict[str, str]:
+    """List the experiments below a folder from their sources, importing nothing.
+
+    Args:
+        folder: Holds a folder a chapter.
 
     Returns:
         Dotted names of the modules that declare an `EXPERIMENT`, by the experiment's name.
@@ -21,7 +29,7 @@ def modules() -> dict[str, str]:
         ValueError: If two are of one name, and so of one record.
     """
     found = {}
-    for path in sorted(_HERE.glob("*/*.py")):
+    for path in sorted(folder.glob("*/*.py")):
         if "\nEXPERIMENT = Experiment(" in path.read_text(encoding="utf-8"):
             if path.stem in found:
                 raise ValueError(f"{path} and {found[path.stem]} share a record: rename one")
@@ -42,7 +50,5 @@ def find(name: str) -> Experiment:
         KeyError: If there is none; the message names the nearest.
     """
     if name not in modules():
-        near = difflib.get_close_matches(name, modules(), n=1)
-        ending = f"; did you mean {near[0]!r}?" if near else ""
-        raise KeyError(f"no experiment is called {name!r}{ending}")
+        raise KeyError(f"no experiment is called {name!r}{did_you_mean(name, modules())}")
     return importlib.import_module(modules()[name]).EXPERIMENT

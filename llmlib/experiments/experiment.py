@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +10,9 @@ from typing import Any, overload
 
 import numpy as np
 
+from llmlib.core.nearest import did_you_mean
 from llmlib.core.statistics import Interval, paired_interval, t_interval
+from llmlib.experiments.lines import read_runs
 
 Run = dict[str, Any]
 """A line of a record: what identifies the run, and what it measured."""
@@ -210,8 +211,6 @@ class Experiment:
         Returns:
             Its runs in the order in which they were made.
         """
-        from llmlib.experiments.records import read_runs
-
         return Runs(read_runs(self.name))
 
     def sentences(self, row: str | None = None) -> list[str]:
@@ -238,8 +237,7 @@ class Experiment:
         """
         claims = {s: claim for group in self.claims.values() for s, claim in group.items()}
         if sentence not in claims:
-            near = difflib.get_close_matches(sentence, claims, n=1)
-            ending = f"; did you mean {near[0]!r}?" if near else ""
+            ending = did_you_mean(sentence, claims)
             raise KeyError(f"{self.name} claims no such thing as {sentence!r}{ending}")
         said = claims[sentence](self.runs())
         if not isinstance(said, bool | np.bool_):  # an interval, say, counts as true whatever it is

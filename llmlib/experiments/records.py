@@ -1,4 +1,4 @@
-"""Records of experiments: read, completed run by run, checked when their code has changed.
+"""Records of experiments: completed run by run, checked when their code has changed.
 
 A record is `data/results/NAME.jsonl`, a line a run: condition and seed, what was measured, the
 command, machine, threads, versions, seconds, and `code`, the fingerprint of the code that measured.
@@ -8,72 +8,25 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from llmlib.core.files import atomic_write
 from llmlib.core.machine import machine_class, versions
 from llmlib.core.resources import resource
 from llmlib.experiments.experiment import Experiment, Run
 from llmlib.experiments.fingerprint import fingerprint
+from llmlib.experiments.lines import load, store
 
 ABOUT = ("seconds", "cpu_seconds", "command", "machine", "threads", "versions", "code", "stale")
 """Fields of a line that say how it was made, and not what was measured."""
 
 
-def read_runs(name: str) -> list[Run]:
-    """Read the committed runs of an experiment.
-
-    Args:
-        name: The experiment, as `norm_placement`.
-
-    Returns:
-        One entry a run, in the order they were made.
-    """
-    return load(resource(f"results/{name}.jsonl"))
-
-
 def record_of(experiment: Experiment) -> Path:
     """Return where an experiment's record lies, or will lie, whatever the working folder."""
     return resource("results") / f"{experiment.name}.jsonl"
-
-
-def load(record: Path) -> list[Run]:
-    """Read the lines of a record; none where there is no such file.
-
-    Args:
-        record: The file.
-
-    Returns:
-        One entry a run.
-
-    Raises:
-        ValueError: If a line is no JSON object, as where a file was cut.
-    """
-    runs = []
-    lines = record.read_text(encoding="utf-8").split("\n") if record.exists() else [""]
-    for number, line in enumerate(lines, 1):
-        if number == len(lines) and not line:
-            continue  # behind the last line's end
-        try:
-            run = json.loads(line)
-        except json.JSONDecodeError:
-            run = None
-        if not isinstance(run, dict):
-            raise ValueError(
-                f"{record}, line {number} is no run: {line[:40]!r}; take the line away, and the "
-                "experiment's command makes its run again"
-            )
-        runs.append(run)
-    return runs
-
-
-def store(record: Path, runs: Iterable[Run]) -> None:
-    """Write a record whole, or not at all."""
-    atomic_write(record, "".join(json.dumps(run) + "\n" for run in runs))
 
 
 def run_missing(

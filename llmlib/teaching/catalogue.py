@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from llmlib.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from .authoring import Exercise
@@ -118,9 +119,7 @@ def entry_of(name: str) -> Entry:
     """
     known = {entry.name: entry for entry in entries()}
     if name not in known:
-        near = difflib.get_close_matches(str(name), sorted(known), n=1)
-        ending = f"; did you mean {near[0]!r}?" if near else ""
-        raise KeyError(f"no exercise is called {name!r}{ending}")
+        raise KeyError(f"no exercise is called {name!r}{did_you_mean(str(name), sorted(known))}")
     return known[name]
 
 

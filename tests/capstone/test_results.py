@@ -24,7 +24,7 @@ from llmlib.data import Document, corpus_bytes, fixed_corpus, load_documents
 from llmlib.data.deduplication import EvaluationIndex, find_leaks
 from llmlib.evaluation.compressors import primed_xz_bits_per_byte
 from llmlib.experiments.experiment import Run
-from llmlib.experiments.records import read_runs
+from llmlib.experiments.lines import read_runs
 
 LEFT_WITHOUT_LEAKS = 5_280_000  # bytes of training text
 

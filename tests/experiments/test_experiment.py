@@ -19,15 +19,14 @@ from llmlib.experiments.catalogue import find, modules
 from llmlib.experiments.claims import expanded
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.fingerprint import fingerprint, reached
+from llmlib.experiments.lines import load, store
 from llmlib.experiments.records import (
     check,
-    load,
     perform,
     record_of,
     run_missing,
     stamp,
     state,
-    store,
 )
 
 
@@ -544,9 +543,8 @@ def test_two_experiments_of_one_name_are_refused(tmp_path, monkeypatch) -> None:
     for chapter in ("data", "scaling"):
         (tmp_path / chapter).mkdir()
         (tmp_path / chapter / "twice.py").write_text("x = 1\nEXPERIMENT = Experiment(x)\n")
-    monkeypatch.setattr(catalogue, "_HERE", tmp_path)
     with pytest.raises(ValueError, match="twice.py and .*data.twice share a record"):
-        catalogue.modules.__wrapped__()
+        catalogue.declared_in(tmp_path)
 
 
 def test_a_result_takes_in_the_claims_of_its_row() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llmlib.experiments.catalogue import find, modules
-from llmlib.experiments.records import read_runs
+from llmlib.experiments.lines import read_runs
 
 
 def claims() -> Iterator[Any]:
