@@ -6,7 +6,6 @@ integration runs everything.
 """
 
 import ast
-import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from import_graph import ImportGraph, strings
-from project import ROOT, notebooks
+from project import ROOT, notebook_code, notebooks
 
 EVERYTHING = {"tests/conftest.py", "pyproject.toml", "constraints.txt"}
 """What every test depends on."""
@@ -78,16 +77,10 @@ def exercise_files(root: Path) -> dict[str, set[str]]:
 
 def experiment_files(root: Path) -> dict[str, set[str]]:
     """Return, by the experiment's name, its module."""
-    modules = (root / "llmlib" / "experiments").glob("*/[a-z]*.py")
-    return {path.stem: {path.relative_to(root).as_posix()} for path in modules}
+    from llmlib.experiments.catalogue import declared_in
 
-
-def code_of(notebook: Path) -> ast.Module:
-    """Parse a notebook's code, leaving IPython's own lines out."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    lines = "\n".join(code).splitlines()
-    return ast.parse("\n".join("" if line[:1] in ("%", "!") else line for line in lines))
+    declared = declared_in(root / "llmlib" / "experiments")
+    return {name: {f"{module.replace('.', '/')}.py"} for name, module in declared.items()}
 
 
 def is_module(path: str) -> bool:
@@ -193,7 +186,7 @@ class Selection:
         """Return the notebooks that changed, or whose code reaches what changed."""
         found = []
         for file in notebooks(self.root):
-            path, code = file.relative_to(self.root).as_posix(), code_of(file)
+            path, code = file.relative_to(self.root).as_posix(), notebook_code(file)
             reached = self.graph.reach(self.graph.of_source(code, path))
             if path in self.changed or reached & self.touched or self.names_subject(code):
                 found.append(path)

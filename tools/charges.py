@@ -73,10 +73,10 @@ def floor_of(folder: str) -> str:
     raise ValueError(f"{folder} is no chapter's folder")
 
 
-def subject_chapters(root: Path = ROOT) -> dict[str, str]:
+def subject_chapters() -> dict[str, str]:
     """Return the chapters of all exercises and experiments by their names."""
+    from llmlib.experiments.catalogue import modules
     from llmlib.teaching.catalogue import entries
 
-    experiments = (root / "llmlib" / "experiments").glob("*/[a-z]*.py")
-    found = {path.stem: path.parent.name for path in experiments if path.parent.name in CHAPTERS}
+    found = {name: module.split(".")[-2] for name, module in modules().items()}
     return found | {entry.name: floor_of(entry.chapter) for entry in entries()}

@@ -1,6 +1,8 @@
 """Facts about the project that several tools read: its root, its address, its tree's state."""
 
+import ast
 import hashlib
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,3 +45,11 @@ def notebooks(root: Path = ROOT) -> list[Path]:
     """Return the chapters' notebooks in reading order."""
     found = sorted((root / "chapters").rglob("*.ipynb"))
     return [path for path in found if ".ipynb_checkpoints" not in path.parts]
+
+
+def notebook_code(path: Path) -> ast.Module:
+    """Parse a notebook's code, leaving IPython's own lines out."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    lines = "\n".join(code).splitlines()
+    return ast.parse("\n".join("" if line[:1] in ("%", "!") else line for line in lines))

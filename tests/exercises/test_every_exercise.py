@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from project import ROOT, notebook_code
 
 from llmlib.core.resources import resource
 from llmlib.teaching import Exercise, args, authoring
 from llmlib.teaching.catalogue import Entry, entries, find
 
-ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = entries()
 each_exercise = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.name)
 
@@ -24,22 +24,11 @@ def _progress_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("LLMLIB_CACHE", str(tmp_path))
 
 
-def code_cells(path: Path) -> list[ast.Module]:
-    """Parse a notebook's code, leaving IPython's own lines out."""
-    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
-    parsed = []
-    for cell in cells:
-        lines = "".join(cell["source"]).splitlines()
-        parsed.append(ast.parse("\n".join("" if x[:1] in "%!" else x for x in lines)))
-    return parsed
-
-
 def checked_names(path: Path) -> list[str]:
     """List the exercises that a notebook checks: `exercises.check("name", ...)`."""
     return [
         node.args[0].value
-        for cell in code_cells(path)
-        for node in ast.walk(cell)
+        for node in ast.walk(notebook_code(path))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) == "exercises.check"
         and isinstance(node.args[0], ast.Constant)
@@ -49,9 +38,8 @@ def checked_names(path: Path) -> list[str]:
 
 def stub(path: Path, symbol: str) -> Any:
     """Return the function or class that a notebook leaves to the student, alone."""
-    cells = code_cells(path)
     kinds = (ast.FunctionDef, ast.ClassDef)
-    body = [node for cell in cells for node in cell.body]
+    body = notebook_code(path).body
     found = [node for node in body if isinstance(node, kinds) and node.name == symbol]
     assert len(found) == 1, f"{path.name} defines {symbol} {len(found)} times"
     imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]

@@ -14,6 +14,7 @@ from llmlib.teaching.authoring import Exercise
 NOTEBOOK = "03_data/01_sources"
 clean = Exercise("clean_text", title="a title")
 """
+DECLARED = "\nEXPERIMENT = Experiment()\n"
 FILES = {
     "llmlib/__init__.py": "",
     "llmlib/core/__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
@@ -31,8 +32,8 @@ FILES = {
     "llmlib/capstone/__main__.py": "def main():\n    from llmlib.data import redact\n",
     "llmlib/experiments/__init__.py": "",
     "llmlib/experiments/catalogue.py": "def modules(): ...\n",
-    "llmlib/experiments/data/secrets.py": "from llmlib.data import redact\n",
-    "llmlib/experiments/data/sizes.py": "from llmlib.data import BPE\n",
+    "llmlib/experiments/data/secrets.py": "from llmlib.data import redact\n" + DECLARED,
+    "llmlib/experiments/data/sizes.py": "from llmlib.data import BPE\n" + DECLARED,
     "llmlib/teaching/catalogue.py": "def entries(): ...\n",
     "llmlib/teaching/authoring.py": "class Exercise: ...\n",
     "llmlib/teaching/checks/data/sources.py": CHECK + "from llmlib.data import BPE\n",

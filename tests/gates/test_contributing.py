@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from project import ROOT
 
+from llmlib.experiments import catalogue
+
 QUOTED = re.compile(r"<!-- from: (\S+) (\w+) -->\n```python\n(.*?)```", re.DOTALL)
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -36,9 +38,5 @@ def test_the_examples_are_the_shortest_of_the_book() -> None:
         return len(path.read_text(encoding="utf-8").splitlines())
 
     shown = ROOT / QUOTED.findall(PAGE)[0][0]
-    declared = [
-        path
-        for path in (ROOT / "llmlib" / "experiments").glob("*/*.py")
-        if "\nEXPERIMENT = Experiment(" in path.read_text(encoding="utf-8")
-    ]
+    declared = [ROOT / f"{module.replace('.', '/')}.py" for module in catalogue.modules().values()]
     assert min(declared, key=length) == shown
