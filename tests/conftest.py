@@ -3,8 +3,10 @@
 import importlib
 import importlib.util
 import json
+import multiprocessing
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +32,19 @@ def _seeded() -> None:
     """Every test starts from the same random state."""
     if torch:
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `Workers` fork its processes from one that has imported the library.
+
+    A user's run starts each anew, which takes some seconds of imports; tests/core/test_workers.py
+    does so too.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["llmlib.data"])
+    forking = SimpleNamespace(get_context=lambda method: context)
+    monkeypatch.setattr("llmlib.core.workers.mp", forking)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 from project import ROOT
 
 BURN = (
@@ -27,26 +29,11 @@ NOTEBOOKS = {
 }
 
 
-def write(path: Path, sources: list[str]) -> None:
-    cells = [
-        {
-            "cell_type": "code",
-            "execution_count": 1,
-            "id": f"cell-{number}",
-            "metadata": {},
-            "outputs": [],
-            "source": source,
-        }
-        for number, source in enumerate(sources)
-    ]
-    content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
 @pytest.mark.slow
 def test_what_each_notebook_took(tmp_path: Path) -> None:
     for name, sources in NOTEBOOKS.items():
-        write(tmp_path / f"{name}.ipynb", sources)
+        notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-W", "default"]
     command += ["-n", "2", "--dist", "loadfile", "--nbval", "--nbval-current-env"]

@@ -18,13 +18,8 @@ from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 
 
 @pytest.fixture
-def model() -> Transformer:
-    model = Transformer(config_of("rope"))
-    with torch.no_grad():  # larger weights than at the start, so that the context matters
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(4)
-    return model.eval()
+def model(with_large_weights) -> Transformer:
+    return with_large_weights(config_of("rope"))
 
 
 @torch.no_grad()

@@ -26,14 +26,9 @@ from llmlib.experiments.short_text import VOCAB_SIZE
 
 
 @pytest.fixture
-def model() -> Transformer:
+def model(with_large_weights) -> Transformer:
     torch.manual_seed(7)
-    model = Transformer(base_config())
-    with torch.no_grad():  # larger weights than at the start, so that the context matters
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(4)
-    return model.eval()
+    return with_large_weights(base_config())
 
 
 @torch.no_grad()
