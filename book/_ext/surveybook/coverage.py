@@ -132,8 +132,7 @@ def canonical(name: str) -> str:
 
 def symbol_uri(app: Sphinx, docname: str, symbol: str) -> str:
     """Relative address of an object's entry in the library reference."""
-    # What an experiment declares is described where its module is.
-    name = canonical(symbol).removesuffix(".EXPERIMENT")
+    name = canonical(symbol)
     page = f"book/api/{'.'.join(name.split('.')[:2])}"
     anchor = f"module-{name}" if isinstance(find(name), ModuleType) else name
     return f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
