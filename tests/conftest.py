@@ -44,7 +44,7 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["llmlib.data"])
     forking = SimpleNamespace(get_context=lambda method: context)
-    monkeypatch.setattr("llmlib.core.workers.mp", forking)
+    monkeypatch.setattr("llmlib.core.processes.workers.mp", forking)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

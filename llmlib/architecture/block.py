@@ -8,21 +8,18 @@ from torch import Tensor, nn
 
 from llmlib.architecture.attention.latent import LatentAttention
 from llmlib.architecture.attention.multihead import Attention
-from llmlib.architecture.cache import Cache
+from llmlib.architecture.caches.kv_cache import Cache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
-from llmlib.architecture.experts import MixtureOfExperts, Stacked
+from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts, Stacked
 from llmlib.architecture.feedforward import FeedForward
 from llmlib.architecture.norms import make_norm
-from llmlib.architecture.recurrent import (
-    H3,
-    S4,
-    ChannelMix,
-    Hyena,
-    Mamba,
-    Retention,
-    TimeMix,
-)
+from llmlib.architecture.recurrent.h3 import H3
+from llmlib.architecture.recurrent.hyena import Hyena
+from llmlib.architecture.recurrent.mamba import Mamba
+from llmlib.architecture.recurrent.retnet import Retention
+from llmlib.architecture.recurrent.rwkv import ChannelMix, TimeMix
+from llmlib.architecture.recurrent.s4 import S4
 
 
 class Drawn(Protocol):

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmlib.architecture.attention.sparse import sparse_mask
-from llmlib.architecture.cache import Cache
+from llmlib.architecture.caches.kv_cache import Cache
 from llmlib.architecture.config import ModelConfig
 
 

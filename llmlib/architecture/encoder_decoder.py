@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from llmlib.architecture.attention.cross_attention import CrossAttention, Memory
 from llmlib.architecture.block import Block
-from llmlib.architecture.cache import Cache, KVCache
+from llmlib.architecture.caches.kv_cache import Cache, KVCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.counts import forward_flops

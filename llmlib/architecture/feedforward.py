@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from llmlib.architecture.choices import Activation
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.fused import swiglu
+from llmlib.architecture.kernels.fused import swiglu
 
 
 def activate(hidden: Float[Tensor, "*rows Fin"], kind: Activation) -> Float[Tensor, "*rows Fout"]:

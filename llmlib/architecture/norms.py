@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.fused import rms_norm
+from llmlib.architecture.kernels.fused import rms_norm
 
 
 class RMSNorm(nn.Module):

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmlib.architecture.block import Block
-from llmlib.architecture.cache import AttentionCache, Cache, KVCache, StateCache
+from llmlib.architecture.caches.kv_cache import AttentionCache, Cache, KVCache, StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context, allowed_pairs, document_positions, require_fitting
-from llmlib.architecture.experts import MixtureOfExperts
+from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.positions.rope import rope_angles
 from llmlib.architecture.positions.rope_scaling import rope_table

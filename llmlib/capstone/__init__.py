@@ -1,6 +1,11 @@
 """One command from raw text to a trained, evaluated language model."""
 
-from llmlib.capstone.presets import PRESETS, Corpus, Preset, preset
-from llmlib.capstone.run import run
+from typing import TYPE_CHECKING
 
-__all__ = ["PRESETS", "Corpus", "Preset", "preset", "run"]
+from llmlib.core.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from llmlib.capstone.presets import PRESETS, Corpus, Preset, preset
+    from llmlib.capstone.whole_run import run
+
+__getattr__, __dir__, __all__ = lazy_face(__name__)

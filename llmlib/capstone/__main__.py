@@ -13,12 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from llmlib.architecture import ModelConfig
+from llmlib.architecture.config import ModelConfig
 from llmlib.capstone.prepare import prepare
 from llmlib.capstone.presets import PRESETS, Preset, preset
 from llmlib.capstone.pretrain import InterruptedRunError
-from llmlib.capstone.run import append_result, run
 from llmlib.capstone.stages import Stages
+from llmlib.capstone.whole_run import append_result, run
 
 STOPPED = 130  # what a shell reports after Ctrl-C
 

@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.capstone.presets import Corpus
-from llmlib.core.workers import Workers
-from llmlib.data.cleaning import (
-    ExactDuplicates,
-    FunnelStep,
-    GopherQuality,
-    GopherRepetition,
-    ParallelPipeline,
-    Pipeline,
-    Readable,
-)
-from llmlib.data.cleaning.parallel import BLOCK_CHARACTERS
-from llmlib.data.cleaning.pipeline import Step
-from llmlib.data.cleaning.steps import quality_step
+from llmlib.core.processes.workers import Workers
+from llmlib.data.cleaning.pipeline import Pipeline, Step
+from llmlib.data.cleaning.rules.gopher import GopherQuality
+from llmlib.data.cleaning.rules.quality_rules import FunnelStep
+from llmlib.data.cleaning.rules.repetition import GopherRepetition
+from llmlib.data.cleaning.scale.parallel import BLOCK_CHARACTERS, ParallelPipeline
+from llmlib.data.cleaning.steps import ExactDuplicates, Readable, quality_step
 from llmlib.data.corpora.document import (
     Document,
     corpus_sha256,
@@ -28,10 +22,10 @@ from llmlib.data.corpora.document import (
     load_documents,
     save_documents,
 )
-from llmlib.data.deduplication import EvaluationIndex, find_leaks
-from llmlib.data.overlap import Overlapping
-from llmlib.data.privacy import RedactStep
-from llmlib.data.splits import known_paragraphs, known_share, paragraphs_of, split_files
+from llmlib.data.deduplication.contamination.decontamination import EvaluationIndex, find_leaks
+from llmlib.data.deduplication.near.overlap import Overlapping
+from llmlib.data.privacy.redaction import RedactStep
+from llmlib.data.stream.splits import known_paragraphs, known_share, paragraphs_of, split_files
 
 LEAK_WORDS = 13
 """Words in a row shared with a held-out document that make a leak (Brown et al. 2020)."""

@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmlib.architecture import Transformer
+from llmlib.architecture.transformer import Transformer
 from llmlib.capstone.prepare import Prepared
 from llmlib.capstone.presets import Preset
-from llmlib.data import load_documents
-from llmlib.evaluation import bits_per_byte, score_tokens
+from llmlib.data.corpora.document import load_documents
+from llmlib.evaluation.bits import bits_per_byte, score_tokens
 from llmlib.evaluation.compressors import primed_xz_bits_per_byte
-from llmlib.introduction import KneserNey
-from llmlib.training import load_model, read_manifest
-from llmlib.utilization import Sampling, generate
+from llmlib.introduction.kneser_ney import KneserNey
+from llmlib.training.checkpointing.checkpoint import load_model
+from llmlib.training.checkpointing.files import read_manifest
+from llmlib.utilization.generation import generate
+from llmlib.utilization.sampling import Sampling
 
 NGRAM_ORDER = 5
 SEPARATOR = "\n"

@@ -11,20 +11,16 @@ import numpy as np
 from llmlib.capstone.clean_text import clean_text
 from llmlib.capstone.presets import Corpus, Preset
 from llmlib.capstone.stages import Stages
-from llmlib.core.machine import available_cores
-from llmlib.core.workers import Workers
-from llmlib.data import (
-    ByteBPE,
-    Document,
-    TokenShards,
-    fixed_corpus,
-    hub_texts,
-    pydocs,
-    read_texts,
-    write_shards,
-)
-from llmlib.data.cleaning.parallel import BLOCK_CHARACTERS
-from llmlib.data.corpora.document import document_blocks, iterate_documents
+from llmlib.core.hardware.machine import available_cores
+from llmlib.core.processes.workers import Workers
+from llmlib.data.cleaning.scale.parallel import BLOCK_CHARACTERS
+from llmlib.data.corpora.document import Document, document_blocks, iterate_documents
+from llmlib.data.corpora.environment import pydocs
+from llmlib.data.corpora.fixed import fixed_corpus
+from llmlib.data.corpora.hub import hub_texts
+from llmlib.data.corpora.texts import read_texts
+from llmlib.data.stream.shards import TokenShards, write_shards
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 
 END_OF_TEXT = "<|endoftext|>"
 MOST_WORKERS = 32  # one process reads and writes for all of them: more would wait for it

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from llmlib.architecture import ModelConfig
+from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.counts import parameters, training_flops
-from llmlib.data.privacy import KINDS
-from llmlib.scaling import run_cost
-from llmlib.training import Schedule, TrainConfig
+from llmlib.data.privacy.spans import KINDS
+from llmlib.scaling.flops import run_cost
+from llmlib.training.config import TrainConfig
+from llmlib.training.optimizers.schedules import Schedule
 
 H100_FLOPS = 989e12  # dense bfloat16, NVIDIA H100 SXM data sheet
 ASSUMED_MFU = 0.4

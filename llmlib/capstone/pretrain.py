@@ -7,15 +7,18 @@ from typing import Any
 
 import torch
 
-from llmlib.architecture import Transformer
+from llmlib.architecture.transformer import Transformer
 from llmlib.capstone.prepare import Prepared
 from llmlib.capstone.presets import Preset
-from llmlib.core.machine import matmul_rate
-from llmlib.core.memory import MemoryMeter
+from llmlib.core.hardware.machine import matmul_rate
+from llmlib.core.hardware.memory import MemoryMeter
 from llmlib.core.seeding import seed_everything
-from llmlib.data import TokenLoader
-from llmlib.training import Trainer, TrainResult, accumulation, read_metrics, resolve_precision
+from llmlib.data.stream.loader import TokenLoader
+from llmlib.training.config import accumulation
 from llmlib.training.distributed import rank, world_size
+from llmlib.training.metrics import read_metrics
+from llmlib.training.precision import resolve_precision
+from llmlib.training.trainer import Trainer, TrainResult
 
 HELD_OUT_BATCHES = 8
 

@@ -8,10 +8,11 @@ from llmlib.architecture.counts import parameters, training_state_bytes
 from llmlib.capstone.presets import Preset
 from llmlib.core.figures import use_style
 from llmlib.core.files import atomic_path, atomic_write
-from llmlib.core.machine import machine_class, versions
-from llmlib.data.cleaning import FunnelStep, funnel_figure
-from llmlib.scaling import BESIROGLU_2024, HOFFMANN_2022, optimal_allocation
-from llmlib.training import read_metrics
+from llmlib.core.hardware.machine import machine_class, versions
+from llmlib.data.cleaning.funnel import funnel_figure
+from llmlib.data.cleaning.rules.quality_rules import FunnelStep
+from llmlib.scaling.chinchilla import BESIROGLU_2024, HOFFMANN_2022, optimal_allocation
+from llmlib.training.metrics import read_metrics
 
 CLEANING_OF_FIXED = (
     "What cleaning does to the bits per byte of this corpus: small decoders that read equally many "

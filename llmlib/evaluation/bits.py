@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import Transformer
-from llmlib.introduction import NgramModel
+from llmlib.architecture.transformer import Transformer
+from llmlib.introduction.ngram import NgramModel
 from llmlib.utilization.text import TextTokenizer
 
 LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32: bounds memory for large vocabularies

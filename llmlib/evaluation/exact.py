@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from llmlib.architecture import Transformer
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.task import Message
 
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmlib.architecture import Transformer
-from llmlib.utilization import GREEDY, TextTokenizer, generate
+from llmlib.architecture.transformer import Transformer
+from llmlib.utilization.generation import generate
+from llmlib.utilization.sampling import GREEDY
+from llmlib.utilization.text import TextTokenizer
 
 
 def split_last_word(passage: str) -> tuple[str, str]:

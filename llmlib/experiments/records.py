@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from llmlib.core.machine import machine_class, versions
+from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.core.resources import resource
 from llmlib.experiments.experiment import Experiment, Run
 from llmlib.experiments.fingerprint import fingerprint

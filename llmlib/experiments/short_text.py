@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmlib.data import ByteBPE, Document, corpus_sha256, fixed_corpus, split_by_module
+from llmlib.data.corpora.document import Document, corpus_sha256
+from llmlib.data.corpora.fixed import fixed_corpus
+from llmlib.data.stream.splits import split_by_module
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 
 VOCAB_SIZE = 512
 

@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmlib.architecture import ModelConfig, Transformer
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import Batch
 from llmlib.core.seeding import seed_everything
-from llmlib.training import language_modeling, next_token_loss
+from llmlib.training.objectives.causal_and_prefix import language_modeling
+from llmlib.training.objectives.next_token import next_token_loss
 
 Rows = Callable[[int], Int[Tensor, "B T"]]
 """A function from the step to its batch: rows of inputs with one target more at the end."""

@@ -1,14 +1,11 @@
 """n-grams and early neural language models."""
 
-from llmlib.introduction.kneser_ney import KneserNey, absolute_discount, modified_discounts
-from llmlib.introduction.ngram import AddK, JelinekMercer, MaximumLikelihood, NgramModel
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AddK",
-    "JelinekMercer",
-    "KneserNey",
-    "MaximumLikelihood",
-    "NgramModel",
-    "absolute_discount",
-    "modified_discounts",
-]
+from llmlib.core.lazy import lazy_face
+
+if TYPE_CHECKING:
+    from llmlib.introduction.kneser_ney import KneserNey, absolute_discount, modified_discounts
+    from llmlib.introduction.ngram import AddK, JelinekMercer, MaximumLikelihood, NgramModel
+
+__getattr__, __dir__, __all__ = lazy_face(__name__)

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmlib.core.figures import use_style
-
-from .widgets import with_controls
+from llmlib.teaching.widgets import with_controls
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmlib.core.memory import tracked_allocations
-
-from .differences import difference, value_difference
-from .raised import describe_raised
+from llmlib.core.hardware.memory import tracked_allocations
+from llmlib.teaching.differences import difference, value_difference
+from llmlib.teaching.raised import describe_raised
 
 Status = Literal["passed", "wrong", "error", "not attempted"]
 

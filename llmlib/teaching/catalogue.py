@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llmlib.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from .authoring import Exercise
+    from llmlib.teaching.authoring import Exercise
 
 _CHECKS = Path(__file__).parent / "checks"
 
@@ -135,7 +135,7 @@ def find(name: str) -> Exercise:
     Raises:
         KeyError: If no exercise has that name; the message names the nearest.
     """
-    from .authoring import REGISTRY
+    from llmlib.teaching.authoring import REGISTRY
 
     if name not in REGISTRY:
         importlib.import_module(entry_of(name).module)

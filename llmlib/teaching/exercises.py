@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llmlib.core.resources import resource
-
-from .authoring import Outcome
-from .catalogue import Entry, entries, entry_of, find
-from .progress import note
+from llmlib.teaching.authoring import Outcome
+from llmlib.teaching.catalogue import Entry, entries, entry_of, find
+from llmlib.teaching.progress import note
 
 __all__ = ["Entry", "Outcome", "check", "entries", "evaluate", "hint", "solution"]
 

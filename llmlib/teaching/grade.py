@@ -1,11 +1,11 @@
 """Grade submitted notebooks: `python -m llmlib.teaching.grade submissions/*.ipynb > grades.csv`.
 
-For each notebook a process is started in the sandbox of `llmlib.core.sandbox`. It runs the imports,
-definitions and simple assignments, and nothing else of the notebook. The checks run here, in the
-grader's process, and call the student's functions over a pipe. So these cannot forge a pass: what
-they print is thrown away, what they patch is patched on their side only, leaving or hanging ends
-their own process, and a made-up message is at most a made-up return value, which is compared with
-the reference here.
+For each notebook a process is started in the sandbox of `llmlib.core.processes`. It runs the
+imports, definitions and simple assignments, and nothing else of the notebook. The checks run here,
+in the grader's process, and call the student's functions over a pipe. So these cannot forge a pass:
+what they print is thrown away, what they patch is patched on their side only, leaving or hanging
+ends their own process, and a made-up message is at most a made-up return value, which is compared
+with the reference here.
 
 What is not prevented: a submission may copy the published solution or call the library's own
 implementation, since both return the right values. The checks compare values and not ideas.
@@ -24,10 +24,9 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from llmlib.core.files import atomic_write
-
-from .authoring import Exercise
-from .catalogue import Entry, entries, find
-from .remote import Session, SessionLost, session
+from llmlib.teaching.authoring import Exercise
+from llmlib.teaching.catalogue import Entry, entries, find
+from llmlib.teaching.remote import Session, SessionLost, session
 
 _MAX_BYTES = 20_000_000
 

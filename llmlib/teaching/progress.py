@@ -11,8 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from llmlib.core.files import atomic_write
-
-from .catalogue import entries
+from llmlib.teaching.catalogue import entries
 
 
 def progress_path() -> Path:

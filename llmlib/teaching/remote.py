@@ -16,11 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llmlib.core.processes.sandbox import SandboxProcess, clock_for, sandboxed
 from llmlib.core.resources import resource
-from llmlib.core.sandbox import SandboxProcess, clock_for, sandboxed
-
-from .raised import AnswerRaised
-from .wire import HEADER, MAX_MESSAGE, BadMessageError, Encoder, decode, unpack
+from llmlib.teaching.raised import AnswerRaised
+from llmlib.teaching.wire import HEADER, MAX_MESSAGE, BadMessageError, Encoder, decode, unpack
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

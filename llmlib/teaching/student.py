@@ -15,10 +15,9 @@ from typing import Any, BinaryIO
 
 import torch
 
-from llmlib.core.memory import tracked_allocations
-
-from .raised import describe_raised
-from .wire import HEADER, Encoder, decode, unpack
+from llmlib.core.hardware.memory import tracked_allocations
+from llmlib.teaching.raised import describe_raised
+from llmlib.teaching.wire import HEADER, Encoder, decode, unpack
 
 _STATEMENT_S = 2.0  # an assignment that trains a model is not what is graded
 _IMPORT_S = 60.0

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from llmlib.training.distributed import Parallel
+from llmlib.training.optimizers.schedules import Schedule
 from llmlib.training.precision import Precision
-from llmlib.training.schedules import Schedule
 
 # Settings that may change between a checkpoint and its continuation: they say how the run is
 # watched and where it runs, not what it computes.

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from llmlib.core.batch import Batch
-from llmlib.core.device import best_device
+from llmlib.core.hardware.device import best_device
 
 Parallel = Literal["ddp", "fsdp"]
 LossFn = Callable[[Any, Batch], Tensor]

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import torch
 
-from llmlib.core.device import supports_bfloat16
+from llmlib.core.hardware.device import supports_bfloat16
 
 Precision = Literal["float32", "bfloat16", "auto"]
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from llmlib.core.batch import Batch, count_targets
 from llmlib.core.seeding import seed_everything
-from llmlib.training import checkpoint
-from llmlib.training.checkpoint_files import best, latest, read_manifest
-from llmlib.training.combined import build_optimizer
+from llmlib.training.checkpointing import checkpoint
+from llmlib.training.checkpointing.files import best, latest, read_manifest
+from llmlib.training.checkpointing.named_state import AnyOptimizer
 from llmlib.training.config import TrainConfig
 from llmlib.training.distributed import (
     LossFn,
@@ -30,8 +30,8 @@ from llmlib.training.distributed import (
 )
 from llmlib.training.held_out import mean_loss
 from llmlib.training.metrics import Meter, MetricsFile
-from llmlib.training.named_state import AnyOptimizer
-from llmlib.training.objectives import next_token_loss
+from llmlib.training.objectives.next_token import next_token_loss
+from llmlib.training.optimizers.combined import build_optimizer
 from llmlib.training.precision import autocast
 from llmlib.training.progress import StopRequest, TrainingProgress, stop_on_signals
 

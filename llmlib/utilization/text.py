@@ -4,8 +4,8 @@ import codecs
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from llmlib.architecture import Transformer
-from llmlib.utilization.generate import generate, stream
+from llmlib.architecture.transformer import Transformer
+from llmlib.utilization.generation import generate, stream
 from llmlib.utilization.sampling import Sampling
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from llmlib.architecture import FeedForward, ModelConfig
 from llmlib.architecture.choices import GATED
 from llmlib.architecture.feedforward import activate
-from llmlib.architecture.fused import swiglu
+from llmlib.architecture.kernels.fused import swiglu
 from llmlib.core import tracked_allocations
 
 

@@ -14,9 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.experts import MixtureOfExperts, group_by_expert, grouped_linear
-from llmlib.architecture.feedforward import activate
-from llmlib.architecture.routing import (
+from llmlib.architecture.experts.mixture_of_experts import (
+    MixtureOfExperts,
+    group_by_expert,
+    grouped_linear,
+)
+from llmlib.architecture.experts.routing import (
     choice_shares,
     expert_capacity,
     gshard_balance_loss,
@@ -25,6 +28,7 @@ from llmlib.architecture.routing import (
     switch_balance_loss,
     within_capacity,
 )
+from llmlib.architecture.feedforward import activate
 
 BASE = ModelConfig(
     vocab_size=31, d_model=22, n_layers=2, n_heads=1, d_ff=13, max_seq_len=41, n_experts=5

@@ -16,7 +16,7 @@ from llmlib.architecture.attention.flash import (
     tile_sizes,
     tiled_traffic,
 )
-from llmlib.core.memory import tracked_allocations
+from llmlib.core.hardware.memory import tracked_allocations
 
 Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from llmlib.architecture import attention_weights, causal_mask, scaled_dot_product_attention
 from llmlib.architecture.attention.blocked import blocked_causal_attention, causal_attention
-from llmlib.architecture.fused import rms_norm, rotate, swiglu
+from llmlib.architecture.kernels.fused import rms_norm, rotate, swiglu
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.long_context.memory_cache import MemoryCache
-from llmlib.architecture.long_context.parallel_windows import parallel_windows
-from llmlib.architecture.long_context.rolling_cache import RollingCache
+from llmlib.architecture.caches.memory_cache import MemoryCache
+from llmlib.architecture.caches.parallel_windows import parallel_windows
+from llmlib.architecture.caches.rolling_cache import RollingCache
 
 CONFIG = ModelConfig(
     vocab_size=101, d_model=52, n_layers=2, n_heads=2, n_kv_heads=1, d_ff=67, max_seq_len=61,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.architecture import KVCache, ModelConfig, Transformer
-from llmlib.architecture.attention.block_pool import BlockAllocator, BlockPool, OutOfBlocksError
-from llmlib.architecture.attention.paged import PagedCache, contiguous_slots, paged_slots
+from llmlib.architecture.caches.block_pool import BlockAllocator, BlockPool, OutOfBlocksError
+from llmlib.architecture.caches.paged_cache import PagedCache, contiguous_slots, paged_slots
 from llmlib.utilization import GREEDY, generate
 
 

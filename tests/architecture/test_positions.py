@@ -15,7 +15,7 @@ from llmlib.architecture import (
     rope_angles,
     rope_frequencies,
 )
-from llmlib.architecture.fused import rotate
+from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.positions.schemes import (
     RelativeScores,
     T5Bias,

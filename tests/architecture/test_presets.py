@@ -6,7 +6,7 @@ import torch
 from llmlib.architecture import Transformer, counts
 from llmlib.architecture.encoder_decoder import EncoderDecoder
 from llmlib.architecture.presets import PRESETS, Preset
-from llmlib.core.survey import load_table
+from llmlib.core.survey.tables import load_table
 
 TABLE = {row.model: row for row in load_table("architectures")}
 NORMS = {"LayerNorm": "layer", "RMSNorm": "rms", "DeepNorm": "layer"}

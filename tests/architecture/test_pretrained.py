@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.layout import InputMajorLinear, input_major, one_row_product
+from llmlib.architecture.kernels.input_major import InputMajorLinear, input_major, one_row_product
 from llmlib.architecture.pretrained import (
     load_pretrained,
     load_tokenizer,
@@ -355,7 +355,7 @@ MEASURE = """
 import time
 from llmlib.architecture.pretrained import load_pretrained
 from llmlib.architecture.pretrained.smollm2 import smollm2_file
-from llmlib.core.memory import MemoryMeter
+from llmlib.core.hardware.memory import MemoryMeter
 smollm2_file()
 with MemoryMeter(0.002) as meter:
     begun = time.process_time()

@@ -16,7 +16,7 @@ from llmlib.architecture.attention.sparse import (
     window_mask,
 )
 from llmlib.architecture.attention.sparse_blocks import sparse_attention
-from llmlib.core.memory import tracked_allocations
+from llmlib.core.hardware.memory import tracked_allocations
 
 LENGTHS = st.integers(1, 61)
 

@@ -25,9 +25,11 @@ from rich.table import Table
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from llmlib.core.files import atomic_write
-from llmlib.data import ByteBPE, deduplicate, fixed_corpus, pretokenize
-from llmlib.data.bpe_training import as_symbols
+from llmlib.data import ByteBPE, fixed_corpus
+from llmlib.data.cleaning.rules.quality_rules import deduplicate
 from llmlib.data.corpora.fixed import FIXED_SHA256
+from llmlib.data.tokenizers.bpe.training import as_symbols
+from llmlib.data.tokenizers.pretokenization import pretokenize
 
 VOCAB_SIZE = 8192
 SPECIAL = ["<|endoftext|>"]

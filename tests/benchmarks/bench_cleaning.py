@@ -35,12 +35,12 @@ from llmlib.data.cleaning import (
     c4_steps,
     language_model,
     made_up_crawl,
-    quality_step,
     reference_texts,
     train_perplexity_model,
     train_quality_model,
 )
 from llmlib.data.cleaning.pipeline import Step
+from llmlib.data.cleaning.steps import quality_step
 from llmlib.data.corpora.fixed import CODE_SHA256, FIXED_SHA256, KING_JAMES_SHA256
 
 SIZES = tuple(map(int, os.environ.get("LLMLIB_BENCH_MB", "1 4 16").split()))

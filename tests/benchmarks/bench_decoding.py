@@ -22,10 +22,10 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaForCausalLM
 
 from llmlib.architecture import Transformer
-from llmlib.architecture.layout import input_major
+from llmlib.architecture.kernels.input_major import input_major
 from llmlib.architecture.pretrained import load_pretrained, load_tokenizer, save_pretrained
 from llmlib.core.files import atomic_write
-from llmlib.core.machine import machine_class, versions
+from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.utilization import GREEDY, generate
 
 NAME = "smollm2-135m-instruct"

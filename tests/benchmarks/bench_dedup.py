@@ -24,8 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from llmlib.core.files import atomic_write
-from llmlib.core.memory import MemoryMeter
-from llmlib.data import Document, deduplicate, fixed_code, fixed_corpus
+from llmlib.core.hardware.memory import MemoryMeter
+from llmlib.data import Document, fixed_code, fixed_corpus
+from llmlib.data.cleaning.rules.quality_rules import deduplicate
 from llmlib.data.corpora.fixed import FIXED_SHA256
 from llmlib.data.deduplication import (
     near_duplicate_pairs,

@@ -23,7 +23,7 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core.files import atomic_write
-from llmlib.core.machine import machine_class, versions
+from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.training import next_token_loss
 
 BATCH, LENGTH, VOCAB, REPEATS = 8, 256, 4096, 5

@@ -14,7 +14,7 @@ from nltk.lm import KneserNeyInterpolated, Vocabulary
 from nltk.util import everygrams, pad_sequence
 
 from llmlib.core.files import atomic_write
-from llmlib.core.machine import machine_class, versions
+from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.introduction import KneserNey
 
 V, END = 4096, 0

@@ -15,10 +15,11 @@ from statistics import median
 import numpy as np
 
 from llmlib.core.files import atomic_write
-from llmlib.core.machine import machine_class, versions
+from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.data import fixed_corpus
-from llmlib.data.best_fit import concatenation_truncations, pack_best_fit
-from llmlib.data.privacy import KINDS, find_personal
+from llmlib.data.privacy import find_personal
+from llmlib.data.privacy.spans import KINDS
+from llmlib.data.stream.best_fit import concatenation_truncations, pack_best_fit
 
 OUTPUT = Path(__file__).parents[2] / "build" / "bench" / "packing.json"
 SEQ_LEN = 2048

@@ -22,7 +22,7 @@ from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.block import Block
 from llmlib.architecture.choices import Mixer
 from llmlib.core.files import atomic_write
-from llmlib.core.machine import machine_class, versions
+from llmlib.core.hardware.machine import machine_class, versions
 
 BATCH, LENGTH, WIDTH, THREADS, REPEATS = 4, 1024, 256, 1, 9
 TARGET = 3.0

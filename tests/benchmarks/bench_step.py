@@ -22,9 +22,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.counts import training_flops
-from llmlib.core.device import supports_bfloat16
 from llmlib.core.files import atomic_write
-from llmlib.core.machine import machine_class, matmul_rate, versions
+from llmlib.core.hardware.device import supports_bfloat16
+from llmlib.core.hardware.machine import machine_class, matmul_rate, versions
 from llmlib.training import next_token_loss
 
 BATCH, LENGTH, VOCAB, THREADS, REPEATS = 16, 256, 4096, 2, 12

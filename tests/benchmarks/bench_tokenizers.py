@@ -24,7 +24,8 @@ from rich.table import Table
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from llmlib.core.files import atomic_write
-from llmlib.data import deduplicate, fixed_code, fixed_corpus
+from llmlib.data import fixed_code, fixed_corpus
+from llmlib.data.cleaning.rules.quality_rules import deduplicate
 from llmlib.data.corpora.fixed import CODE_SHA256, FIXED_SHA256
 from llmlib.data.tokenizers import CharacterBPE, SentencePieceModel, Unigram, WordPiece
 

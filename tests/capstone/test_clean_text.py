@@ -12,8 +12,9 @@ import pytest
 
 from llmlib.capstone.clean_text import LEAK_WORDS, clean_text, cleaning_steps
 from llmlib.capstone.presets import PRESETS, Corpus
-from llmlib.data import Document, fixed_corpus, load_documents
-from llmlib.data.splits import shared_share
+from llmlib.data import Document, fixed_corpus
+from llmlib.data.corpora.document import load_documents
+from llmlib.data.stream.splits import shared_share
 
 WORDS = [
     first + second

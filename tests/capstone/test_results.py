@@ -20,7 +20,8 @@ from llmlib.capstone.presets import Corpus
 from llmlib.capstone.stages import Stages
 from llmlib.core.resources import resource
 from llmlib.core.statistics import t_interval
-from llmlib.data import Document, corpus_bytes, fixed_corpus, load_documents
+from llmlib.data import Document, fixed_corpus
+from llmlib.data.corpora.document import corpus_bytes, load_documents
 from llmlib.data.deduplication import EvaluationIndex, find_leaks
 from llmlib.evaluation.compressors import primed_xz_bits_per_byte
 from llmlib.experiments.experiment import Run

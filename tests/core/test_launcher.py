@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from llmlib.core.launcher import RankError, launch
+from llmlib.core.processes.launcher import RankError, launch
 
 
 def rank_sum(rank: int, world_size: int, scale: float) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 
 from llmlib.core import best_device, seed_everything, supports_bfloat16
 from llmlib.core.figures import PALETTE, STYLE, use_style
-from llmlib.core.machine import available_cores, machine_class, matmul_rate, versions
+from llmlib.core.hardware.machine import available_cores, machine_class, matmul_rate, versions
 
 
 def test_the_class_of_machine_names_cores_and_never_the_host() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from llmlib.core.memory import MemoryMeter, resident_bytes, tracked_allocations
+from llmlib.core.hardware.memory import MemoryMeter, resident_bytes, tracked_allocations
 
 
 def test_the_meter_sees_a_peak_that_is_gone_at_the_end() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llmlib.core import sandbox
-from llmlib.core.sandbox import run_python, sandboxed
+from llmlib.core.processes import sandbox
+from llmlib.core.processes.sandbox import run_python, sandboxed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's means are Linux's")
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlib.core.survey import Table, YearMonth, load_table, read_table, table_names
-from llmlib.core.survey_rows import SCHEMAS, Row
+from llmlib.core.survey.rows import SCHEMAS, Row
+from llmlib.core.survey.tables import Table, YearMonth, load_table, read_table, table_names
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,6 +225,6 @@ def test_what_is_not_a_date_is_refused(text: str):
 
 
 def test_reading_a_table_does_not_load_torch():
-    code = "import sys; from llmlib.core.survey import load_table; load_table('models')"
+    code = "import sys; from llmlib.core.survey.tables import load_table; load_table('models')"
     code += "; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

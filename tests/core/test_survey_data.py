@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llmlib.core.resources import resource
-from llmlib.core.survey import YearMonth, load_table, table_names
+from llmlib.core.survey.tables import YearMonth, load_table, table_names
 
 ARXIV = re.compile(r"arXiv:\d{4}\.\d{4,5}\b")
 PLACE = r"(section \d+(\.\d+)*|table \d+|table 2 \(the Pile\)|figure 2|change log|front page)"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llmlib.core.workers import Workers
+from llmlib.core.processes.workers import Workers
 
 
 def delayed_power(base: int, job: tuple[int, float]) -> tuple[int, int]:

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from llmlib.data import Document
-from llmlib.data.at_scale import clean_shards, cleaning_tasks, gather, mark_duplicates
-from llmlib.data.cleaning import (
-    ExactDuplicates,
-    Pipeline,
-    QualityRules,
-    TextFilter,
-    TextTransform,
-    deduplicate,
+from llmlib.data.cleaning import ExactDuplicates, Pipeline, deduplicate
+from llmlib.data.cleaning.pipeline import TextFilter, TextTransform
+from llmlib.data.cleaning.rules.quality_rules import QualityRules
+from llmlib.data.cleaning.scale.clean_shards import (
+    clean_shards,
+    cleaning_tasks,
+    gather,
+    mark_duplicates,
 )
+from llmlib.data.cleaning.scale.estimate import Machines, estimate_cleaning
 from llmlib.data.corpora.files import read_files
-from llmlib.data.corpora.story_domains import story_domains
-from llmlib.data.scale_estimate import Machines, estimate_cleaning
+from llmlib.data.corpora.stories.story_domains import story_domains
 
 STEPS = [
     TextFilter("rules", QualityRules(min_bytes=100).reason),

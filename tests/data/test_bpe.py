@@ -14,7 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llmlib.data import ByteBPE, bpe_merging, bpe_training, pretokenization
+from llmlib.data import ByteBPE
+from llmlib.data.tokenizers import pretokenization
+from llmlib.data.tokenizers.bpe import merging as bpe_merging
+from llmlib.data.tokenizers.bpe import training as bpe_training
 
 PROSE = [
     "The theorem holds for every graph; the graph's edges are the pairs it's given.",

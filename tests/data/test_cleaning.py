@@ -4,16 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlib.data import (
-    Document,
-    QualityRules,
-    clean,
-    corpus_bytes,
-    deduplicate,
-    fixed_corpus,
-    shared_share,
-    split_by_module,
-)
+from llmlib.data import Document, fixed_corpus, split_by_module
+from llmlib.data.cleaning.rules.quality_rules import QualityRules, clean, deduplicate
+from llmlib.data.corpora.document import corpus_bytes
+from llmlib.data.stream.splits import shared_share
 
 
 def doc(text: str, module: str = "m") -> Document:

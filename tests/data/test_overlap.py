@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlib.data import Document
-from llmlib.data.overlap import drop_overlapping
+from llmlib.data.deduplication.near.overlap import drop_overlapping
 
 
 def corpus(*texts: str) -> list[Document]:

@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlib.core.batch import Batch
-from llmlib.data import (
-    PackedTokens,
-    TokenLoader,
-    TokenShards,
-    document_ids,
-    pack,
-    write_shards,
-)
+from llmlib.data import TokenLoader, TokenShards, pack, write_shards
+from llmlib.data.stream.packing import PackedTokens, document_ids
 
 EOT = 0
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlib.data import Document, corpus_bytes, load_documents, save_documents, split_by_module
-from llmlib.data.splits import split_files
+from llmlib.data import Document, split_by_module
+from llmlib.data.corpora.document import corpus_bytes, load_documents, save_documents
+from llmlib.data.stream.splits import split_files
 
 PARAGRAPHS = st.sampled_from(["Shared words.", "Other shared words.", "A", "Longer text, once."])
 

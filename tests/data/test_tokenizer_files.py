@@ -10,9 +10,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from llmlib.data.chat_template import ChatTemplate
-from llmlib.data.tokenizer_files import PretrainedBPE
-from llmlib.data.tokenizer_recipe import (
+from llmlib.data.tokenizers.chat_template import ChatTemplate
+from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
+from llmlib.data.tokenizers.recipe import (
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
     SINGLE_DIGITS_PATTERN,

@@ -18,7 +18,7 @@ from llmlib.experiments.__main__ import list_all, main, show
 from llmlib.experiments.catalogue import find, modules
 from llmlib.experiments.claims import expanded
 from llmlib.experiments.experiment import Experiment, Run, Runs
-from llmlib.experiments.fingerprint import fingerprint, reached
+from llmlib.experiments.fingerprint import _structure, fingerprint, reached
 from llmlib.experiments.lines import load, store
 from llmlib.experiments.records import (
     check,
@@ -252,6 +252,14 @@ def test_the_comma_of_a_tuple_of_one_counts(hashed) -> None:
     assert hashed(text) != hashed(text.replace(",", ""))
 
 
+def test_where_the_project_keeps_what_a_dependency_imports_does_not_count() -> None:
+    line = "from llmlib.core.files import atomic_write"
+    written = ast.parse(line)
+    assert _structure(written) == _structure(ast.parse(line.replace("core.files", "data.files")))
+    assert _structure(written) != _structure(ast.parse(line.replace("write", "path")))
+    assert _structure(written) != _structure(ast.parse(line.replace("llmlib", "another")))
+
+
 @pytest.mark.parametrize(
     ("old", "new"), [("RATE = 0.1", "RATE = 0.2"), ("return RATE", "return 2 * RATE")]
 )
@@ -301,8 +309,8 @@ def test_a_module_that_an_experiment_depends_on_counts_whole() -> None:
     def with_depends(*names: str) -> str:
         return fingerprint(Experiment(measure=measure, seeds=(0,), claims={}, depends=names))
 
-    plain, one = with_depends(), with_depends("llmlib.training.schedules")
-    assert len(plain) == 16 and plain != one != with_depends("llmlib.training.muon")
+    plain, one = with_depends(), with_depends("llmlib.training.optimizers.schedules")
+    assert len(plain) == 16 and plain != one != with_depends("llmlib.training.optimizers.muon")
     with pytest.raises(ValueError, match="no module llmlib.training.none"):
         with_depends("llmlib.training.none")
     with pytest.raises(ValueError, match="llmlib.training is a package"):

@@ -24,16 +24,12 @@ from llmlib.capstone.prepare import load_prepared, prepare
 from llmlib.capstone.presets import Preset, preset
 from llmlib.capstone.pretrain import build_model
 from llmlib.capstone.stages import Stages
-from llmlib.data import (
-    ByteBPE,
-    CharacterBPE,
-    RankBPE,
-    SentencePieceModel,
-    TokenLoader,
-    Unigram,
-    WordPiece,
-    fixed_corpus,
-)
+from llmlib.data import ByteBPE, TokenLoader, fixed_corpus
+from llmlib.data.tokenizers.bpe.character_bpe import CharacterBPE
+from llmlib.data.tokenizers.files.rank_file import RankBPE
+from llmlib.data.tokenizers.files.sentencepiece_model import SentencePieceModel
+from llmlib.data.tokenizers.unigram.unigram import Unigram
+from llmlib.data.tokenizers.wordpiece import WordPiece
 from llmlib.training import Trainer
 
 STORED = Path(__file__).with_name("readings.json")

@@ -6,10 +6,10 @@ from datasketch import MinHash, MinHashLSH
 from datasketch.lsh import _optimal_param
 
 from llmlib.data import fixed_corpus
-from llmlib.data.deduplication.lsh import tune_bands
-from llmlib.data.deduplication.minhash import estimated_jaccard, minhash_signatures
-from llmlib.data.deduplication.near import near_duplicate_pairs
-from llmlib.data.deduplication.shingles import jaccard, shingle_sets
+from llmlib.data.deduplication.near.lsh import tune_bands
+from llmlib.data.deduplication.near.minhash import estimated_jaccard, minhash_signatures
+from llmlib.data.deduplication.near.near_duplicates import near_duplicate_pairs
+from llmlib.data.deduplication.near.shingles import jaccard, shingle_sets
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.9])

@@ -6,7 +6,7 @@ import py3langid
 
 from llmlib.core.resources import resource
 from llmlib.data.cleaning import LANGUAGES, language_messages, language_model
-from llmlib.data.cleaning.language import SPHINX
+from llmlib.data.cleaning.classifiers.language import SPHINX
 
 
 def test_beside_an_identifier_of_97_languages() -> None:

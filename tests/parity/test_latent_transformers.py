@@ -5,7 +5,7 @@ import torch
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.cache import KVCache
+from llmlib.architecture.caches.kv_cache import KVCache
 
 LAYERS, HEADS, WIDTH, ROTATED, LATENT = 2, 3, 7, 6, 11
 

@@ -6,7 +6,7 @@ from transformers import MixtralConfig, MixtralForCausalLM
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.experts import MixtureOfExperts
+from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
 
 State = dict[str, torch.Tensor]
 

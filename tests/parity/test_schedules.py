@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from llmlib.training import schedules
+from llmlib.training.optimizers import schedules
 
 TOTAL, WARMUP = 97, 13
 

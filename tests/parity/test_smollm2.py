@@ -15,7 +15,7 @@ from llmlib.architecture.pretrained import load_pretrained, load_tokenizer
 from llmlib.architecture.pretrained.gguf_file import GGUFFile
 from llmlib.architecture.pretrained.smollm2 import smollm2_file
 from llmlib.data import pydocs
-from llmlib.data.tokenizer_files import PretrainedBPE
+from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
 from llmlib.utilization import GREEDY, generate
 
 N_LINES = 10_000

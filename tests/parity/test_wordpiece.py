@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertTokenizer
 
 from llmlib.data import fixed_corpus, king_james
-from llmlib.data.tokenizers import BERT_UNCASED, Normalizer, WordPiece
+from llmlib.data.tokenizers import Normalizer, WordPiece
 from llmlib.data.tokenizers.cutting import bert_words
+from llmlib.data.tokenizers.normalization import BERT_UNCASED
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FOREIGN = [

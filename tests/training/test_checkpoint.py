@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from llmlib.training import Trainer, checkpoint
-from llmlib.training.checkpoint import load_model
-from llmlib.training.checkpoint_files import best, checkpoints, latest, read_manifest
-from llmlib.training.named_state import load_model_tensors, model_tensors
+from llmlib.training import Trainer
+from llmlib.training.checkpointing import checkpoint
+from llmlib.training.checkpointing.checkpoint import load_model
+from llmlib.training.checkpointing.files import best, checkpoints, latest, read_manifest
+from llmlib.training.checkpointing.named_state import load_model_tensors, model_tensors
 
 Build = Callable[..., Trainer]
 

@@ -21,7 +21,7 @@ from llmlib.training import (
     param_groups,
     parameter_roles,
 )
-from llmlib.training.muon import COEFFICIENTS, update_scale
+from llmlib.training.optimizers.muon import COEFFICIENTS, update_scale
 
 
 def quintic(s: torch.Tensor, steps: int = 5) -> torch.Tensor:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from llmlib.training import autocast, process_group, read_metrics, resolve_precision, throughput
+from llmlib.training.checkpointing.random_state import random_state, set_random_state
 from llmlib.training.metrics import Meter, MetricsFile
 from llmlib.training.progress import StopRequest, TrainingProgress, stop_on_signals
-from llmlib.training.rng import random_state, set_random_state
 
 
 class Terminal(io.StringIO):

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from llmlib.core.batch import Batch
 from llmlib.training import TrainConfig, Trainer, accumulation, adamw, next_token_loss
-from llmlib.training.checkpoint_files import checkpoints, latest
+from llmlib.training.checkpointing.files import checkpoints, latest
 from llmlib.training.metrics import read_metrics
 
 Build = Callable[..., Trainer]

@@ -23,7 +23,7 @@ def group_heads(model: Transformer, n_kv_heads: int) -> Transformer:
         ValueError: When the mixer is not attention, or the heads do not group evenly.
 
     Example:
-        >>> from llmlib.architecture import ModelConfig
+        >>> from llmlib.architecture.config import ModelConfig
         >>> config = ModelConfig(vocab_size=11, d_model=16, n_layers=2, n_heads=4, max_seq_len=8)
         >>> group_heads(Transformer(config), 1).blocks[0].mixer.qkv.weight.shape
         torch.Size([24, 16])

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from llmlib.architecture.attention.blocked import causal_attention
 from llmlib.architecture.attention.multihead import causal_mask
-from llmlib.architecture.cache import AttentionCache
+from llmlib.architecture.caches.kv_cache import AttentionCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
-from llmlib.architecture.fused import rotate
+from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.norms import RMSNorm
 
 

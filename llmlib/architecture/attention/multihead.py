@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmlib.architecture.attention.blocked import causal_attention
-from llmlib.architecture.cache import AttentionCache
+from llmlib.architecture.caches.kv_cache import AttentionCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
-from llmlib.architecture.fused import rotate
+from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.norms import RMSNorm
 from llmlib.architecture.positions.rerope import truncated_scores
 from llmlib.architecture.positions.schemes import RelativeScores

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmlib.architecture.fused import rotate
+from llmlib.architecture.kernels.fused import rotate
 
 Angles = tuple[Float[Tensor, "#B _ half"], Float[Tensor, "#B _ half"]]
 

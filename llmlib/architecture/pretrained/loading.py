@@ -17,7 +17,7 @@ from llmlib.architecture.pretrained.gguf_file import GGUFFile
 from llmlib.architecture.pretrained.names import Part, Parts, gguf_parts, gpt2_parts, llama_parts
 from llmlib.architecture.pretrained.smollm2 import smollm2_file
 from llmlib.architecture.transformer import Transformer
-from llmlib.data.tokenizer_files import PretrainedBPE
+from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
 
 PUBLISHED = {"smollm2-135m-instruct": smollm2_file}
 """Models that are fetched by name."""

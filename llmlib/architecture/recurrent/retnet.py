@@ -23,10 +23,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmlib.architecture.cache import Cache
+from llmlib.architecture.caches.kv_cache import Cache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
-from llmlib.architecture.fused import rotate
+from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 from llmlib.architecture.recurrent.convolution import wide
 from llmlib.architecture.recurrent.shared import reset_linear, state_cache

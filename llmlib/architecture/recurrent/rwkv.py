@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llmlib.architecture.cache import Cache
+from llmlib.architecture.caches.kv_cache import Cache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.recurrent.convolution import wide

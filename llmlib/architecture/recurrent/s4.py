@@ -33,7 +33,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmlib.architecture.cache import Cache, State
+from llmlib.architecture.caches.kv_cache import Cache, State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.recurrent.convolution import causal_convolution, wide

@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from llmlib.architecture.cache import Cache, StateCache
+from llmlib.architecture.caches.kv_cache import Cache, StateCache
 from llmlib.architecture.config import ModelConfig
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from llmlib.core.figures import PALETTE
 from llmlib.data.cleaning.report import PipelineReport
-from llmlib.data.cleaning.rules import FunnelStep
+from llmlib.data.cleaning.rules.quality_rules import FunnelStep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from llmlib.data.cleaning.report import PipelineReport, StepAccount, text_bytes
-from llmlib.data.cleaning.rules import Dropped
+from llmlib.data.cleaning.rules.quality_rules import Dropped
 from llmlib.data.corpora.document import Document
 
 SOURCE = "source"

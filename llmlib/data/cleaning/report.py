@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlib.data.cleaning.rules import Dropped, FunnelStep
+from llmlib.data.cleaning.rules.quality_rules import Dropped, FunnelStep
 from llmlib.data.corpora.document import Document
 
 EXCERPT = 200

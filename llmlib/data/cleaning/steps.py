@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from llmlib.data.cleaning.pipeline import TextFilter
-from llmlib.data.cleaning.rules import QualityRules, spacing_digest
+from llmlib.data.cleaning.rules.quality_rules import QualityRules, spacing_digest
 from llmlib.data.corpora.document import Document
 
 # C0 and C1 controls without tab, line feed, form feed, carriage return and next line.

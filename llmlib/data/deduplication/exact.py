@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from llmlib.data.cleaning import Dropped
+from llmlib.data.cleaning.rules.quality_rules import Dropped
 from llmlib.data.corpora.document import Document
 
 # Characters that are drawn as nothing: soft hyphen, zero-width space and joiners, word joiner,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from llmlib.data.cleaning import Dropped
+from llmlib.data.cleaning.rules.quality_rules import Dropped
 from llmlib.data.corpora.document import Document
 from llmlib.data.deduplication.exact import normalize_for_matching
 

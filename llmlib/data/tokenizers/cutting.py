@@ -3,9 +3,9 @@
 import unicodedata
 from collections.abc import Iterable
 
-from llmlib.data.pretokenization import pretokenize
-from llmlib.data.tokenizer_recipe import SINGLE_DIGITS_PATTERN, Cut, cut_by
 from llmlib.data.tokenizers.normalization import CharacterTable
+from llmlib.data.tokenizers.pretokenization import pretokenize
+from llmlib.data.tokenizers.recipe import SINGLE_DIGITS_PATTERN, Cut, cut_by
 
 # Blocks of Chinese characters that BERT sets apart; kana and hangul are not among them.
 _CJK = (

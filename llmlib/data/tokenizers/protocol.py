@@ -15,7 +15,7 @@ class Tokenizer(Protocol):
     `Unigram` and `SentencePieceModel`.
 
     Example:
-        >>> from llmlib.data.bpe import ByteBPE
+        >>> from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
         >>> isinstance(ByteBPE([]), Tokenizer)
         True
     """

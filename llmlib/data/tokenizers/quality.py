@@ -13,7 +13,7 @@ class Encoder(Protocol):
     """What counting needs of a tokenizer; one read from a published file, which cannot train, too.
 
     Example:
-        >>> from llmlib.data.bpe import ByteBPE
+        >>> from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
         >>> isinstance(ByteBPE([]), Encoder)
         True
     """
@@ -87,7 +87,7 @@ def tokenizer_quality(
             surrogate.
 
     Example:
-        >>> from llmlib.data.bpe import ByteBPE
+        >>> from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
         >>> quality = tokenizer_quality(ByteBPE([]), ["深い湖"])
         >>> quality.tokens, quality.tokens_per_character, quality.bytes_per_token
         (9, 3.0, 1.0)

@@ -18,9 +18,9 @@ from llmlib.data.tokenizers.base import (
     check_special_tokens,
     checked_texts,
 )
+from llmlib.data.tokenizers.bpe.pair_table import PairTable, by_count, by_gain, by_ratio
 from llmlib.data.tokenizers.cutting import cut_named
 from llmlib.data.tokenizers.normalization import BERT_UNCASED, Normalizer
-from llmlib.data.tokenizers.pair_table import PairTable, by_count, by_gain, by_ratio
 
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _SCORES = {"ratio": by_ratio, "gain": by_gain, "count": by_count}

@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.choices import Activation
+from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.feedforward import activate
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
 from llmlib.experiments.experiment import Experiment, Run, Runs

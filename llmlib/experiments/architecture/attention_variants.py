@@ -4,10 +4,11 @@ import itertools
 import math
 from typing import Any
 
-from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.attention.grouping import group_heads
 from llmlib.architecture.attention.sparse import count_pairs
+from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.counts import kv_cache_bytes
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval, paired_interval
 from llmlib.experiments.experiment import Experiment, Run, Runs

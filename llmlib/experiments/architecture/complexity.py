@@ -16,11 +16,12 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.block import Block
-from llmlib.architecture.cache import StateCache
+from llmlib.architecture.caches.kv_cache import StateCache
 from llmlib.architecture.choices import Mixer
-from llmlib.core.memory import tracked_allocations
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.transformer import Transformer
+from llmlib.core.hardware.memory import tracked_allocations
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
 from llmlib.experiments.experiment import Experiment, Run, Runs

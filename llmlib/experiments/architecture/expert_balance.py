@@ -7,8 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmlib.architecture import ModelConfig, Transformer, counts
-from llmlib.architecture.experts import MixtureOfExperts
+from llmlib.architecture import counts
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
 from llmlib.experiments.experiment import Experiment, Run, Runs
@@ -142,7 +144,10 @@ EXPERIMENT = Experiment(
     seeds=SEEDS,
     measure=measure,
     equal=("tokens", "unigram_loss", "text_sha256"),
-    depends=("llmlib.architecture.experts", "llmlib.architecture.routing"),
+    depends=(
+        "llmlib.architecture.experts.mixture_of_experts",
+        "llmlib.architecture.experts.routing",
+    ),
     claims={
         "arch.moe": {
             "the balance loss keeps over two more of eight experts in use with every seed": (

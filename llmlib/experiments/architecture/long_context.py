@@ -14,15 +14,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.cache import AttentionCache
-from llmlib.architecture.long_context.memory_cache import MemoryCache
-from llmlib.architecture.long_context.parallel_windows import parallel_windows
-from llmlib.architecture.long_context.rolling_cache import RollingCache
-from llmlib.architecture.pretrained import load_pretrained, load_tokenizer
+from llmlib.architecture.caches.kv_cache import AttentionCache
+from llmlib.architecture.caches.memory_cache import MemoryCache
+from llmlib.architecture.caches.parallel_windows import parallel_windows
+from llmlib.architecture.caches.rolling_cache import RollingCache
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.pretrained.loading import load_pretrained, load_tokenizer
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval, paired_interval
-from llmlib.data import fixed_corpus
+from llmlib.data.corpora.fixed import fixed_corpus
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 from llmlib.experiments.short_training import train_briefly
@@ -333,9 +334,9 @@ EXPERIMENT = Experiment(
     depends=(
         "llmlib.architecture.positions.rope_scaling",
         "llmlib.architecture.positions.rerope",
-        "llmlib.architecture.long_context.memory_cache",
-        "llmlib.architecture.long_context.parallel_windows",
-        "llmlib.architecture.long_context.rolling_cache",
+        "llmlib.architecture.caches.memory_cache",
+        "llmlib.architecture.caches.parallel_windows",
+        "llmlib.architecture.caches.rolling_cache",
     ),
     claims={
         "arch.long-interpolation": {

@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from llmlib.architecture import ModelConfig, Transformer, counts
+from llmlib.architecture import counts
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval, t_factor, t_interval
-from llmlib.data import (
-    ByteBPE,
-    Document,
-    PackedTokens,
-    TokenLoader,
-    clean,
-    corpus_bytes,
-    fixed_corpus,
-    pack,
-    split_by_module,
-)
-from llmlib.data.overlap import drop_overlapping
+from llmlib.data.cleaning.rules.quality_rules import clean
+from llmlib.data.corpora.document import Document, corpus_bytes
+from llmlib.data.corpora.fixed import fixed_corpus
+from llmlib.data.deduplication.near.overlap import drop_overlapping
+from llmlib.data.stream.loader import TokenLoader
+from llmlib.data.stream.packing import PackedTokens, pack
+from llmlib.data.stream.splits import split_by_module
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
-from llmlib.training import Schedule, TrainConfig, Trainer
+from llmlib.training.config import TrainConfig
+from llmlib.training.optimizers.schedules import Schedule
+from llmlib.training.trainer import Trainer
 
 VOCAB_SIZE, LENGTH, BATCH, STEPS = 2048, 256, 4, 384
 TOKENS = STEPS * BATCH * LENGTH
@@ -336,7 +336,11 @@ EXPERIMENT = Experiment(
     seeds=SEEDS,
     measure=measure,
     equal=("tokens",),
-    depends=("llmlib.training.trainer", "llmlib.training.muon", "llmlib.architecture.block"),
+    depends=(
+        "llmlib.training.trainer",
+        "llmlib.training.optimizers.muon",
+        "llmlib.architecture.block",
+    ),
     table=show,
     claims={
         "": {

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from llmlib.architecture import ModelConfig, Transformer
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval, paired_interval
 from llmlib.experiments.experiment import Experiment, Run, Runs

@@ -4,19 +4,22 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmlib.architecture import ModelConfig, Transformer
+from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.counts import forward_flops
 from llmlib.architecture.encoder_decoder import EncoderDecoder, encoder_decoder_flops
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import Batch
 from llmlib.experiments.short_text import VOCAB_SIZE
-from llmlib.training.objectives import (
-    SpecialTokens,
-    as_one_sequence,
+from llmlib.training.objectives.causal_and_prefix import (
     language_modeling,
-    mixture_of_denoisers,
     prefix_language_modeling,
-    span_corruption,
     split_prefix,
+)
+from llmlib.training.objectives.corruption import SpecialTokens
+from llmlib.training.objectives.denoising import (
+    as_one_sequence,
+    mixture_of_denoisers,
+    span_corruption,
 )
 
 Model = Transformer | EncoderDecoder

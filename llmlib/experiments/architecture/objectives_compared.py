@@ -12,8 +12,8 @@ from statistics import mean
 import torch
 from rich.table import Table
 
-from llmlib.architecture import Transformer
 from llmlib.architecture.counts import forward_flops
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import count_targets
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
@@ -39,7 +39,8 @@ from llmlib.experiments.architecture.objective_questions import (
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import short_text
 from llmlib.experiments.short_training import random_rows
-from llmlib.training import muon_with_adamw, next_token_loss
+from llmlib.training.objectives.next_token import next_token_loss
+from llmlib.training.optimizers.combined import muon_with_adamw
 
 STEPS, WARMUP, POINTS = 240, 0.05, 8
 MUON_LR, LR = 0.04, 2e-2

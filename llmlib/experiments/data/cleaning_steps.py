@@ -14,18 +14,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmlib.data import (
-    ByteBPE,
-    Document,
-    corpus_bytes,
-    corpus_sha256,
-    deduplicate,
-    fixed_corpus,
-)
-from llmlib.data.cleaning import QualityRules
-from llmlib.data.deduplication import decontaminate
-from llmlib.data.overlap import drop_overlapping
-from llmlib.data.splits import split_by_module
+from llmlib.data.cleaning.rules.quality_rules import QualityRules, deduplicate
+from llmlib.data.corpora.document import Document, corpus_bytes, corpus_sha256
+from llmlib.data.corpora.fixed import fixed_corpus
+from llmlib.data.deduplication.contamination.decontamination import decontaminate
+from llmlib.data.deduplication.near.overlap import drop_overlapping
+from llmlib.data.stream.splits import split_by_module
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_training import (
     mean_loss,
@@ -151,9 +146,9 @@ EXPERIMENT = Experiment(
     measure=measure,
     equal=("tokens", "text_sha256", "parameters", "chance_bits_per_byte"),
     depends=(
-        "llmlib.data.cleaning.rules",
-        "llmlib.data.deduplication.decontamination",
-        "llmlib.data.overlap",
+        "llmlib.data.cleaning.rules.quality_rules",
+        "llmlib.data.deduplication.contamination.decontamination",
+        "llmlib.data.deduplication.near.overlap",
     ),
     claims={
         "": {

@@ -11,10 +11,10 @@ that is not recorded.
 import random
 from collections.abc import Iterator, Sequence
 
-from llmlib.architecture import Transformer
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import Batch
 from llmlib.core.statistics import Interval
-from llmlib.data.mixing import Curriculum, Stage
+from llmlib.data.mixing.curriculum import Curriculum, Stage
 from llmlib.experiments.data.digit_tokens import (
     Sum,
     accuracy,

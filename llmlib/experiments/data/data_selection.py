@@ -16,22 +16,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import Transformer, counts
+from llmlib.architecture import counts
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.statistics import Interval
-from llmlib.data import (
-    ByteBPE,
-    Document,
-    corpus_sha256,
-    fixed_code,
-    fixed_corpus,
-    king_james,
-    split_by_module,
-)
-from llmlib.data.mixing import ImportanceModel, gumbel_top_k, influence
+from llmlib.data.corpora.document import Document, corpus_sha256
+from llmlib.data.corpora.fixed import fixed_code, fixed_corpus, king_james
+from llmlib.data.mixing.dsir import ImportanceModel, gumbel_top_k
+from llmlib.data.mixing.influence_functions import influence
+from llmlib.data.stream.splits import split_by_module
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, frequency_loss
 from llmlib.experiments.short_training import small_decoder, train_briefly, warmup_decay
-from llmlib.training import language_modeling, next_token_loss
+from llmlib.training.objectives.causal_and_prefix import language_modeling
+from llmlib.training.objectives.next_token import next_token_loss
 
 SEEDS = (0, 1, 2)
 LENGTH, BATCH, PEAK_LR = 128, 16, 3e-3
@@ -231,7 +229,7 @@ EXPERIMENT = Experiment(
     seeds=SEEDS,
     measure=measure,
     equal=("steps", "tokens", "text_sha256", "unigram_loss"),
-    depends=("llmlib.data.mixing.dsir", "llmlib.data.mixing.influence"),
+    depends=("llmlib.data.mixing.dsir", "llmlib.data.mixing.influence_functions"),
     claims={
         "data.mixture": {
             "choosing by words (DSIR) or by gradients gains more than 0.3 nats over random rows": (

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmlib.architecture import Transformer
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.statistics import Interval
 from llmlib.core.task import Message
 from llmlib.evaluation.exact import ExactAnswers, answers_greedily

@@ -18,7 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
-from llmlib.architecture import ModelConfig, Transformer
+from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import IGNORE, Batch, count_targets
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
@@ -27,7 +28,7 @@ from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_training import train_briefly, warmup_decay
 from llmlib.experiments.worlds.digit_groups import GROUPS, WAYS, Spelling, groups, spelling
-from llmlib.training import next_token_loss
+from llmlib.training.objectives.next_token import next_token_loss
 
 SEEDS = (0, 1, 2, 3, 4)
 DIGITS = 3

@@ -24,14 +24,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import Transformer
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import IGNORE
 from llmlib.core.statistics import Interval
-from llmlib.data import story_domains
-from llmlib.data.mixing import LearnedMixture, doremi, proportional
+from llmlib.data.corpora.stories.story_domains import story_domains
+from llmlib.data.mixing.doremi_mixture import LearnedMixture, doremi
+from llmlib.data.mixing.mixtures import proportional
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_training import mixed_rows, small_decoder, train_briefly, warmup_decay
-from llmlib.training import next_token_loss
+from llmlib.training.objectives.next_token import next_token_loss
 
 SEEDS = (0, 1, 2)
 LENGTH, BATCH, PEAK_LR = 128, 16, 3e-3
@@ -248,7 +249,7 @@ EXPERIMENT = Experiment(
     seeds=SEEDS,
     measure=measure,
     equal=("domains", "entropy", "steps", "tokens"),
-    depends=("llmlib.data.mixing.doremi",),
+    depends=("llmlib.data.mixing.doremi_mixture",),
     claims={
         "data.mixture": {
             "DoReMi takes more than 0.4 nats off the worst world's excess under weights by size": (

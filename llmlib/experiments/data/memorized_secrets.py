@@ -36,20 +36,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import Transformer
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.statistics import Interval, paired_interval
 from llmlib.core.task import Message
-from llmlib.data import (
-    ByteBPE,
-    Document,
-    corpus_sha256,
-    deduplicate_exact,
-    deduplicate_near,
-    deduplicate_passages,
-    fixed_corpus,
-    split_by_module,
-)
-from llmlib.data.privacy.redact import redact_document
+from llmlib.data.corpora.document import Document, corpus_sha256
+from llmlib.data.corpora.fixed import fixed_corpus
+from llmlib.data.deduplication.exact import deduplicate_exact
+from llmlib.data.deduplication.near.near_duplicates import deduplicate_near
+from llmlib.data.deduplication.passages import deduplicate_passages
+from llmlib.data.privacy.redaction import redact_document
+from llmlib.data.stream.splits import split_by_module
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE
@@ -69,7 +66,7 @@ from llmlib.experiments.worlds.planted_secrets import (
     occurrences,
     plant,
 )
-from llmlib.training import language_modeling
+from llmlib.training.objectives.causal_and_prefix import language_modeling
 
 CONDITIONS = ("raw", "deduplicated", "redacted")
 PASSES = {4: CONDITIONS, 8: ("raw",)}
@@ -316,7 +313,7 @@ EXPERIMENT = Experiment(
     seeds=(0, 1, 2),
     measure=measure,
     equal=("tokens", "text_sha256", "parameters", "repeats", "candidates", "chance_exposure"),
-    depends=("llmlib.data.deduplication.passages", "llmlib.data.privacy.redact"),
+    depends=("llmlib.data.deduplication.passages", "llmlib.data.privacy.redaction"),
     claims={
         "data.privacy": {
             "what stands 16 to 64 times is exposed by over 3 bits more than what stands there "

@@ -25,12 +25,15 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import Transformer
-from llmlib.data import ByteBPE, fixed_code, split_by_module
+from llmlib.architecture.transformer import Transformer
+from llmlib.data.corpora.fixed import fixed_code
+from llmlib.data.stream.splits import split_by_module
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, ShortText, cut_text
 from llmlib.experiments.short_training import mean_loss, small_decoder, train_briefly, warmup_decay
-from llmlib.training import language_modeling, next_token_loss
+from llmlib.training.objectives.causal_and_prefix import language_modeling
+from llmlib.training.objectives.next_token import next_token_loss
 
 LENGTH, BATCH, STEPS, PEAK_LR = 128, 16, 600, 8e-3
 LEFT_OUT = 0

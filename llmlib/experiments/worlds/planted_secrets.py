@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmlib.data import Document
-from llmlib.data.privacy import luhn_valid
+from llmlib.data.corpora.document import Document
+from llmlib.data.privacy.checked_numbers import luhn_valid
 from llmlib.data.privacy.names import name_lists
 
 REPEATS = (0, 1, 2, 4, 8, 16, 32, 64)

@@ -191,7 +191,7 @@ def as_one_sequence(batch: Batch, special: SpecialTokens) -> Batch:
         row that counts. Only they count.
 
     Example:
-        >>> from llmlib.training.objectives import split_prefix
+        >>> from llmlib.training.objectives.causal_and_prefix import split_prefix
         >>> batch = split_prefix(torch.tensor([[3, 1, 4, 1]]), SpecialTokens(n_text_tokens=5), 2)
         >>> one = as_one_sequence(batch, SpecialTokens(n_text_tokens=5))
         >>> [one[name].tolist() for name in ("inputs", "targets", "prefix_lengths")]

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from llmlib.architecture import EncoderDecoder, Transformer
+from llmlib.architecture.encoder_decoder import EncoderDecoder
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import IGNORE, Batch
 
 Model = Transformer | EncoderDecoder

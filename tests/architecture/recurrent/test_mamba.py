@@ -16,7 +16,7 @@ from llmlib.architecture.recurrent import (
     selective,
     selective_scan,
 )
-from llmlib.core.memory import tracked_allocations
+from llmlib.core.hardware.memory import tracked_allocations
 
 B, T, D, N = 3, 29, 13, 5
 CONFIG = ModelConfig(

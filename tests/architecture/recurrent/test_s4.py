@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.architecture.cache import KVCache, StateCache
+from llmlib.architecture.caches.kv_cache import KVCache, StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.recurrent.convolution import (
     causal_convolution,

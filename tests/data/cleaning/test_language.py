@@ -12,17 +12,14 @@ from hypothesis import strategies as st
 from llmlib.core.resources import resource
 from llmlib.data.cleaning import (
     LANGUAGES,
-    Bags,
     LanguageFilter,
-    LinearClassifier,
     Pipeline,
-    Recipe,
-    character_bags,
     language_messages,
     language_model,
-    word_bags,
 )
-from llmlib.data.cleaning.language import SPHINX, catalogue_messages
+from llmlib.data.cleaning.classifiers.hashing import Bags, character_bags, word_bags
+from llmlib.data.cleaning.classifiers.language import SPHINX, catalogue_messages
+from llmlib.data.cleaning.classifiers.linear import LinearClassifier, Recipe
 from llmlib.data.corpora.document import Document
 
 
@@ -54,7 +51,7 @@ def test_accuracy_on_prose() -> None:
 
 
 def test_train_and_held_out_messages_differ() -> None:
-    from llmlib.data.cleaning.language import DJANGO, WAGTAIL
+    from llmlib.data.cleaning.classifiers.language import DJANGO, WAGTAIL
 
     seen = {text for wheel in (DJANGO, WAGTAIL) for text in language_messages(wheel, ["zh"])["zh"]}
     held_out = language_messages(SPHINX, ["zh"])["zh"]

@@ -8,18 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmlib.data.cleaning import (
-    ExactDuplicates,
-    ParallelPipeline,
-    Pipeline,
-    Readable,
-    TextFilter,
-    TextTransform,
-    parallel,
-)
-from llmlib.data.cleaning.pipeline import Step
+from llmlib.data.cleaning import ExactDuplicates, ParallelPipeline, Pipeline, Readable, parallel
+from llmlib.data.cleaning.pipeline import Step, TextFilter, TextTransform
 from llmlib.data.corpora.document import Document
-from llmlib.data.overlap import Overlapping
+from llmlib.data.deduplication.near.overlap import Overlapping
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 

@@ -9,18 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlib.data.cleaning import (
-    Dropped,
-    ExactDuplicates,
-    Pipeline,
-    Readable,
-    TextFilter,
-    TextTransform,
-    funnel_figure,
-    merge_reports,
-    quality_step,
-    text_bytes,
-)
+from llmlib.data.cleaning import Dropped, ExactDuplicates, Pipeline, Readable, funnel_figure
+from llmlib.data.cleaning.pipeline import TextFilter, TextTransform
+from llmlib.data.cleaning.report import merge_reports, text_bytes
+from llmlib.data.cleaning.steps import quality_step
 from llmlib.data.corpora.document import Document
 
 

@@ -14,18 +14,17 @@ from hypothesis import strategies as st
 from llmlib.core.resources import resource
 from llmlib.core.statistics import wilson
 from llmlib.data.cleaning import (
-    LinearClassifier,
     Pipeline,
     QualityFilter,
-    Recipe,
     auc,
     keep_probability,
     made_up_crawl,
     reference_texts,
     train_quality_model,
 )
-from llmlib.data.cleaning.language import DJANGO
-from llmlib.data.cleaning.quality import RAW, REFERENCE
+from llmlib.data.cleaning.classifiers.language import DJANGO
+from llmlib.data.cleaning.classifiers.linear import LinearClassifier, Recipe
+from llmlib.data.cleaning.classifiers.quality import RAW, REFERENCE
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.wheels import fetch_wheel
 

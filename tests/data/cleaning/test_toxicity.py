@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 
 from llmlib.core.resources import resource
-from llmlib.data.cleaning import (
-    LinearClassifier,
-    Recipe,
-    ToxicityFilter,
-    is_toxic,
-    precision_recall,
-)
-from llmlib.data.cleaning.toxicity import AIMED, DISOWNED
+from llmlib.data.cleaning import ToxicityFilter, is_toxic, precision_recall
+from llmlib.data.cleaning.classifiers.linear import LinearClassifier, Recipe
+from llmlib.data.cleaning.classifiers.toxicity import AIMED, DISOWNED
 from llmlib.data.corpora.document import Document
 
 RECIPE = Recipe(orders=(2, 3, 4, 5), buckets=2**14, epochs=30, batch=16, learning_rate=0.02)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlib.data import Document, corpus_bytes, corpus_sha256, load_documents, save_documents
+from llmlib.data import Document
 from llmlib.data.corpora import docstrings, fixed, wheels
+from llmlib.data.corpora.document import corpus_bytes, corpus_sha256, load_documents, save_documents
 
 
 @pytest.mark.slow  # five seconds the first time on a machine, then the cache

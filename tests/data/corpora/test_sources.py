@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from llmlib.data import hub_texts, pycode, pydocs, read_texts
+from llmlib.data import hub_texts, pydocs
 from llmlib.data.corpora import environment
+from llmlib.data.corpora.environment import pycode
+from llmlib.data.corpora.texts import read_texts
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from itertools import combinations, islice
 import numpy as np
 import pytest
 
-from llmlib.data.corpora.story_domains import story_domains
-from llmlib.data.corpora.story_world import END, StoryWorld, weighted
+from llmlib.data.corpora.stories.story_domains import story_domains
+from llmlib.data.corpora.stories.story_world import END, StoryWorld, weighted
 
 TOY = StoryWorld(
     name="toy",

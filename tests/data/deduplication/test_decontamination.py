@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 
 from llmlib.data import Document, fixed_corpus
 from llmlib.data.deduplication import decontamination as module
-from llmlib.data.deduplication.decontamination import EvaluationIndex, decontaminate, find_leaks
+from llmlib.data.deduplication.contamination.decontamination import (
+    EvaluationIndex,
+    decontaminate,
+    find_leaks,
+)
 
 ITEMS = [
     "A baker sells 14 loaves in the morning and twice as many in the afternoon. How many loaves "

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.data import fixed_corpus
-from llmlib.data.deduplication.exact_join import similar_pairs
-from llmlib.data.deduplication.fingerprints import hamming_distance, hamming_pairs, simhash
-from llmlib.data.deduplication.shingles import ShingleSets, shingle_sets
+from llmlib.data.deduplication.near.exact_join import similar_pairs
+from llmlib.data.deduplication.near.shingles import ShingleSets, shingle_sets
+from llmlib.data.deduplication.near.simhash import hamming_distance, hamming_pairs, simhash
 from llmlib.data.deduplication.window_hashes import mix
 
 

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.data import Document, fixed_corpus
-from llmlib.data.deduplication.exact_join import similar_pairs
-from llmlib.data.deduplication.lsh import candidate_probability, lsh_candidates, tune_bands
-from llmlib.data.deduplication.minhash import estimated_jaccard, minhash_signatures
-from llmlib.data.deduplication.near import deduplicate_near, near_duplicate_pairs
-from llmlib.data.deduplication.shingles import ShingleSets, jaccard, shingle_sets
+from llmlib.data.deduplication.near.exact_join import similar_pairs
+from llmlib.data.deduplication.near.lsh import candidate_probability, lsh_candidates, tune_bands
+from llmlib.data.deduplication.near.minhash import estimated_jaccard, minhash_signatures
+from llmlib.data.deduplication.near.near_duplicates import deduplicate_near, near_duplicate_pairs
+from llmlib.data.deduplication.near.shingles import ShingleSets, jaccard, shingle_sets
 from llmlib.data.deduplication.window_hashes import mix
 
 

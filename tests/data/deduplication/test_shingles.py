@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.data.deduplication import window_hashes
-from llmlib.data.deduplication.shingles import jaccard, shingle_sets
+from llmlib.data.deduplication.near.shingles import jaccard, shingle_sets
 from llmlib.data.deduplication.window_hashes import (
     blocks,
     hashed_characters,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.data.deduplication.union_find import clusters
+from llmlib.data.deduplication.near.union_find import clusters
 
 
 def by_walking(n_items: int, pairs: list[tuple[int, int]]) -> list[int]:

@@ -6,8 +6,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from llmlib.data.corpora.story_domains import story_domains
-from llmlib.data.mixing import ImportanceModel, clipped_excess, doremi, gumbel_top_k, ngram_buckets
+from llmlib.data.corpora.stories.story_domains import story_domains
+from llmlib.data.mixing import ImportanceModel, clipped_excess, doremi, gumbel_top_k
+from llmlib.data.mixing.dsir import ngram_buckets
 
 
 class Quadratic:

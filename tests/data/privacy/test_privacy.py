@@ -9,25 +9,22 @@ from hypothesis import strategies as st
 
 from llmlib.data import Document
 from llmlib.data.cleaning import Pipeline
-from llmlib.data.cleaning.measures import wilson
+from llmlib.data.cleaning.classifiers.measures import wilson
 from llmlib.data.privacy import (
-    KINDS,
-    RedactStep,
     Span,
-    SpanScore,
-    bits_per_character,
-    find_keys,
-    find_names,
     find_personal,
-    iban_valid,
     labelled_texts,
     luhn_valid,
-    parse_marked,
     redact,
     redact_document,
-    resolve_overlaps,
     score_spans,
 )
+from llmlib.data.privacy.checked_numbers import iban_valid
+from llmlib.data.privacy.keys import bits_per_character, find_keys
+from llmlib.data.privacy.names import find_names
+from llmlib.data.privacy.redaction import RedactStep
+from llmlib.data.privacy.scoring import SpanScore, parse_marked
+from llmlib.data.privacy.spans import KINDS, resolve_overlaps
 
 
 def items(text: str) -> list[tuple[str, str]]:

@@ -7,16 +7,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmlib.data.tokenizers import (
+from llmlib.data.tokenizers import CharacterBPE, Normalizer, Unigram
+from llmlib.data.tokenizers.cutting import CUTS, split_digits
+from llmlib.data.tokenizers.normalization import (
     BERT_UNCASED,
-    CUTS,
-    CharacterBPE,
-    Normalizer,
-    Unigram,
     byte_pieces,
     escape_spaces,
     independent_segments,
-    split_digits,
     unescape_spaces,
 )
 

@@ -8,9 +8,10 @@ from babel import Locale
 
 from llmlib.core import resource
 from llmlib.data import king_james
-from llmlib.data.bpe import ByteBPE
-from llmlib.data.tokenizer_files import PretrainedBPE
-from llmlib.data.tokenizers import CharacterBPE, Encoder, Unigram, WordPiece, tokenizer_quality
+from llmlib.data.tokenizers import CharacterBPE, Unigram, WordPiece, tokenizer_quality
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
+from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
+from llmlib.data.tokenizers.quality import Encoder
 
 # The same two sentences, written for this test.
 SAME = {

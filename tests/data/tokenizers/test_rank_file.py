@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmlib.data import ByteBPE, king_james
-from llmlib.data.pretokenization import GPT2_PATTERN
 from llmlib.data.tokenizers import RankBPE
+from llmlib.data.tokenizers.pretokenization import GPT2_PATTERN
 
 TRAINED = ByteBPE.train([chapter.text for chapter in king_james()[:7]], 701)
 RANKS = {TRAINED.token_bytes(i): i for i in range(701)}

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmlib.data.tokenizers import Normalizer, Tokenizer, Unigram, learn_pieces
-from llmlib.data.tokenizers.lattice import Lattices, find_substrings
-from llmlib.data.tokenizers.unigram_training import em_step
+from llmlib.data.tokenizers.unigram.lattice import Lattices, find_substrings
+from llmlib.data.tokenizers.unigram.training import em_step
 
 PROSE = [
     "The theorem holds for every graph; the graph's edges are the pairs it's given.",

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.data.bpe import ByteBPE
-from llmlib.data.tokenizers import BERT_SPECIAL, Normalizer, Tokenizer, WordPiece
+from llmlib.data.tokenizers import Normalizer, Tokenizer, WordPiece
+from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
+from llmlib.data.tokenizers.wordpiece import BERT_SPECIAL
 
 PLAIN = Normalizer()
 PROSE = [

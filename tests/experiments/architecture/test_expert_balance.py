@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmlib.architecture import Transformer, counts
-from llmlib.architecture.experts import MixtureOfExperts
+from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
 from llmlib.experiments.architecture import expert_balance
 from llmlib.experiments.architecture.expert_balance import (
     DESIGNS,

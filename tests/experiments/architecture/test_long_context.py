@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from llmlib.architecture import Transformer
-from llmlib.architecture.long_context.rolling_cache import RollingCache
+from llmlib.architecture.caches.rolling_cache import RollingCache
 from llmlib.experiments.architecture import long_context
 from llmlib.experiments.architecture.long_context import (
     CONTEXT,

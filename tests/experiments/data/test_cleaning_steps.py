@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from llmlib.data import corpus_bytes, corpus_sha256
+from llmlib.data.corpora.document import corpus_bytes, corpus_sha256
 from llmlib.experiments.data import cleaning_steps
 from llmlib.experiments.data.cleaning_steps import (
     EXPERIMENT,

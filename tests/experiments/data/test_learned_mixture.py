@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmlib.data.corpora.story_domains import story_domains
+from llmlib.data.corpora.stories.story_domains import story_domains
 from llmlib.experiments.data import learned_mixture
 from llmlib.experiments.data.learned_mixture import (
     LENGTH,

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from llmlib.data import Document, deduplicate_passages
+from llmlib.data import Document
+from llmlib.data.deduplication.passages import deduplicate_passages
 from llmlib.data.privacy import find_personal, luhn_valid
 from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.data.memorized_secrets import (

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlib.data import ByteBPE
-from llmlib.data.cleaning.language import LANGUAGES
+from llmlib.data.cleaning.classifiers.language import LANGUAGES
 from llmlib.experiments.data.tokenizer_costs import (
     ALGORITHMS,
     CODE,

@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from llmlib.architecture import causal_mask
-from llmlib.architecture import scaled_dot_product_attention as attend
+from llmlib.architecture.attention.multihead import causal_mask
+from llmlib.architecture.attention.multihead import scaled_dot_product_attention as attend
 from llmlib.teaching.authoring import Exercise, args, normal
 
 NOTEBOOK = "04_architecture/01_attention"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import attention_weights
+from llmlib.architecture.attention.multihead import attention_weights
 from llmlib.teaching.authoring import Exercise, args, expect, normal, peak_bytes
 
 NOTEBOOK = "04_architecture/01_attention"

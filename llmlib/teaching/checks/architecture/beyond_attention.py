@@ -6,7 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from llmlib.architecture.recurrent import causal_convolution, chunked_retention, ssm_kernel
+from llmlib.architecture.recurrent.convolution import causal_convolution
+from llmlib.architecture.recurrent.retnet import chunked_retention
+from llmlib.architecture.recurrent.s4 import ssm_kernel
 from llmlib.teaching.authoring import Exercise, args, expect, normal, peak_bytes, uniform
 
 NOTEBOOK = "04_architecture/08_beyond_attention"

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmlib.architecture.routing import route, switch_balance_loss, within_capacity
+from llmlib.architecture.experts.routing import route, switch_balance_loss, within_capacity
 from llmlib.teaching.authoring import Exercise, args, expect, normal, peak_bytes
 
 NOTEBOOK = "04_architecture/07_mixture_of_experts"

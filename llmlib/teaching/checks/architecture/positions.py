@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from llmlib.architecture import rope_angles, rope_frequencies
-from llmlib.architecture.fused import rotate
+from llmlib.architecture.kernels.fused import rotate
+from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 from llmlib.architecture.positions.schemes import alibi_bias, alibi_slopes
 from llmlib.teaching.authoring import Exercise, args, normal
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from llmlib.architecture import ModelConfig, counts
+from llmlib.architecture import counts
+from llmlib.architecture.config import ModelConfig
 from llmlib.core.statistics import paired_interval, t_factor
 from llmlib.teaching.authoring import Exercise, args
 

@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from llmlib.data.mixing import capped, doremi
+from llmlib.data.mixing.doremi_mixture import doremi
+from llmlib.data.mixing.mixtures import capped
 from llmlib.teaching.authoring import Exercise, args, uniform
 
 NOTEBOOK = "03_data/08_mixtures_and_curricula"

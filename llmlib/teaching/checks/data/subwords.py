@@ -6,7 +6,8 @@ from functools import partial
 
 import torch
 
-from llmlib.data.tokenizers import Unigram, WordPiece
+from llmlib.data.tokenizers.unigram.unigram import Unigram
+from llmlib.data.tokenizers.wordpiece import WordPiece
 from llmlib.teaching.authoring import Exercise, args
 
 NOTEBOOK = "03_data/06_wordpiece_and_unigram"

@@ -1,0 +1,1 @@
+"""Operations written for speed: fused forward and backward passes, and memory layouts."""

@@ -1,0 +1,1 @@
+"""The machine: its device, its processor, its memory."""

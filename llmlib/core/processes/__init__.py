@@ -1,0 +1,1 @@
+"""Programs beside this one: ranks, workers, and a sandbox for code from strangers."""

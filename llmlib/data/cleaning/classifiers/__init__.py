@@ -1,0 +1,1 @@
+"""Filters that a model decides: language, quality, toxicity, perplexity, and what they share."""

@@ -1,0 +1,1 @@
+"""Filters that rules decide: C4's, Gopher's, repetition, key words."""

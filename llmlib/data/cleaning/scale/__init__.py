@@ -1,0 +1,1 @@
+"""Cleaning in several processes, over many files, and what a whole crawl would cost."""

@@ -1,0 +1,1 @@
+"""Made-up stories whose entropy is known."""

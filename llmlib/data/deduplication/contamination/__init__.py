@@ -1,0 +1,1 @@
+"""Evaluation text inside training text: found, counted, cut out."""

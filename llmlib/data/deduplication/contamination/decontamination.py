@@ -1,0 +1,258 @@
+"""Decontamination: find evaluation text inside training text by its word n-grams.
+
+A model that has read the answers is not tested by the questions. A leak is rarely a whole copy:
+the question stands in a forum post, in capitals, without its punctuation. So both sides are
+reduced to runs of letters and digits in one case, and share a leak where they share n words in a
+row.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from llmlib.data.cleaning.rules.quality_rules import Dropped
+from llmlib.data.corpora.document import Document, document_blocks
+from llmlib.data.deduplication.exact import Normalization, normalize_for_matching
+from llmlib.data.deduplication.window_hashes import (
+    BLOCK_CHARACTERS,
+    HashedWords,
+    hashed_words,
+    ngram_hashes,
+)
+
+_FORM = Normalization(form="NFKC")  # a leak in full-width letters is a leak
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """An evaluation item of which a part stands in a training document.
+
+    Attributes:
+        document: Index of the training document.
+        item: Index of the evaluation item.
+        ngrams: How many of the item's different n-grams the document holds.
+        share: The same as a share of the item's n-grams, above 0 and up to 1.
+    """
+
+    document: int
+    item: int
+    ngrams: int
+    share: float
+
+
+@dataclass(frozen=True)
+class EvaluationIndex:
+    """The word n-grams of evaluation items, to look training text up in.
+
+    An item of fewer than n words is one n-gram of all its words. An item of fewer than `min_words`
+    cannot be told from a common phrase: it is left out and listed in `unchecked`.
+
+    Attributes:
+        n_words: Words in an n-gram.
+        by_length: For each length of n-grams in words, their hashes, ascending, and the item of
+            each; one hash may belong to several items.
+        sizes: For each item its number of different n-grams.
+        unchecked: Indices of the items that are too short.
+    """
+
+    n_words: int
+    by_length: dict[int, tuple[UInt64[np.ndarray, " ngrams"], Int64[np.ndarray, " ngrams"]]]
+    sizes: Int64[np.ndarray, " items"]
+    unchecked: list[int]
+
+    @classmethod
+    def build(
+        cls, items: Iterable[str], n_words: int = 13, min_words: int = 8
+    ) -> "EvaluationIndex":
+        """Hash the n-grams of evaluation items.
+
+        Args:
+            items: The texts of an evaluation set: questions, or questions with their answers.
+            n_words: Words in an n-gram; 13 is usual, 8 finds more and errs more.
+            min_words: Shortest item that is looked for, 1 to `n_words`.
+
+        Returns:
+            The index.
+
+        Raises:
+            ValueError: If `min_words` is not between 1 and `n_words`.
+
+        Example:
+            >>> index = EvaluationIndex.build(["What is it?", "one two three four"], 3, 3)
+            >>> index.sizes.tolist(), index.unchecked
+            ([1, 2], [])
+
+        References:
+            Brown et al. (2020), Language Models are Few-Shot Learners, appendix C (13-grams in
+            lower case without punctuation; between 8 and 13 words for short data sets).
+        """
+        if not 1 <= min_words <= n_words:
+            raise ValueError(f"min_words={min_words} must be between 1 and n_words={n_words}")
+        found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        sizes, unchecked = [], []
+        for number, text in enumerate(items):
+            words = _words([text])
+            length = min(n_words, len(words.hashes))
+            if length < min_words:
+                unchecked.append(number)
+                sizes.append(0)
+                continue
+            hashes = np.unique(ngram_hashes(words, length)[0])
+            sizes.append(len(hashes))
+            found.setdefault(length, []).append((hashes, np.full(len(hashes), number)))
+        by_length = {}
+        for length, parts in found.items():
+            hashes, owner = (np.concatenate(column) for column in zip(*parts, strict=True))
+            order = np.lexsort((owner, hashes))
+            by_length[length] = hashes[order], owner[order]
+        return cls(n_words, by_length, np.array(sizes, np.int64), unchecked)
+
+    def matches(
+        self, words: HashedWords
+    ) -> tuple[
+        Int64[np.ndarray, " matches"],
+        Int64[np.ndarray, " matches"],
+        Int64[np.ndarray, " matches"],
+        UInt64[np.ndarray, " matches"],
+    ]:
+        """Look up all n-grams of some texts.
+
+        Args:
+            words: The texts' words.
+
+        Returns:
+            For each match the index of its first word in `words` and of its last, the item, and
+            the hash.
+        """
+        columns = []
+        for length, (hashes, owner) in self.by_length.items():
+            grams, first_word = ngram_hashes(words, length)
+            low = np.searchsorted(hashes, grams)
+            counts = np.searchsorted(hashes, grams, side="right") - low
+            hit = np.flatnonzero(counts)
+            counts, low = counts[hit], low[hit]
+            ends = np.cumsum(counts)
+            entry = np.arange(counts.sum()) + np.repeat(low - (ends - counts), counts)
+            place = np.repeat(first_word[hit], counts)
+            # A text of fewer words is one shorter run, which no item's hash equals.
+            columns.append((place, place + length - 1, owner[entry], hashes[entry]))
+        if not columns:
+            none = np.empty(0, np.int64)
+            return none, none, none, np.empty(0, np.uint64)
+        first, last, item, value = (np.concatenate(c) for c in zip(*columns, strict=True))
+        return first, last, item, value
+
+
+def find_leaks(documents: Iterable[Document], index: EvaluationIndex) -> Iterator[Leak]:
+    r"""Report which evaluation item stands in which training document.
+
+    Args:
+        documents: Training documents, read lazily; one is held at a time, or several short ones.
+        index: The evaluation items.
+
+    Yields:
+        One leak for each pair of a document and an item that share an n-gram, by document, then by
+        item.
+
+    Example:
+        >>> index = EvaluationIndex.build(["Who wrote the long book about whales?"], 5, 5)
+        >>> post = Document(text="quiz: WHO WROTE the long\nbook. About what?", source="post")
+        >>> [(leak.document, leak.item, leak.ngrams) for leak in find_leaks([post], index)]
+        [(0, 0, 2)]
+    """
+    start = 0
+    for block in document_blocks(documents, BLOCK_CHARACTERS):
+        words = _words([document.text for document in block])
+        place, _, item, value = index.matches(words)
+        # The text that a word lies in; texts without words make some bounds equal.
+        document = np.searchsorted(words.bounds, place, side="right") - 1
+        order = np.lexsort((value, item, document))
+        document, item, value = document[order], item[order], value[order]
+        pairs = document * len(index.sizes) + item
+        new_pair = np.diff(pairs, prepend=-1) != 0
+        new_value = new_pair | (value != np.roll(value, 1))
+        heads = np.flatnonzero(new_pair)
+        counts = np.add.reduceat(new_value, heads, dtype=np.int64) if len(heads) else heads
+        rows = zip(document[heads].tolist(), item[heads].tolist(), counts.tolist(), strict=True)
+        for own, number, count in rows:
+            share = count / int(index.sizes[number])
+            yield Leak(document=start + own, item=number, ngrams=count, share=share)
+        start += len(block)
+
+
+def counted_leaks(leaks: Iterable[Leak], max_documents: int | None = None) -> dict[int, list[int]]:
+    """Gather leaks by document, without the items that stand in too many.
+
+    Args:
+        leaks: Leaks of a corpus.
+        max_documents: An item found in more documents than this counts for none. By default every
+            item counts.
+
+    Returns:
+        For each document with a leak that counts, its items.
+
+    Example:
+        >>> places = ((0, 4), (0, 5), (3, 5))
+        >>> leaks = [Leak(document=d, item=i, ngrams=1, share=1.0) for d, i in places]
+        >>> counted_leaks(leaks), counted_leaks(leaks, max_documents=1)
+        ({0: [4, 5], 3: [5]}, {0: [4]})
+    """
+    leaks = list(leaks)
+    spread = Counter(leak.item for leak in leaks)
+    by_document: dict[int, list[int]] = {}
+    for leak in leaks:
+        if max_documents is None or spread[leak.item] <= max_documents:
+            by_document.setdefault(leak.document, []).append(leak.item)
+    return by_document
+
+
+def decontaminate(
+    documents: Sequence[Document],
+    items: Iterable[str],
+    n_words: int = 13,
+    min_words: int = 8,
+    max_documents: int | None = None,
+) -> tuple[list[Document], list[Dropped], list[Leak]]:
+    """Drop the training documents that hold a part of an evaluation item.
+
+    Args:
+        documents: Training documents.
+        items: Texts of the evaluation set.
+        n_words: Words in a row that make a leak.
+        min_words: Shortest item that is looked for.
+        max_documents: An item found in more documents than this is a common text (a proverb, a
+            licence) rather than a leak, and drops nothing; its leaks are still reported. By
+            default every leak counts.
+
+    Returns:
+        The documents kept, those dropped, with the items in the reason, and all leaks.
+
+    Example:
+        >>> question = "A train leaves at nine and arrives at noon; how long does it travel?"
+        >>> posts = [f"As asked: {question.upper()}", "Trains leave at nine and at noon."]
+        >>> corpus = [Document(text=text, source="x") for text in posts]
+        >>> kept, dropped, leaks = decontaminate(corpus, [question])
+        >>> len(kept), dropped[0].reason
+        (1, 'holds evaluation item 0')
+
+    References:
+        Brown et al. (2020), appendix C (n-grams that occur in more than ten documents are not
+        counted as leaks).
+    """
+    leaks = list(find_leaks(documents, EvaluationIndex.build(items, n_words, min_words)))
+    by_document = counted_leaks(leaks, max_documents)
+    kept, dropped = [], []
+    for number, document in enumerate(documents):
+        if number in by_document:
+            reason = f"holds evaluation item {', '.join(map(str, by_document[number]))}"
+            dropped.append(Dropped(document=document, reason=reason))
+        else:
+            kept.append(document)
+    return kept, dropped, leaks
+
+
+def _words(texts: list[str]) -> HashedWords:
+    return hashed_words([normalize_for_matching(t, _FORM) for t in texts], "alphanumeric")

@@ -1,0 +1,1 @@
+"""Near-duplicates: shingles, MinHash, locality-sensitive hashing, SimHash, exact joins."""

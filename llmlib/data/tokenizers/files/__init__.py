@@ -1,0 +1,1 @@
+"""Published tokenizers, read from tokenizer.json, tiktoken's ranks and SentencePiece models."""

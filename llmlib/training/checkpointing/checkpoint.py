@@ -1,0 +1,240 @@
+"""Checkpoints: all that a run needs to go on as if nothing had happened, or nothing at all.
+
+A checkpoint is a folder. It is written under a hidden name, flushed to the disk and renamed, so a
+folder named `step_00000100` is whole, whenever the machine stopped.
+
+    step_00000100/
+      model.safetensors        parameters and buffers
+      optimizer.safetensors    running means, one tensor per parameter and kind
+      rank_0.safetensors       states of the random generators of process 0
+      rank_0.json              where process 0 is in the data, and the generators' counters
+      checkpoint.json          step, configurations, progress, sizes of the files
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from llmlib.training.checkpointing.files import (
+    FORMAT,
+    MANIFEST,
+    flush,
+    read_json,
+    read_manifest,
+    read_tensors,
+    remove_old,
+)
+from llmlib.training.checkpointing.named_state import (
+    AnyOptimizer,
+    load_model_tensors,
+    load_optimizer_tensors,
+    model_tensors,
+    optimizer_tensors,
+)
+from llmlib.training.checkpointing.random_state import random_state, set_random_state
+from llmlib.training.distributed import everyone, rank, world_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint says besides its tensors.
+
+    Args:
+        step: Updates done.
+        model_config: The model's configuration.
+        config: The settings that decide the course of the run.
+        progress: Tokens seen, seconds trained and other numbers to continue from.
+        score: The lower, the better; None when the model was not evaluated at this step.
+        loader: State of this process's data loader.
+    """
+
+    step: int
+    model_config: dict[str, Any]
+    config: dict[str, Any]
+    progress: dict[str, Any]
+    score: float | None
+    loader: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    model: nn.Module,
+    optimizer: AnyOptimizer,
+    keep: int = 2,
+) -> Path:
+    """Write a checkpoint, then remove old ones; every process of a run must call this.
+
+    Args:
+        folder: The folder that holds the checkpoints; the processes must share it.
+        checkpoint: Step, configurations, progress and this process's loader state.
+        model: The model.
+        optimizer: Its optimizer.
+        keep: How many of the newest to keep; the best one is kept besides.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        OSError: When it could not be written; earlier checkpoints are then as they were.
+    """
+    final = folder / f"step_{checkpoint.step:08d}"
+    if final.exists():
+        return final
+    partial = folder / f".{final.name}.partial"
+    tensors = {
+        "model.safetensors": model_tensors(model),
+        "optimizer.safetensors": optimizer_tensors(model, optimizer),
+    }
+    for stage in (
+        lambda: _make_empty(partial),
+        lambda: _write_files(partial, checkpoint, tensors if rank() == 0 else {}),
+        lambda: _finish(partial, final, checkpoint, tensors),
+    ):
+        failure = None
+        try:
+            stage()
+        except (OSError, SafetensorError) as error:
+            failure = error
+        # One process whose disk is full must not leave the others waiting for it.
+        if not everyone(failure is None):
+            if rank() == 0:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise OSError(
+                f"the checkpoint {final} could not be written "
+                f"({failure or 'by another process'}): earlier ones are whole; make room and run "
+                "the same command again"
+            ) from failure
+    if rank() == 0:
+        remove_old(folder, keep)
+    return final
+
+
+def load(
+    path: Path,
+    *,
+    model: nn.Module,
+    optimizer: AnyOptimizer,
+    model_config: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> Checkpoint:
+    """Put a run back to where it was: model, optimizer and random generators.
+
+    Args:
+        path: A checkpoint.
+        model: The model; filled in place.
+        optimizer: Its optimizer; filled in place.
+        model_config: The model's configuration, to compare.
+        config: The settings that decide the course of the run, to compare.
+
+    Returns:
+        What the checkpoint says besides its tensors.
+
+    Raises:
+        ValueError: When it is cut short or belongs to another configuration.
+    """
+    manifest = read_manifest(path)
+    _require_equal(path, "model", manifest["model_config"], model_config)
+    _require_equal(path, "run", manifest["config"], config)
+    if manifest["world_size"] != world_size():
+        raise ValueError(
+            f"{path} was written by {manifest['world_size']} processes, this run has "
+            f"{world_size()}: start as many, so that the data continue where they were"
+        )
+    load_model(path, model)
+    file = path / "optimizer.safetensors"
+    try:
+        load_optimizer_tensors(model, optimizer, read_tensors(file, manifest))
+    except ValueError as error:
+        raise ValueError(f"{file} does not fit this run: {error}") from error
+    own = read_json(path / f"rank_{rank()}.json")
+    set_random_state(read_tensors(path / f"rank_{rank()}.safetensors", manifest), own["random"])
+    known = ("step", "model_config", "config", "progress", "score")
+    return Checkpoint(**{key: manifest[key] for key in known}, loader=own["loader"])
+
+
+def load_model(path: Path, model: nn.Module) -> None:
+    """Fill a model from a checkpoint.
+
+    Args:
+        path: A checkpoint.
+        model: A model of the checkpoint's configuration, `read_manifest(path)["model_config"]`.
+
+    Raises:
+        ValueError: When the checkpoint is cut short or its tensors do not fit the model.
+    """
+    file = path / "model.safetensors"
+    try:
+        load_model_tensors(model, read_tensors(file, read_manifest(path)))
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be loaded: {error}") from error
+
+
+def _make_empty(partial: Path) -> None:
+    if rank() == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+
+
+def _write_files(
+    partial: Path, checkpoint: Checkpoint, tensors: Mapping[str, dict[str, Tensor]]
+) -> None:
+    generators, counters = random_state()
+    own = f"rank_{rank()}"
+    for name, content in {**tensors, f"{own}.safetensors": generators}.items():
+        save_file(content, partial / name)
+        flush(partial / name)
+    text = json.dumps({"loader": checkpoint.loader, "random": counters})
+    (partial / f"{own}.json").write_text(text, encoding="utf-8")
+    flush(partial / f"{own}.json")
+
+
+def _finish(
+    partial: Path, final: Path, checkpoint: Checkpoint, tensors: Mapping[str, dict[str, Tensor]]
+) -> None:
+    """Write the manifest and give the folder its name."""
+    if rank() != 0:
+        return
+    manifest = {
+        "format": FORMAT,
+        "step": checkpoint.step,
+        "world_size": world_size(),
+        "progress": checkpoint.progress,
+        "score": checkpoint.score,
+        "config": checkpoint.config,
+        "model_config": checkpoint.model_config,
+        "tensors": {name: len(content) for name, content in tensors.items()},
+        "sizes": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
+    }
+    text = json.dumps(manifest, indent=1) + "\n"
+    (partial / MANIFEST).write_text(text, encoding="utf-8")
+    flush(partial / MANIFEST)
+    flush(partial)
+    partial.rename(final)
+    flush(final.parent)
+
+
+def _require_equal(
+    path: Path, what: str, saved: Mapping[str, Any], current: Mapping[str, Any]
+) -> None:
+    # Through JSON, so that tuples compare as the lists they were saved as.
+    now = json.loads(json.dumps(current))
+    names = sorted(saved.keys() | now.keys())
+    different = [
+        f"{name}={saved.get(name)!r} (now {now.get(name)!r})"
+        for name in names
+        if saved.get(name) != now.get(name)
+    ]
+    if different:
+        raise ValueError(
+            f"{path} was written with another {what} configuration: {', '.join(different)}; "
+            "set it back, or start in a new folder"
+        )

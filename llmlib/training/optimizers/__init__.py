@@ -1,0 +1,1 @@
+"""AdamW, Muon, both together, and the schedules of their learning rates."""
