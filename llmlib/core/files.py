@@ -1,10 +1,12 @@
 """Files that are either whole or absent: written beside the target, then renamed."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -45,3 +47,21 @@ def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        ValueError: If there is no such file, it is cut short, or it holds something else.
+    """
+    file = Path(path)
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file.parent} holds no {file.name}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{file} is cut short or no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is no JSON object")
+    return content

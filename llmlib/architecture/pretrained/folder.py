@@ -1,6 +1,5 @@
 """Reading the safetensors files of a folder, one or many."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,28 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its content.
-
-    Raises:
-        ValueError: If there is no such file, or it holds something else.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path.parent} holds no {path.name}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is cut short or no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no JSON object")
-    return content
+from llmlib.core.files import read_json
 
 
 class SafetensorsFolder:

@@ -12,11 +12,12 @@ from torch.overrides import TorchFunctionMode
 
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.pretrained.configs import config_from_folder, config_from_gguf
-from llmlib.architecture.pretrained.folder import SafetensorsFolder, read_json
+from llmlib.architecture.pretrained.folder import SafetensorsFolder
 from llmlib.architecture.pretrained.gguf_file import GGUFFile
 from llmlib.architecture.pretrained.names import Part, Parts, gguf_parts, gpt2_parts, llama_parts
 from llmlib.architecture.pretrained.smollm2 import smollm2_file
 from llmlib.architecture.transformer import Transformer
+from llmlib.core.files import read_json
 from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
 
 PUBLISHED = {"smollm2-135m-instruct": smollm2_file}

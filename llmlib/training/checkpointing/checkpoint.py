@@ -26,8 +26,8 @@ from llmlib.training.checkpointing.files import (
     FORMAT,
     MANIFEST,
     flush,
-    read_json,
     read_manifest,
+    read_part,
     read_tensors,
     remove_old,
 )
@@ -155,7 +155,7 @@ def load(
         load_optimizer_tensors(model, optimizer, read_tensors(file, manifest))
     except ValueError as error:
         raise ValueError(f"{file} does not fit this run: {error}") from error
-    own = read_json(path / f"rank_{rank()}.json")
+    own = read_part(path / f"rank_{rank()}.json")
     set_random_state(read_tensors(path / f"rank_{rank()}.safetensors", manifest), own["random"])
     known = ("step", "model_config", "config", "progress", "score")
     return Checkpoint(**{key: manifest[key] for key in known}, loader=own["loader"])

@@ -1,6 +1,5 @@
 """The folders of checkpoints: which there are, whether they are whole, which may go."""
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -10,6 +9,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from llmlib.core.files import read_json
 
 MANIFEST = "checkpoint.json"
 FORMAT = 1
@@ -65,7 +66,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: When a file is missing, cut short or from another format.
     """
-    manifest = read_json(path / MANIFEST)
+    manifest = read_part(path / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise ValueError(
             f"{path / MANIFEST} has format {manifest.get('format')}, this version reads {FORMAT}"
@@ -101,21 +102,15 @@ def read_tensors(file: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_part(file: Path) -> dict[str, Any]:
     """Read a JSON file of a checkpoint.
 
-    Args:
-        file: The file.
-
-    Returns:
-        Its content.
-
     Raises:
-        ValueError: When it is missing or not whole.
+        ValueError: When it is missing or not whole, with what to do about it.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(file)
+    except ValueError as error:
         raise _damaged(file, f"cannot be read ({error})") from error
 
 

@@ -5,7 +5,6 @@ its own order, its own special tokens and its own way of cutting text into piece
 the same, so the engine of `ByteBPE` does it, and its ids are then translated.
 """
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import index
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from llmlib.core.files import read_json
 from llmlib.core.task import Message
 from llmlib.data.tokenizers.base import split_special, surrogate_error
 from llmlib.data.tokenizers.bpe.merging import PieceEncoder
@@ -126,9 +126,9 @@ class PretrainedBPE:
             ValueError: If a file is missing or damaged, or the tokenizer of another kind.
         """
         folder = Path(folder)
-        content = _read_json(folder / "tokenizer.json")
+        content = read_json(folder / "tokenizer.json")
         config_path = folder / "tokenizer_config.json"
-        config = _read_json(config_path) if config_path.exists() else {}
+        config = read_json(config_path) if config_path.exists() else {}
         model = content.get("model", {})
         if model.get("type") != "BPE":
             raise ValueError(f"the tokenizer is {model.get('type')!r}; only BPE is supported")
@@ -373,15 +373,3 @@ def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
 def _spelling(entry: Any) -> str:
     """Return a special token's text, which older files wrap in a dictionary."""
     return entry.get("content", "") if isinstance(entry, Mapping) else str(entry or "")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path.parent} holds no {path.name}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is cut short or no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no JSON object")
-    return content
