@@ -99,9 +99,3 @@ def test_every_public_name_of_core_is_there() -> None:
         assert getattr(llmlib.core, name) is not None
     with pytest.raises(AttributeError, match="nothing_such"):
         llmlib.core.nothing_such  # noqa: B018
-
-
-def test_the_lazy_names_and_the_typed_names_agree() -> None:
-    import llmlib.core
-
-    assert sorted(llmlib.core._HOME_OF) == sorted(llmlib.core.__all__)

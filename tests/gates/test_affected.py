@@ -206,7 +206,7 @@ def test_a_change_in_privacy_affects_what_uses_it_and_no_architecture() -> None:
     found = affected(ROOT, ["llmlib/data/privacy/names.py"])
     assert "tests/data/privacy/test_privacy.py" in found.tests
     assert "chapters/03_data/04_privacy_and_contamination.ipynb" in found.notebooks
-    assert "llmlib/data/privacy/redact.py" in found.doctests
+    assert "llmlib/data/privacy/redaction.py" in found.doctests
     assert "memorized_secrets" in found.cases["tests/experiments/test_records.py"]
     everything = [*found.tests, *found.cases, *found.doctests, *found.notebooks]
     assert [path for path in everything if "architecture" in path] == []

@@ -46,37 +46,29 @@ _WITHOUT: frozenset[str] = frozenset()  # tests take kernel features away to see
 
 @dataclass(frozen=True)
 class SandboxResult:
-    """What came of a run.
-
-    Attributes:
-        returncode: The program's exit code; minus the signal's number where a signal ended it.
-        stdout: What it printed, up to the limit; bytes that are not UTF-8 are replaced.
-        stderr: The same of its error stream.
-        timed_out: Whether the processor limit or the clock ended it.
-        killed_for: The limit that ended it: `cpu`, `time` (the clock), `output`, `memory`; None if
-            it ended by itself. `memory` is an uncaught MemoryError.
-        isolation: What was in force; see the module's description.
-    """
+    """What came of a run."""
 
     returncode: int
+    """The program's exit code; minus the signal's number where a signal ended it."""
     stdout: str
+    """What it printed, up to the limit; bytes that are not UTF-8 are replaced."""
     stderr: str
+    """The same of its error stream."""
     timed_out: bool
+    """Whether the processor limit or the clock ended it."""
     killed_for: KilledFor | None
+    """The limit that ended it: `cpu`, `time` (the clock), `output`, `memory`; None if it ended by
+    itself. `memory` is an uncaught MemoryError."""
     isolation: frozenset[str]
+    """What was in force; see the module's description."""
 
 
 @dataclass
 class SandboxProcess:
     """A program running in the sandbox, for those who talk with it while it runs.
 
-    Attributes:
-        stdin: Its standard input.
-        stdout: Its standard output.
-        stderr: Its error stream; None where it is thrown away.
-        isolation: What is in force; filled when `read_status` has seen the report.
-        returncode: Its exit code, likewise.
-        killed_for: `cpu` where the processor limit ended it, likewise.
+    `isolation`, `returncode` and `killed_for` (`cpu` where the processor limit ended it) are filled
+    when `read_status` has seen the report; `stderr` is None where it is thrown away.
     """
 
     outer: subprocess.Popen[bytes]
@@ -91,10 +83,7 @@ class SandboxProcess:
     _pending: bytes = field(default=b"", repr=False)
 
     def read_status(self) -> bool:
-        """Take in what the jail reports.
-
-        Returns:
-            False when the jail has ended and no more will come.
+        """Take in what the jail reports; return False when it has ended and no more will come.
 
         Raises:
             RuntimeError: If the jail could not be set up.
@@ -114,12 +103,9 @@ class SandboxProcess:
         return bool(chunk)
 
     def renew_time(self, time_s: int | float) -> None:
-        """Replace what is left of the processor limit.
+        """Replace what is left of the processor limit of all its processes together, in seconds.
 
         Each process keeps the limit of its start, which is all there is without `processor sum`.
-
-        Args:
-            time_s: Processor seconds from now on, of all its processes together.
         """
         if self.control is not None:
             with suppress(BrokenPipeError):  # it has ended; its output tells the caller
@@ -140,12 +126,8 @@ class SandboxProcess:
 
 
 def _readable(extra: Sequence[Path]) -> list[str]:
-    """List what a program may read: the interpreter, its packages, the system's libraries.
-
-    Returns:
-        Real paths.
-    """
-    own = [sys.prefix, sys.base_prefix, sys.executable, Path(__file__).resolve().parents[1]]
+    """List what a program may read: the interpreter, its packages, the system's libraries."""
+    own = [sys.prefix, sys.base_prefix, sys.executable, Path(__file__).resolve().parents[2]]
     system = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime"]
     numbers = ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system/cpu"]
     paths = [*own, *system, *numbers, *extra]
@@ -153,11 +135,7 @@ def _readable(extra: Sequence[Path]) -> list[str]:
 
 
 def _reach(paths: list[str]) -> bool:
-    """Tell whether a user without rights would be kept from a path by a folder above it.
-
-    Returns:
-        True if some folder on the way is closed to others.
-    """
+    """Tell whether some folder above a path is closed to a user without rights."""
     folders = {parent for path in paths for parent in Path(path).parents if Path(path).exists()}
     return any(not folder.stat().st_mode & 0o001 for folder in folders)
 
@@ -218,9 +196,6 @@ def sandboxed(
         readable: Further files and folders it may read.
         keep_stderr: Whether its error stream is a pipe; else it is thrown away.
 
-    Yields:
-        The running program.
-
     Raises:
         ValueError: If a limit is not positive or a file's name leaves the folder.
         NotImplementedError: On Windows.
@@ -264,11 +239,7 @@ def sandboxed(
 
 
 def _environment(work: Path) -> dict[str, str]:
-    """Return the program's whole environment: nothing of ours, where secrets may lie.
-
-    Returns:
-        Variables.
-    """
+    """Return the program's whole environment: nothing of ours, where secrets may lie."""
     folder = str(work)
     return {
         "HOME": folder,
@@ -284,11 +255,7 @@ def _environment(work: Path) -> dict[str, str]:
 
 
 def _start(config: dict[str, object], keep_stderr: bool) -> SandboxProcess:
-    """Start the jail.
-
-    Returns:
-        The running program.
-    """
+    """Start the jail."""
     status, status_end = os.pipe()
     control_end, control = os.pipe()
     config = {**config, "status": status_end, "control": control_end}

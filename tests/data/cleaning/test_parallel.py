@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from llmlib.data.cleaning import ExactDuplicates, ParallelPipeline, Pipeline, Readable, parallel
+from llmlib.data.cleaning import ExactDuplicates, ParallelPipeline, Pipeline, Readable
 from llmlib.data.cleaning.pipeline import Step, TextFilter, TextTransform
+from llmlib.data.cleaning.scale import parallel
 from llmlib.data.corpora.document import Document
 from llmlib.data.deduplication.near.overlap import Overlapping
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.data import Document, fixed_corpus
-from llmlib.data.deduplication import decontamination as module
+from llmlib.data.deduplication.contamination import decontamination as module
 from llmlib.data.deduplication.contamination.decontamination import (
     EvaluationIndex,
     decontaminate,
