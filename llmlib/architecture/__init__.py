@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llmlib.architecture.norms import RMSNorm
     from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
     from llmlib.architecture.positions.rope_scaling import rope_table
-    from llmlib.architecture.presets import PRESETS, Preset
+    from llmlib.architecture.presets import PUBLISHED_MODELS, PublishedModel
     from llmlib.architecture.pretrained.loading import load_pretrained, load_tokenizer
     from llmlib.architecture.pretrained.saving import save_pretrained
     from llmlib.architecture.transformer import Transformer

@@ -202,7 +202,7 @@ def mixing_flops(config: ModelConfig, seq_len: int, *, causal: bool = False) -> 
             return 16 * config.d_model * seq_len
 
 
-def training_flops(
+def decoder_training_flops(
     config: ModelConfig, batch_size: int, seq_len: int, *, causal: bool = False
 ) -> int:
     """Count the operations of a forward and backward pass: three times the forward pass.

@@ -16,7 +16,7 @@ from llmlib.architecture.transformer import Transformer
 
 
 @dataclass(frozen=True)
-class Preset:
+class PublishedModel:
     """A published model: its configuration, size and paper.
 
     Attributes:
@@ -110,7 +110,7 @@ _LLAMA: dict[str, Any] = {"tie_embeddings": False}
 # d_ff = 4 d_model and the head size from the paper's section 2.1; vocabulary and tied embeddings
 # are GPT-2's, whose model it reuses. Dense and locally banded layers alternate; the band's width is
 # not published: 256 is ours.
-GPT_3 = Preset(
+GPT_3 = PublishedModel(
     "GPT-3",
     ModelConfig(
         **_GPT, vocab_size=50257, d_model=12288, n_layers=96, n_heads=96, max_seq_len=2048,
@@ -120,7 +120,7 @@ GPT_3 = Preset(
     "Brown et al. 2020, arXiv:2005.14165",
 )  # fmt: skip
 # The query layer on top of the last layer is left out: it is one layer with a learned query.
-PANGU_ALPHA = Preset(
+PANGU_ALPHA = PublishedModel(
     "PanGu-α",
     ModelConfig(
         **_GPT, vocab_size=40000, d_model=16384, n_layers=64, n_heads=128, max_seq_len=1024
@@ -129,7 +129,7 @@ PANGU_ALPHA = Preset(
     "Zeng et al. 2021, arXiv:2104.12369",
 )
 # Vocabulary (GPT-2's, extended and padded) and tied embeddings from the released configuration.
-OPT = Preset(
+OPT = PublishedModel(
     "OPT",
     ModelConfig(
         **{**_GPT, "activation": "relu"}, vocab_size=50272, d_model=12288, n_layers=96, n_heads=96,
@@ -140,7 +140,7 @@ OPT = Preset(
 )  # fmt: skip
 # One norm before both sublayers, one key/value head, no biases in linear layers and norms; the head
 # is wider than d_model / n_heads: 48 x 256 = 12288.
-PALM = Preset(
+PALM = PublishedModel(
     "PaLM",
     ModelConfig(
         vocab_size=256000, d_model=18432, n_layers=118, n_heads=48, n_kv_heads=1, head_dim=256,
@@ -149,7 +149,7 @@ PALM = Preset(
     540e9,
     "Chowdhery et al. 2022, arXiv:2204.02311",
 )  # fmt: skip
-BLOOM = Preset(
+BLOOM = PublishedModel(
     "BLOOM",
     ModelConfig(
         **{**_GPT, "position": "alibi"}, vocab_size=250880, d_model=14336, n_layers=70,
@@ -160,7 +160,7 @@ BLOOM = Preset(
 )  # fmt: skip
 # The paper names no norm, activation or positions: Megatron's GPT has these. The feed-forward width
 # is implied by the size.
-MT_NLG = Preset(
+MT_NLG = PublishedModel(
     "MT-NLG",
     ModelConfig(
         **_GPT, vocab_size=50257, d_model=20480, n_layers=105, n_heads=128, max_seq_len=2048
@@ -170,7 +170,7 @@ MT_NLG = Preset(
 )
 # Transformer-XL positions add one d_model x d_model matrix a layer, without which the size would be
 # 259 B. The papers name no activation and no biases: GeLU and none are ours.
-GOPHER = Preset(
+GOPHER = PublishedModel(
     "Gopher",
     ModelConfig(
         vocab_size=32000, d_model=16384, n_layers=80, n_heads=128, d_ff=65536, max_seq_len=2048,
@@ -180,14 +180,14 @@ GOPHER = Preset(
     "Rae et al. 2021, arXiv:2112.11446",
 )  # fmt: skip
 # Gopher's set-up, its context included, which the paper does not repeat.
-CHINCHILLA = Preset(
+CHINCHILLA = PublishedModel(
     "Chinchilla",
     GOPHER.config.replace(d_model=8192, n_heads=64, n_kv_heads=64, d_ff=32768),
     70e9,
     "Hoffmann et al. 2022, arXiv:2203.15556",
 )
 # No biases, in the linear layers or the norms; the width of the feed-forward layer is implied.
-GALACTICA = Preset(
+GALACTICA = PublishedModel(
     "Galactica",
     ModelConfig(
         **{**_GPT, "bias": False}, vocab_size=50000, d_model=10240, n_layers=96, n_heads=80,
@@ -198,7 +198,7 @@ GALACTICA = Preset(
 )  # fmt: skip
 # 128 heads of 128 are twice d_model. The paper names no norm, place, bias or context: pre-norm
 # RMSNorm, none and 2048 are ours. Its size is given without embeddings (0.26 B).
-LAMDA = Preset(
+LAMDA = PublishedModel(
     "LaMDA",
     ModelConfig(
         vocab_size=32000, d_model=8192, n_layers=64, n_heads=128, head_dim=128, d_ff=65536,
@@ -208,7 +208,7 @@ LAMDA = Preset(
     "Thoppilan et al. 2022, arXiv:2201.08239",
 )  # fmt: skip
 # The vocabulary is rounded in the paper; the feed-forward width is implied by the size.
-JURASSIC_1 = Preset(
+JURASSIC_1 = PublishedModel(
     "Jurassic-1",
     ModelConfig(
         **_GPT, vocab_size=256000, d_model=13824, n_layers=76, n_heads=96, max_seq_len=2048
@@ -217,7 +217,7 @@ JURASSIC_1 = Preset(
     "Lieber et al. 2021, Jurassic-1: Technical details and evaluation",
 )
 # The survey's table ticks biases for LLaMA; it has none. d_ff = 8/3 d_model, rounded up to 256.
-LLAMA = Preset(
+LLAMA = PublishedModel(
     "LLaMA",
     ModelConfig(
         **_LLAMA, vocab_size=32000, d_model=8192, n_layers=80, n_heads=64, d_ff=22016,
@@ -226,7 +226,7 @@ LLAMA = Preset(
     65e9,
     "Touvron et al. 2023, arXiv:2302.13971",
 )  # fmt: skip
-GLM_130B = Preset(
+GLM_130B = PublishedModel(
     "GLM-130B",
     ModelConfig(
         vocab_size=150528, d_model=12288, n_layers=70, n_heads=96, d_ff=32768, max_seq_len=2048,
@@ -237,7 +237,7 @@ GLM_130B = Preset(
 )  # fmt: skip
 # Version 1.0. 128 heads of 128 are 16 times d_model; scores are not scaled. 11 B is rounded: the
 # same shape counted by the released code is 11.3 B.
-T5 = Preset(
+T5 = PublishedModel(
     "T5",
     ModelConfig(
         vocab_size=32128, d_model=1024, n_layers=24, n_heads=128, head_dim=128, d_ff=65536,
@@ -248,7 +248,7 @@ T5 = Preset(
     n_encoder_layers=24,
 )  # fmt: skip
 
-GPT_2 = Preset(
+GPT_2 = PublishedModel(
     "GPT-2",
     ModelConfig(
         **{**_GPT, "activation": "gelu_tanh"}, vocab_size=50257, d_model=768, n_layers=12,
@@ -257,7 +257,7 @@ GPT_2 = Preset(
     124e6,  # the paper's 117 M is a miscount, corrected with the released code
     "Radford et al. 2019, Language Models are Unsupervised Multitask Learners",
 )  # fmt: skip
-LLAMA_2 = Preset(
+LLAMA_2 = PublishedModel(
     "LLaMA-2",
     ModelConfig(
         **_LLAMA, vocab_size=32000, d_model=8192, n_layers=80, n_heads=64, n_kv_heads=8,
@@ -266,7 +266,7 @@ LLAMA_2 = Preset(
     70e9,
     "Touvron et al. 2023, arXiv:2307.09288",
 )  # fmt: skip
-MISTRAL = Preset(
+MISTRAL = PublishedModel(
     "Mistral",
     ModelConfig(
         **_LLAMA, vocab_size=32000, d_model=4096, n_layers=32, n_heads=32, n_kv_heads=8,
@@ -275,7 +275,7 @@ MISTRAL = Preset(
     7.3e9,  # as announced; the paper rounds to 7 B
     "Jiang et al. 2023, arXiv:2310.06825",
 )  # fmt: skip
-MIXTRAL = Preset(
+MIXTRAL = PublishedModel(
     "Mixtral",
     ModelConfig(
         **_LLAMA, vocab_size=32000, d_model=4096, n_layers=32, n_heads=32, n_kv_heads=8,
@@ -284,7 +284,7 @@ MIXTRAL = Preset(
     47e9,
     "Jiang et al. 2024, arXiv:2401.04088",
 )  # fmt: skip
-QWEN2 = Preset(
+QWEN2 = PublishedModel(
     "Qwen2",
     ModelConfig(
         **_LLAMA, vocab_size=152064, d_model=3584, n_layers=28, n_heads=28, n_kv_heads=4,
@@ -293,7 +293,7 @@ QWEN2 = Preset(
     7.6e9,
     "Yang et al. 2024, arXiv:2407.10671",
 )  # fmt: skip
-SMOLLM2 = Preset(
+SMOLLM2 = PublishedModel(
     "SmolLM2",
     ModelConfig(
         vocab_size=49152, d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, d_ff=1536,
@@ -303,7 +303,7 @@ SMOLLM2 = Preset(
     "Ben Allal et al. 2025, arXiv:2502.02737",
 )  # fmt: skip
 
-PRESETS: dict[str, Preset] = {
+PUBLISHED_MODELS: dict[str, PublishedModel] = {
     preset.name: preset
     for preset in (
         GPT_3, PANGU_ALPHA, OPT, PALM, BLOOM, MT_NLG, GOPHER, CHINCHILLA, GALACTICA, LAMDA,

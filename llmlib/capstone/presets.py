@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.counts import parameters, training_flops
+from llmlib.architecture.counts import decoder_training_flops, parameters
 from llmlib.data.privacy.spans import KINDS
 from llmlib.scaling.flops import run_cost
 from llmlib.training.config import TrainConfig
@@ -101,7 +101,7 @@ class Preset:
     @property
     def flops_per_token(self) -> float:
         """Operations of training per token, attention counted in full."""
-        return training_flops(self.model, 1, self.seq_len) / self.seq_len
+        return decoder_training_flops(self.model, 1, self.seq_len) / self.seq_len
 
     def hours(self, flops_per_second: float, utilization: float) -> float:
         """Estimate how long the run takes on one device.

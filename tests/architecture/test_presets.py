@@ -5,24 +5,24 @@ import torch
 
 from llmlib.architecture import Transformer, counts
 from llmlib.architecture.encoder_decoder import EncoderDecoder
-from llmlib.architecture.presets import PRESETS, Preset
+from llmlib.architecture.presets import PUBLISHED_MODELS, PublishedModel
 from llmlib.core.survey.tables import load_table
 
 TABLE = {row.model: row for row in load_table("architectures")}
 NORMS = {"LayerNorm": "layer", "RMSNorm": "rms", "DeepNorm": "layer"}
-presets = pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda p: p.name)
+presets = pytest.mark.parametrize("preset", PUBLISHED_MODELS.values(), ids=lambda p: p.name)
 
 
 def test_every_row_of_the_table_is_a_preset():
-    assert TABLE.keys() <= PRESETS.keys()
+    assert TABLE.keys() <= PUBLISHED_MODELS.keys()
     newer = {"GPT-2", "LLaMA-2", "Mistral", "Mixtral", "Qwen2", "SmolLM2"}
-    assert PRESETS.keys() - TABLE.keys() == newer
+    assert PUBLISHED_MODELS.keys() - TABLE.keys() == newer
 
 
 @pytest.mark.slow
 @pytest.mark.covers("arch.presets")
 @presets
-def test_size_is_within_three_percent_of_the_published_one(preset: Preset):
+def test_size_is_within_three_percent_of_the_published_one(preset: PublishedModel):
     model = preset.build("meta")
     count = sum(p.numel() for p in model.parameters())
     assert all(p.is_meta for p in model.parameters())
@@ -30,21 +30,23 @@ def test_size_is_within_three_percent_of_the_published_one(preset: Preset):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"T5"}))  # counts are of decoders
+@pytest.mark.parametrize("name", sorted(PUBLISHED_MODELS.keys() - {"T5"}))  # counts are of decoders
 def test_counts_agree_with_the_built_model(name: str):
-    preset = PRESETS[name]
+    preset = PUBLISHED_MODELS[name]
     built = sum(p.numel() for p in preset.build("meta").parameters())
     assert counts.parameters(preset.config).total == built
 
 
 def test_mixtral_works_with_thirteen_billion_at_a_time():
-    assert counts.parameters(PRESETS["Mixtral"].config).active == pytest.approx(13e9, rel=0.03)
+    assert counts.parameters(PUBLISHED_MODELS["Mixtral"].config).active == pytest.approx(
+        13e9, rel=0.03
+    )
 
 
 @pytest.mark.covers("arch.presets")
 @pytest.mark.parametrize("name", TABLE)
 def test_fields_equal_the_survey_table(name: str):
-    config, row = PRESETS[name].config, TABLE[name]
+    config, row = PUBLISHED_MODELS[name].config, TABLE[name]
     for field in ("n_layers", "n_heads", "d_model", "n_kv_heads", "head_dim", "d_ff", "vocab_size"):
         assert getattr(config, field) == getattr(row, field), field
     stated = {
@@ -64,7 +66,9 @@ def test_fields_equal_the_survey_table(name: str):
     elif row.position is not None:
         assert config.position == row.position
     assert config.mask == ("prefix" if row.category == "prefix decoder" else "causal")
-    assert (PRESETS[name].n_encoder_layers is not None) == (row.category == "encoder-decoder")
+    assert (PUBLISHED_MODELS[name].n_encoder_layers is not None) == (
+        row.category == "encoder-decoder"
+    )
 
 
 SIZES = {"vocab_size": 101, "d_model": 96, "n_layers": 3, "max_seq_len": 64, "head_dim": 8}
@@ -74,7 +78,7 @@ PROPORTIONAL = {
 
 
 @presets
-def test_a_scaled_preset_keeps_the_choices_and_runs(preset: Preset):
+def test_a_scaled_preset_keeps_the_choices_and_runs(preset: PublishedModel):
     small, full = preset.scaled(**SIZES), preset.config
     for field, value in full.to_dict().items():
         if field not in PROPORTIONAL:
@@ -93,5 +97,5 @@ def test_a_scaled_preset_keeps_the_choices_and_runs(preset: Preset):
 
 
 def test_a_scaled_preset_takes_changes():
-    small = PRESETS["LLaMA"].scaled(**SIZES, position="alibi")
+    small = PUBLISHED_MODELS["LLaMA"].scaled(**SIZES, position="alibi")
     assert small.position == "alibi"

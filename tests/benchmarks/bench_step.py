@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.counts import training_flops
+from llmlib.architecture.counts import decoder_training_flops
 from llmlib.core.files import atomic_write
 from llmlib.core.hardware.device import supports_bfloat16
 from llmlib.core.hardware.machine import machine_class, matmul_rate, versions
@@ -122,8 +122,8 @@ def main() -> None:
     peak = {kind: statistics.median(rates) for kind, rates in peaks.items()}
     flops = {
         "torch's counter (no attention)": counted_flops(steps["ours float32"]),
-        "causal": training_flops(CONFIG, BATCH, LENGTH, causal=True),
-        "full": training_flops(CONFIG, BATCH, LENGTH),
+        "causal": decoder_training_flops(CONFIG, BATCH, LENGTH, causal=True),
+        "full": decoder_training_flops(CONFIG, BATCH, LENGTH),
     }
     ratios = {
         "ours / transformers, float32": seconds["transformers float32"] / seconds["ours float32"]

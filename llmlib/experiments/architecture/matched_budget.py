@@ -167,7 +167,7 @@ def measure(run: Run) -> Run:
         "bits_per_byte": round(result.held_out_loss / math.log(2) / text.bytes_per_token, 5),
         "parameters": size.total,
         "active_parameters": size.active,
-        "flops": counts.training_flops(config, BATCH, LENGTH, causal=True) * STEPS,
+        "flops": counts.decoder_training_flops(config, BATCH, LENGTH, causal=True) * STEPS,
         "tokens": result.tokens,
         "config": {k: v for k, v in config.to_dict().items() if v != _default(k)},
     }

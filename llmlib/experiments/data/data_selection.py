@@ -171,7 +171,7 @@ def cost_of_choosing(way: str, *, steps: int = STEPS) -> tuple[int, int]:
     counted here as two a token.
     """
     config = small_decoder(VOCAB_SIZE, 0, length=LENGTH, d_model=64, n_layers=2).config
-    row = counts.training_flops(config, 1, LENGTH)
+    row = counts.decoder_training_flops(config, 1, LENGTH)
     n = sum(KINDS.values())
     choosing = {
         "DSIR": 2 * n * LENGTH,

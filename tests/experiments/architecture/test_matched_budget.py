@@ -72,11 +72,11 @@ def test_designs_are_matched_in_parameters_and_work_but_for_stated_exceptions(de
     def ratios(count: int, flops: int) -> tuple[float, float]:
         base = config_of(BASELINE)
         whole = counts.parameters(base).total
-        return count / whole, flops / counts.training_flops(base, 4, 256, causal=True)
+        return count / whole, flops / counts.decoder_training_flops(base, 4, 256, causal=True)
 
     config = config_of(design)
     size = counts.parameters(config)
-    flops = counts.training_flops(config, 4, 256, causal=True)
+    flops = counts.decoder_training_flops(config, 4, 256, causal=True)
     found = ratios(size.total, flops)
     if design in OUTSIDE:
         assert found == pytest.approx(OUTSIDE[design], abs=5e-4)
@@ -114,7 +114,7 @@ def test_a_run_repeats_from_its_seed_and_says_what_it_did(small: Text):
     }
     config = config_of("ALiBi")
     assert first["tokens"] == 2 * 3 * 19
-    assert first["flops"] == 2 * counts.training_flops(config, 3, 19, causal=True)
+    assert first["flops"] == 2 * counts.decoder_training_flops(config, 3, 19, causal=True)
     assert first["parameters"] == counts.parameters(config).total
     assert first["config"]["position"] == "alibi" and "norm" not in first["config"]
     # After two steps on random tokens a guess among all of them is the best there is.
@@ -216,7 +216,7 @@ def test_the_record_is_of_these_designs() -> None:
         assert run["tokens"] == TOKENS == 393_216
         assert run["parameters"] == counts.parameters(config).total
         assert run["active_parameters"] == counts.parameters(config).active
-        assert run["flops"] == counts.training_flops(config, 4, 256, causal=True) * 384
+        assert run["flops"] == counts.decoder_training_flops(config, 4, 256, causal=True) * 384
         assert {k: v for k, v in run["config"].items() if getattr(config, k) != v} == {}
 
 

@@ -18,12 +18,12 @@ NOTEBOOK = "04_architecture/11_side_by_side"
 Shape = dict[str, Any]
 Verdict = tuple[float, float, str]
 
-LLAMA_7B: Shape = {
+_LLAMA_7B: Shape = {
     "vocab_size": 32000, "d_model": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 32,
     "head_dim": 128, "d_ff": 11008, "gated": True, "biases": False, "tied": False,
 }  # fmt: skip
-MISTRAL: Shape = {**LLAMA_7B, "n_kv_heads": 8, "d_ff": 14336}
-GPT_2: Shape = {
+_MISTRAL: Shape = {**_LLAMA_7B, "n_kv_heads": 8, "d_ff": 14336}
+_GPT_2: Shape = {
     "vocab_size": 50257, "d_model": 768, "n_layers": 12, "n_heads": 12, "n_kv_heads": 12,
     "head_dim": 64, "d_ff": 3072, "gated": False, "biases": True, "tied": True,
 }  # fmt: skip
@@ -82,9 +82,9 @@ count = Exercise(
         "A bias is as long as its matrix's output is wide. There are 2 L + 1 norms.",
     ),
     cases={
-        "LLaMA-7B: gated, untied, no biases": args(LLAMA_7B),
-        "Mistral-7B: 8 key/value heads for 32 query heads": args(MISTRAL),
-        "GPT-2 without its positions: plain, tied, with biases": args(GPT_2),
+        "LLaMA-7B: gated, untied, no biases": args(_LLAMA_7B),
+        "Mistral-7B: 8 key/value heads for 32 query heads": args(_MISTRAL),
+        "GPT-2 without its positions: plain, tied, with biases": args(_GPT_2),
         "heads that together are wider than the model, as PaLM's are narrower": args(WIDE_HEADS),
     },
     mistakes={
@@ -114,7 +114,7 @@ count = Exercise(
 
 
 def _flops(shape: Shape, length: int) -> float:
-    return counts.training_flops(_config(shape), 1, length, causal=True) / length
+    return counts.decoder_training_flops(_config(shape), 1, length, causal=True) / length
 
 
 def _mixing(shape: Shape, keys: float) -> float:
@@ -155,11 +155,11 @@ work = Exercise(
         "embedding is no work; norms and biases are left out.",
     ),
     cases={
-        "LLaMA-7B on rows of 3 tokens": args(LLAMA_7B, 3),
-        "LLaMA-7B on one token alone": args(LLAMA_7B, 1),
-        "LLaMA-7B on rows of 2,048 tokens": args(LLAMA_7B, 2048),
-        "Mistral-7B on rows of 4,096 tokens": args(MISTRAL, 4096),
-        "GPT-2 without its positions on rows of 1,024 tokens": args(GPT_2, 1024),
+        "LLaMA-7B on rows of 3 tokens": args(_LLAMA_7B, 3),
+        "LLaMA-7B on one token alone": args(_LLAMA_7B, 1),
+        "LLaMA-7B on rows of 2,048 tokens": args(_LLAMA_7B, 2048),
+        "Mistral-7B on rows of 4,096 tokens": args(_MISTRAL, 4096),
+        "GPT-2 without its positions on rows of 1,024 tokens": args(_GPT_2, 1024),
     },
     mistakes={
         "a multiplication and an addition are two operations "
@@ -239,7 +239,7 @@ def _extremes(ours: list[float], baseline: list[float]) -> Verdict:
     return _says(min(differences), max(differences))
 
 
-verdict = Exercise(
+seed_verdict = Exercise(
     "paired_verdict",
     title="better, worse or none, from the same seeds",
     points=3,
