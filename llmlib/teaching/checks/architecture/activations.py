@@ -13,7 +13,7 @@ NOTEBOOK = "04_architecture/03_activations"
 
 # The width at which a gated layer has the plain layer's parameters
 
-width = Exercise(
+gated_width = Exercise(
     "matched_width",
     title="the width of a gated layer at equal parameters",
     reference=lambda d_model, multiple: -(-8 * d_model // (3 * multiple)) * multiple,
@@ -106,7 +106,7 @@ def _bare_exp(grad_y: Tensor, gate: Tensor, values: Tensor) -> tuple[Tensor, Ten
     return grad_y * values * slope, grad_y * gate / (1 + e)
 
 
-backward = Exercise(
+swiglu_gradient = Exercise(
     "swiglu_backward",
     title="the gradient of SwiGLU by hand",
     points=3,

@@ -204,7 +204,7 @@ def _all_experts(x: Tensor, experts: Tensor, gates: Tensor, matrices: Tensor) ->
     return torch.einsum("ne,nef->nf", weights, outputs)
 
 
-layer = Exercise(
+expert_layer = Exercise(
     "sparse_mixture",
     title="the layer, touching only the experts that were chosen",
     points=4,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attend
 
+from llmlib.core.batch import IGNORE
 from llmlib.teaching.authoring import Exercise, args
 
 NOTEBOOK = "04_architecture/06_families_and_objectives"
@@ -100,5 +101,138 @@ cross = Exercise(
         "the rest sums to less than 1. Mask the scores instead": _masked_after,
         "a masked score of 0 still counts, since exp(0) is 1: "
         "it has to be -inf": lambda q, k, v, n: attend(q, k * _is_text(k, n).mT, v),
+    },
+)
+
+
+# The targets of a prefix language model
+
+
+def _prefix_targets(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
+    in_prefix = torch.arange(1, tokens.shape[1]) < prefix_lengths[:, None]
+    return tokens[:, 1:].masked_fill(in_prefix, IGNORE)
+
+
+def _tokens(rows: int, length: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randperm(rows * length + 3, generator=generator)[: rows * length].view(rows, -1)
+
+
+def _not_shifted(tokens: Tensor, prefix_lengths: Tensor) -> Tensor:
+    in_prefix = torch.arange(tokens.shape[1] - 1) < prefix_lengths[:, None]
+    return tokens[:, :-1].masked_fill(in_prefix, IGNORE)
+
+
+targets = Exercise(
+    "prefix_targets",
+    title="which tokens a prefix language model must predict",
+    points=2,
+    reference=_prefix_targets,
+    hints=(
+        "First without a prefix: the target at place t is token t + 1, so there is one less.",
+        "The target at place t counts if token t + 1 is not in the prefix: t + 1 >= P.",
+        "`tokens[:, 1:].masked_fill(torch.arange(1, T + 1) < prefix_lengths[:, None], -100)`.",
+    ),
+    cases={
+        "one text of 6 tokens, a prefix of 3": args(_tokens(1, 6), torch.tensor([3])),
+        "three texts, each with a prefix of its own": args(_tokens(3, 7), torch.tensor([2, 6, 4])),
+        "a prefix of 1: a language model": args(_tokens(2, 5), torch.tensor([1, 1])),
+    },
+    mistakes={
+        "nothing is ignored: the targets whose token is in the prefix "
+        "do not count": lambda tokens, lengths: tokens[:, 1:].clone(),
+        "the last token of the prefix predicts the first one behind it, and that one must count: "
+        "your mask is one place too long": lambda tokens, n: _prefix_targets(tokens, n + 1),
+        "the target at place t is token t + 1; yours are the inputs themselves": _not_shifted,
+        "you ignore what comes behind the prefix, and count what is in it": (
+            lambda tokens, n: tokens[:, 1:].where(_prefix_targets(tokens, n) == IGNORE, IGNORE)
+        ),
+        "0 is a token like any other: what does not count is marked with -100": (
+            lambda tokens, n: _prefix_targets(tokens, n).clamp_min(0)
+        ),
+        "every text has its own prefix: compare with `prefix_lengths[:, None]`": (
+            lambda tokens, n: _prefix_targets(tokens, n[:1].expand(len(tokens)))
+        ),
+    },
+)
+
+
+# Span corruption
+
+Lists = tuple[list[int], list[int]]
+
+
+def _cut_spans(tokens: list[int], cut: list[bool], first_sentinel: int) -> Lists:
+    inputs: list[int] = []
+    said: list[int] = []
+    sentinel = first_sentinel - 1
+    for place, (token, is_cut) in enumerate(zip(tokens, cut, strict=True)):
+        if not is_cut:
+            inputs.append(token)
+            continue
+        if place == 0 or not cut[place - 1]:
+            sentinel += 1
+            inputs.append(sentinel)
+            said.append(sentinel)
+        said.append(token)
+    return inputs, [*said, sentinel + 1]
+
+
+def _example(*cut: int) -> tuple[list[int], list[bool], int]:
+    return list(range(20, 29)), [place in cut for place in range(9)], 100
+
+
+def _one_each(tokens: list[int], cut: list[bool], first_sentinel: int) -> Lists:
+    inputs, said, sentinel = [], [], first_sentinel
+    for token, is_cut in zip(tokens, cut, strict=True):
+        inputs.append(sentinel if is_cut else token)
+        if is_cut:
+            said += [sentinel, token]
+            sentinel += 1
+    return inputs, [*said, sentinel]
+
+
+def _same_sentinel(tokens: list[int], cut: list[bool], first: int) -> Lists:
+    inputs, said = _cut_spans(tokens, cut, first)
+    return [min(x, first) for x in inputs], [*(min(x, first) for x in said[:-1]), said[-1]]
+
+
+def _no_end(tokens: list[int], cut: list[bool], first: int) -> Lists:
+    inputs, said = _cut_spans(tokens, cut, first)
+    return inputs, said[:-1]
+
+
+def _no_hole(tokens: list[int], cut: list[bool], first: int) -> Lists:
+    inputs, said = _cut_spans(tokens, cut, first)
+    return [x for x in inputs if x < first], said
+
+
+def _spans_alone(tokens: list[int], cut: list[bool], first: int) -> Lists:
+    inputs, said = _cut_spans(tokens, cut, first)
+    return inputs, [*(x for x in said[:-1] if x < first), said[-1]]
+
+
+spans = Exercise(
+    "cut_spans",
+    title="a text with holes, and what was in them",
+    points=3,
+    reference=_cut_spans,
+    hints=(
+        "Go through the text once. A kept token goes to the inputs, a cut one to the targets.",
+        "A span begins where a token is cut and the one before it is not: a new sentinel there.",
+        "The sentinel goes to both lists. At the end the targets get one more, which closes them.",
+    ),
+    cases={
+        "9 tokens, one span of 2": args(*_example(3, 4)),
+        "two spans": args(*_example(1, 2, 3, 6)),
+        "spans at both ends": args(*_example(0, 1, 4, 7, 8)),
+        "nothing cut out": args(*_example()),
+    },
+    mistakes={
+        "you put a sentinel for each token: neighbors that are cut out share one": _one_each,
+        "every span needs its own sentinel, or no one knows which hole it fills": _same_sentinel,
+        "the targets lack their end: one more sentinel behind the last span": _no_end,
+        "the inputs show no hole: the span's sentinel must stand in its place there": _no_hole,
+        "in the targets each span stands behind its sentinel; yours has spans alone": _spans_alone,
     },
 )

@@ -142,7 +142,7 @@ def _memory(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(8, generator=generator), torch.randn(n, 8, generator=generator)
 
 
-blocks = Exercise(
+block_choice = Exercise(
     "choose_blocks",
     title="the tokens of the blocks that a query agrees with most",
     points=3,

@@ -22,7 +22,7 @@ def _variance(x: Tensor, correction: int = 0) -> Tensor:
     return x.var(-1, correction=correction, keepdim=True)
 
 
-layer = Exercise(
+layer_norm = Exercise(
     "layer_norm_rows",
     title="LayerNorm from its definition",
     reference=lambda x, weight, bias, eps: F.layer_norm(x, weight.shape, weight, bias, eps),
@@ -153,7 +153,7 @@ def _by_hand(
     return grad_x / rho**power, grad_weight.flatten(0, -2).sum(dim=0) if summed else grad_weight
 
 
-backward = Exercise(
+rms_norm_gradient = Exercise(
     "rms_norm_backward",
     title="the gradient of RMSNorm by hand",
     points=4,

@@ -58,7 +58,7 @@ def _again(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]
     return merged
 
 
-merge = Exercise(
+pair_merge = Exercise(
     "merge_pair",
     title="one pair replaced wherever it stands",
     reference=_merge_pair,
@@ -176,7 +176,7 @@ def _one_round(word: str, ranks: Ranks) -> list[str]:
     return symbols
 
 
-encode = Exercise(
+piece_encoding = Exercise(
     "encode_piece",
     title="a word cut by merges in their order",
     points=2,
@@ -220,7 +220,7 @@ def _counted_once(words: Words, n_merges: int) -> list[Pair]:
     return sorted(counts, key=lambda pair: (-counts[pair], pair))[:n_merges]
 
 
-learn = Exercise(
+merge_learning = Exercise(
     "learn_pairs",
     title="the trainer of byte-pair encoding",
     points=3,

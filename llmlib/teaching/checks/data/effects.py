@@ -86,7 +86,7 @@ def _with_the_first_time(after_itself: Tensor, after_another: Tensor) -> Tensor:
     return after_itself[:, : half - 1].mean() - after_itself[:, half:].mean()
 
 
-copying = Exercise(
+copying_gain = Exercise(
     "copying_score",
     title="how much less a passage costs right after itself",
     points=2,
@@ -144,7 +144,7 @@ def _case(seed: int, weights: list[float], n: int, third: list[float] | None = N
     return args(drawn[:3] + 1, slopes, _doubles(weights), n)
 
 
-best = Exercise(
+preferred_mixture = Exercise(
     "best_shares",
     title="the mixture that the fitted laws prefer",
     points=3,

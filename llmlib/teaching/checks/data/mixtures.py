@@ -173,7 +173,7 @@ def _drawn_lengths() -> list[int]:
     return (torch.randint(1, 98, (200,), generator=generator) ** 2 // 97 + 1).tolist()
 
 
-best = Exercise(
+best_fit = Exercise(
     "pack_rows",
     title="documents packed whole, by best fit",
     points=3,

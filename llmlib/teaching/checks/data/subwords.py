@@ -13,7 +13,7 @@ from llmlib.teaching.authoring import Exercise, args
 NOTEBOOK = "03_data/06_wordpiece_and_unigram"
 
 Scores = Mapping[str, float]
-Cut = tuple[list[str], float]
+_Cut = tuple[list[str], float]
 
 # Longest match
 
@@ -100,7 +100,7 @@ def _unigram(scores: Scores) -> Unigram:
     return Unigram(scores.items(), ["<unk>"], byte_fallback=False, cut="none")
 
 
-def _best_cut(word: str, scores: Scores) -> Cut:
+def _best_cut(word: str, scores: Scores) -> _Cut:
     unigram = _unigram(scores)
     ids, value = unigram.n_best(word, 1)[0]
     return [unigram.tokens[i] for i in ids], value
@@ -116,7 +116,7 @@ _FOLD = _logs(sheepf=0.2, sheep=0.1, fold=0.2, old=0.01, o=0.1, l=0.1, d=0.1, f=
 _BANANA = _logs(a=0.2, b=0.1, n=0.1, an=0.2, ana=0.1, ban=0.1, na=0.1, x=0.1)
 
 
-def _from_the_left(word: str, scores: Scores, by: Callable[[str, Scores], float]) -> Cut:
+def _from_the_left(word: str, scores: Scores, by: Callable[[str, Scores], float]) -> _Cut:
     pieces: list[str] = []
     while rest := word[sum(map(len, pieces)) :]:
         fits = [rest[:end] for end in range(1, len(rest) + 1) if rest[:end] in scores]
@@ -124,7 +124,7 @@ def _from_the_left(word: str, scores: Scores, by: Callable[[str, Scores], float]
     return pieces, sum(scores[piece] for piece in pieces)
 
 
-best = Exercise(
+likeliest_cut = Exercise(
     "best_cut",
     title="the likeliest way of cutting a word",
     points=2,

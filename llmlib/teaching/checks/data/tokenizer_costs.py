@@ -102,7 +102,7 @@ def _by_character(messages: Messages, encode: Encode) -> dict[str, float]:
     return {code: rate / rates["en"] for code, rate in rates.items()}
 
 
-premium = Exercise(
+language_premium = Exercise(
     "premiums",
     title="what the same messages cost in each language",
     points=2,
@@ -154,7 +154,7 @@ def _best_vocabulary(
 
 _ENGLISH: Sizes = {1000: 0.47, 2000: 0.38, 4000: 0.31, 8000: 0.265, 16000: 0.24}
 
-best = Exercise(
+best_size = Exercise(
     "best_vocabulary",
     title="the size of the list that costs least work a byte",
     points=3,
