@@ -3,16 +3,17 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import Cache
+from llmlib.architecture.caches.kv_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.recurrent.base import RecurrentMixer
 from llmlib.architecture.recurrent.convolution import short_convolution
 from llmlib.architecture.recurrent.s4 import DiagonalSSM
-from llmlib.architecture.recurrent.shared import reset_linear, state_cache
 
 
-class H3(nn.Module):
+class H3(RecurrentMixer):
     r"""Attention's three projections joined by state spaces: a shift on the keys, then a memory.
 
     $y = W_o\,\bigl(q \odot \mathrm{diag}(\mathrm{shift}(k) \odot v)\bigr)$, both state spaces
@@ -30,8 +31,7 @@ class H3(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=config.bias)
         self.shift = nn.Parameter(torch.empty(config.d_model * config.conv_kernel))
         self.ssm = DiagonalSSM(config.d_model, config.state_dim)
@@ -39,42 +39,25 @@ class H3(nn.Module):
         self.reset_parameters()
 
     @property
+    @override
     def stacked_rows(self) -> dict[str, tuple[int, ...]]:
-        """Parameters that are several matrices on top of each other, with the rows of each."""
         return {"qkv.weight": (self.config.d_model,) * 3}
 
+    @override
     def reset_parameters(self) -> None:
-        """Draw new weights."""
         self.ssm.reset_parameters()
         bound = self.config.conv_kernel**-0.5
         nn.init.uniform_(self.shift, -bound, bound)
-        reset_linear(self.config, self.qkv)
-        reset_linear(self.config, self.out, into_residual=True)
+        self.reset_linear(self.qkv)
+        self.reset_linear(self.out, into_residual=True)
 
-    def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        context: Context | None = None,
-        cache: Cache | None = None,
-        layer: int = 0,
-    ) -> Float[Tensor, "B T D"]:
-        """Mix information between the tokens of each row.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            context: Not needed: the states know no positions.
-            cache: The states after the earlier tokens; replaced in place.
-            layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
-        """
-        states = state_cache(cache)
-        state = None if states is None else states.get(layer)
+    @override
+    def mix(
+        self, x: Float[Tensor, "B T D"], state: State, context: Context | None, *, keeps_state: bool
+    ) -> tuple[Float[Tensor, "B T D"], State]:
         queries, keys, values = self.qkv(x).mT.chunk(3, dim=1)  # [B, D, T]
         taps = self.shift.view(self.config.d_model, -1).to(keys.dtype)
-        keys, history = short_convolution(keys, taps, None if state is None else state["shift"])
-        z, last = self.ssm(keys * values, state, keeps_state=states is not None)
-        if states is not None and last is not None:
-            states.put(layer, {"ssm": last, "shift": history})
-        return self.out((queries * z).mT)
+        keys, history = short_convolution(keys, taps, state.get("shift"))
+        z, last = self.ssm(keys * values, state.get("ssm"), keeps_state=keeps_state)
+        kept = {} if last is None else {"ssm": last, "shift": history}
+        return self.out((queries * z).mT), kept

@@ -21,12 +21,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import Cache, State
+from llmlib.architecture.caches.kv_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.recurrent.base import RecurrentMixer
 from llmlib.architecture.recurrent.convolution import causal_convolution, short_convolution, wide
-from llmlib.architecture.recurrent.shared import reset_linear, state_cache
 
 WIDTH, BANDS, SINE = 64, 8, 10.0
 ROOM = 64  # tokens for which memory is set aside at a time while decoding
@@ -165,7 +166,7 @@ class ImplicitFilters(nn.Module):
             return filters + direct
 
 
-class Hyena(nn.Module):
+class Hyena(RecurrentMixer):
     """The Hyena operator of any order, on projections smoothed by a short convolution.
 
     Order 1 is gated convolution, order 2 does what H3 does with free filters in place of state
@@ -181,10 +182,10 @@ class Hyena(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, order: int = 2) -> None:
-        super().__init__()
+        super().__init__(config)
         if order < 1:
             raise ValueError(f"order={order}: the operator has one long convolution or more")
-        self.config, self.order = config, order
+        self.order = order
         self.streams = nn.Linear(config.d_model, (order + 1) * config.d_model, bias=config.bias)
         self.short = nn.Parameter(torch.empty((order + 1) * config.d_model * config.conv_kernel))
         self.filters = ImplicitFilters(order, config.d_model, config.max_seq_len)
@@ -192,59 +193,38 @@ class Hyena(nn.Module):
         self.reset_parameters()
 
     @property
+    @override
     def stacked_rows(self) -> dict[str, tuple[int, ...]]:
-        """Parameters that are several matrices on top of each other, with the rows of each."""
         return {"streams.weight": (self.config.d_model,) * (self.order + 1)}
 
+    @override
     def reset_parameters(self) -> None:
-        """Draw new weights."""
         self.filters.reset_parameters()
         bound = self.config.conv_kernel**-0.5
         nn.init.uniform_(self.short, -bound, bound)
-        reset_linear(self.config, self.streams)
-        reset_linear(self.config, self.out, into_residual=True)
+        self.reset_linear(self.streams)
+        self.reset_linear(self.out, into_residual=True)
 
-    def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        context: Context | None = None,
-        cache: Cache | None = None,
-        layer: int = 0,
-    ) -> Float[Tensor, "B T D"]:
-        """Mix information between the tokens of each row.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            context: Not needed: the filters know distances.
-            cache: All earlier inputs of the long convolutions; extended in place.
-            layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
-        """
-        states = state_cache(cache)
-        state = None if states is None else states.get(layer)
+    @override
+    def mix(
+        self, x: Float[Tensor, "B T D"], state: State, context: Context | None, *, keeps_state: bool
+    ) -> tuple[Float[Tensor, "B T D"], State]:
         short = self.short.view(-1, self.config.conv_kernel).to(x.dtype)
         streams = self.streams(x).mT  # [B, (n + 1) D, T]
-        streams, past = short_convolution(streams, short, None if state is None else state["past"])
+        streams, past = short_convolution(streams, short, state.get("past"))
         value, *gates = streams.chunk(self.order + 1, dim=1)
         value, inputs = self._alternate(value, gates, state)
-        if states is not None:
-            states.put(layer, {"past": past, **inputs})
-        return self.out(value.mT)
+        return self.out(value.mT), {"past": past, **inputs}
 
-    def _alternate(
-        self, value: Tensor, gates: list[Tensor], state: State | None
-    ) -> tuple[Tensor, State]:
+    def _alternate(self, value: Tensor, gates: list[Tensor], state: State) -> tuple[Tensor, State]:
         """Convolve and gate in turns; return the result and all inputs of the convolutions."""
         batch_size, _, n_new = value.shape
-        n_past = 0 if state is None else int(state["length"][0])
+        n_past = int(state["length"][0]) if state else 0
         length = n_past + n_new
         filters = self.filters(length)
         kept: State = {"length": torch.full((batch_size,), length, device=value.device)}
         for i, gate in enumerate(gates):
-            held = None if state is None else state[f"inputs{i}"]
-            kept[f"inputs{i}"] = held = _append(held, n_past, value)
+            held = kept[f"inputs{i}"] = _append(state.get(f"inputs{i}"), n_past, value)
             seen = held[:, :, :length]
             if n_new == 1:  # one output of the convolution: the sum itself
                 taps = filters[i].flip(-1).to(seen)

@@ -6,18 +6,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import Cache
+from llmlib.architecture.caches.kv_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.recurrent.base import RecurrentMixer
 from llmlib.architecture.recurrent.convolution import short_convolution
 from llmlib.architecture.recurrent.selective import selective_scan
-from llmlib.architecture.recurrent.shared import state_cache
 
 SHORTEST_STEP, LONGEST_STEP = 0.001, 0.1
 
 
-class Mamba(nn.Module):
+class Mamba(RecurrentMixer):
     r"""A gated selective state space, which takes the place of attention and feed-forward layer.
 
     With E inner channels and R the rank of the steps' projection:
@@ -56,8 +57,7 @@ class Mamba(nn.Module):
     elementwise = ("taps", "log_rates")
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.width = config.expand * config.d_model
         self.rank = -(-config.d_model // 16)
         self.up = nn.Linear(config.d_model, 2 * self.width, bias=config.bias)
@@ -71,14 +71,15 @@ class Mamba(nn.Module):
         self.reset_parameters()
 
     @property
+    @override
     def stacked_rows(self) -> dict[str, tuple[int, ...]]:
-        """Parameters that are several matrices on top of each other, with the rows of each."""
         n_states = self.config.state_dim
         return {
             "up.weight": (self.width, self.width),
             "select.weight": (self.rank, n_states, n_states),
         }
 
+    @override
     @torch.no_grad()
     def reset_parameters(self) -> None:
         r"""Draw new weights: $A = -(1 \dots N)$, steps log-uniform from 0.001 to 0.1 at first.
@@ -102,26 +103,10 @@ class Mamba(nn.Module):
         steps = steps.uniform_(math.log(SHORTEST_STEP), math.log(LONGEST_STEP)).exp()
         self.step.bias.copy_(steps + (-torch.expm1(-steps)).log())  # softplus backwards
 
-    def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        context: Context | None = None,
-        cache: Cache | None = None,
-        layer: int = 0,
-    ) -> Float[Tensor, "B T D"]:
-        """Mix information between the tokens of each row.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            context: Not needed: the recurrence knows the order.
-            cache: The states after the earlier tokens; replaced in place.
-            layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
-        """
-        states = state_cache(cache)
-        state = (states.get(layer) if states is not None else None) or {}
+    @override
+    def mix(
+        self, x: Float[Tensor, "B T D"], state: State, context: Context | None, *, keeps_state: bool
+    ) -> tuple[Float[Tensor, "B T D"], State]:
         inner, gate = self.up(x).chunk(2, dim=-1)  # [B, T, E] each
         convolved, history = short_convolution(
             inner.mT, self.taps.to(inner.dtype), state.get("conv")
@@ -134,7 +119,5 @@ class Mamba(nn.Module):
         y, last = selective_scan(
             inner, steps, -self.log_rates.exp(), writes, reads, state.get("ssm")
         )
-        if states is not None:
-            states.put(layer, {"conv": history, "ssm": last})
         y = (y.to(inner.dtype) + self.skip.to(inner.dtype) * inner) * F.silu(gate)
-        return self.out(y)
+        return self.out(y), {"conv": history, "ssm": last}

@@ -22,14 +22,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import Cache
+from llmlib.architecture.caches.kv_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
+from llmlib.architecture.recurrent.base import RecurrentMixer
 from llmlib.architecture.recurrent.convolution import wide
-from llmlib.architecture.recurrent.shared import reset_linear, state_cache
 
 CHUNK = 128
 
@@ -201,7 +202,7 @@ def _no_state(keys: Tensor, values: Tensor) -> Tensor:
     return keys.new_zeros(*keys.shape[:2], keys.shape[-1], values.shape[-1])
 
 
-class Retention(nn.Module):
+class Retention(RecurrentMixer):
     r"""Multi-scale retention: heads that forget at different rates, normalized apart and gated.
 
     $y = W_o\,\bigl(\mathrm{swish}(W_g x) \odot \mathrm{GroupNorm}(o_1, \dots, o_H)\bigr)$
@@ -220,8 +221,7 @@ class Retention(nn.Module):
     frequencies: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.width = config.n_heads * config.head_dim
         self.qkvg = nn.Linear(config.d_model, 4 * self.width, bias=config.bias)
         self.group_norm = nn.GroupNorm(config.n_heads, self.width, eps=config.norm_eps)
@@ -237,45 +237,29 @@ class Retention(nn.Module):
         return retention_decays(self.config.n_heads, self.out.weight.device)
 
     @property
+    @override
     def stacked_rows(self) -> dict[str, tuple[int, ...]]:
-        """Parameters that are several matrices on top of each other, with the rows of each."""
         return {"qkvg.weight": (self.width,) * 4}
 
+    @override
     def reset_parameters(self) -> None:
-        """Draw new weights."""
-        reset_linear(self.config, self.qkvg)
-        reset_linear(self.config, self.out, into_residual=True)
+        self.reset_linear(self.qkvg)
+        self.reset_linear(self.out, into_residual=True)
         self.group_norm.reset_parameters()
 
-    def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        context: Context,
-        cache: Cache | None = None,
-        layer: int = 0,
-    ) -> Float[Tensor, "B T D"]:
-        """Mix information between the tokens of each row.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            context: Gives the positions by which queries and keys are turned.
-            cache: The state after the earlier tokens; replaced in place.
-            layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
-        """
+    @override
+    def mix(
+        self, x: Float[Tensor, "B T D"], state: State, context: Context | None, *, keeps_state: bool
+    ) -> tuple[Float[Tensor, "B T D"], State]:
+        if context is None:
+            raise ValueError("retention turns queries by their positions: give it a context")
         queries, keys, values, gate = self.project(x, context.queries)
-        states = state_cache(cache)
-        held = None if states is None else states.get(layer)
-        state = None if held is None else held["retention"]
         form = recurrent_retention if x.shape[1] == 1 else chunked_retention
-        heads, last = form(wide(queries), wide(keys), wide(values), self.decays, state)
-        if states is not None:
-            states.put(layer, {"retention": last})
+        before = state.get("retention")
+        heads, last = form(wide(queries), wide(keys), wide(values), self.decays, before)
         mixed = heads.transpose(1, 2).flatten(2).to(gate.dtype)  # [B, T, H K]
         normed = self.group_norm(mixed.flatten(0, 1)).view_as(mixed)  # a token and head at a time
-        return self.out(F.silu(gate) * normed)
+        return self.out(F.silu(gate) * normed), {"retention": last}
 
     def project(
         self, x: Float[Tensor, "B T D"], positions: Int[Tensor, "#B T"]

@@ -15,13 +15,14 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import Cache
+from llmlib.architecture.caches.kv_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.recurrent.base import RecurrentMixer
 from llmlib.architecture.recurrent.convolution import wide
 from llmlib.architecture.recurrent.scan import linear_scan
-from llmlib.architecture.recurrent.shared import reset_linear, state_cache
 
 WKVState = tuple[Float[Tensor, "B D"], Float[Tensor, "B D"], Float[Tensor, "B D"]]
 
@@ -173,7 +174,7 @@ def token_shift(
     return torch.cat((first.unsqueeze(1), x[:, :-1]), dim=1)
 
 
-class TimeMix(nn.Module):
+class TimeMix(RecurrentMixer):
     r"""RWKV's token mixer: $o = W_o\,(\sigma(r) \odot \mathrm{wkv}(k, v))$.
 
     Receptance r, key k and value v are projections of a channel-wise mean of the token and the one
@@ -196,8 +197,7 @@ class TimeMix(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.index = layer
         width = config.d_model
         self.mix_receptance = nn.Parameter(torch.empty(width))
@@ -211,6 +211,7 @@ class TimeMix(nn.Module):
         self.out = nn.Linear(width, width, bias=config.bias)
         self.reset_parameters()
 
+    @override
     @torch.no_grad()
     def reset_parameters(self) -> None:
         r"""Draw new weights; decays and mixes follow from the layer and the channel.
@@ -222,8 +223,8 @@ class TimeMix(nn.Module):
         receptance and output at zero, here they are normal like every design's matrices.
         """
         for linear in (self.receptance, self.key, self.value):
-            reset_linear(self.config, linear)
-        reset_linear(self.config, self.out, into_residual=True)
+            self.reset_linear(linear)
+        self.reset_linear(self.out, into_residual=True)
         width, n_layers = self.config.d_model, self.config.n_layers
         depth = self.index / max(1, n_layers - 1)
         channels = torch.arange(width, device=self.bonus.device)
@@ -235,49 +236,27 @@ class TimeMix(nn.Module):
         self.mix_value.copy_(mix + 0.3 * depth)
         self.mix_receptance.copy_(mix.sqrt())
 
-    def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        context: Context | None = None,
-        cache: Cache | None = None,
-        layer: int = 0,
-    ) -> Float[Tensor, "B T D"]:
-        """Mix information between the tokens of each row.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            context: Not needed: the recurrence knows the order.
-            cache: The states after the earlier tokens; replaced in place.
-            layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
-        """
-        states = state_cache(cache)
-        state = (states.get(layer) if states is not None else None) or {}
+    @override
+    def mix(
+        self, x: Float[Tensor, "B T D"], state: State, context: Context | None, *, keeps_state: bool
+    ) -> tuple[Float[Tensor, "B T D"], State]:
         shifted = token_shift(x, state.get("time_shift"))
-        receptance, keys, values = (
-            linear(torch.lerp(shifted, x, mix.to(x.dtype)))
-            for linear, mix in (
-                (self.receptance, self.mix_receptance),
-                (self.key, self.mix_key),
-                (self.value, self.mix_value),
-            )
-        )
+        receptance = self.receptance(torch.lerp(shifted, x, self.mix_receptance.to(x.dtype)))
+        keys = self.key(torch.lerp(shifted, x, self.mix_key.to(x.dtype)))
+        values = self.value(torch.lerp(shifted, x, self.mix_value.to(x.dtype)))
         before = (state["top"], state["below"], state["peak"]) if "peak" in state else None
         with torch.autocast(x.device.type, enabled=False):
             mixed, after = parallel_wkv(
                 wide(self.log_rates).exp(), wide(self.bonus), wide(keys), wide(values), before
             )
-        if states is not None:
-            # Copies: a view would keep the whole text in memory.
-            top, below, peak = (value.clone() for value in after)
-            kept = {"top": top, "below": below, "peak": peak}
-            states.put(layer, {"time_shift": x[:, -1].clone(), **kept})
-        return self.out(receptance.sigmoid() * mixed.to(receptance.dtype))
+        top, below, peak = after
+        kept = {"top": top, "below": below, "peak": peak, "time_shift": x[:, -1]}
+        # Copies: a view would keep the whole text in memory.
+        kept = {name: value.clone() for name, value in kept.items()}
+        return self.out(receptance.sigmoid() * mixed.to(receptance.dtype)), kept
 
 
-class ChannelMix(nn.Module):
+class ChannelMix(RecurrentMixer):
     r"""RWKV's feed-forward layer: $\sigma(W_r x'_r) \odot W_o \max(W_k x'_k, 0)^2$.
 
     $x'$ is again a mean of the token and the one before it.
@@ -291,8 +270,7 @@ class ChannelMix(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.index = layer
         width = config.d_model
         self.mix_receptance = nn.Parameter(torch.empty(width))
@@ -302,37 +280,26 @@ class ChannelMix(nn.Module):
         self.out = nn.Linear(config.d_ff, width, bias=config.bias)
         self.reset_parameters()
 
+    @override
     @torch.no_grad()
     def reset_parameters(self) -> None:
         r"""Draw new weights; $\mu_k = \mu_r = (i/D)^{1-l/L}$ as in `TimeMix`."""
         for linear in (self.receptance, self.key):
-            reset_linear(self.config, linear)
-        reset_linear(self.config, self.out, into_residual=True)
+            self.reset_linear(linear)
+        self.reset_linear(self.out, into_residual=True)
         mix = initial_mix(self.config.d_model, self.index, self.config.n_layers)
         self.mix_key.copy_(mix)
         self.mix_receptance.copy_(mix)
 
-    def forward(
-        self, x: Float[Tensor, "B T D"], *, cache: Cache | None = None, layer: int = 0
-    ) -> Float[Tensor, "B T D"]:
-        """Transform each token, with a look at the one before it.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            cache: The states after the earlier tokens; replaced in place.
-            layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
-        """
-        states = state_cache(cache)
-        state = (states.get(layer) if states is not None else None) or {}
+    @override
+    def mix(
+        self, x: Float[Tensor, "B T D"], state: State, context: Context | None, *, keeps_state: bool
+    ) -> tuple[Float[Tensor, "B T D"], State]:
         shifted = token_shift(x, state.get("channel_shift"))
-        if states is not None:
-            states.put(layer, {"channel_shift": x[:, -1].clone()})
         receptance = self.receptance(torch.lerp(shifted, x, self.mix_receptance.to(x.dtype)))
         keys = self.key(torch.lerp(shifted, x, self.mix_key.to(x.dtype)))
-        return receptance.sigmoid() * self.out(keys.relu().square())
+        mixed = receptance.sigmoid() * self.out(keys.relu().square())
+        return mixed, {"channel_shift": x[:, -1].clone()}
 
 
 def initial_mix(width: int, layer: int, n_layers: int) -> Float[Tensor, " D"]:

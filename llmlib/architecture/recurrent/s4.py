@@ -32,12 +32,13 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import Cache, State
+from llmlib.architecture.caches.kv_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.recurrent.base import RecurrentMixer
 from llmlib.architecture.recurrent.convolution import causal_convolution, wide
-from llmlib.architecture.recurrent.shared import reset_linear, state_cache
 
 Poles = Literal["linear", "inverse"]
 FASTEST_STEP, SLOWEST_STEP = 0.1, 0.001
@@ -278,18 +279,9 @@ class DiagonalSSM(nn.Module):
         return log_factors, torch.complex(real, imaginary) * gains
 
     def forward(
-        self, u: Float[Tensor, "B D T"], state: State | None, *, keeps_state: bool
+        self, u: Float[Tensor, "B D T"], state: Tensor | None, *, keeps_state: bool
     ) -> tuple[Float[Tensor, "B D T"], Tensor | None]:
-        """Map each channel's signal, by the form that is cheaper.
-
-        Args:
-            u: A signal a channel.
-            state: What a cache held, or None.
-            keeps_state: Whether the last state is wanted.
-
-        Returns:
-            The outputs, and the last state if it is wanted.
-        """
+        """Map each channel's signal by the cheaper form; the last state comes if it is wanted."""
         with torch.autocast(u.device.type, enabled=False):  # powers need every digit
             log_factors, weights = self.discrete()
             if not keeps_state:
@@ -297,12 +289,11 @@ class DiagonalSSM(nn.Module):
                 direct = F.pad(wide(self.skip).unsqueeze(-1), (0, kernel.shape[-1] - 1))
                 return causal_convolution(u, kernel + direct), None
             form = ssm_recurrence if u.shape[-1] == 1 else ssm_convolution
-            before = None if state is None else state["ssm"]
-            y, last = form(wide(u), log_factors, weights, before)
+            y, last = form(wide(u), log_factors, weights, state)
             return (y + wide(self.skip).unsqueeze(-1) * u).to(u.dtype), last
 
 
-class S4(nn.Module):
+class S4(RecurrentMixer):
     r"""A diagonal linear state space in each channel, then a gated mix of the channels.
 
     $z = \mathrm{GeLU}(\mathrm{SSM}(x))$, $y = (W_1 z) \odot \sigma(W_2 z)$
@@ -318,43 +309,24 @@ class S4(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.ssm = DiagonalSSM(config.d_model, config.state_dim)
         self.out = nn.Linear(config.d_model, 2 * config.d_model, bias=config.bias)
         self.reset_parameters()
 
     @property
+    @override
     def stacked_rows(self) -> dict[str, tuple[int, ...]]:
-        """Parameters that are several matrices on top of each other, with the rows of each."""
         return {"out.weight": (self.config.d_model,) * 2}
 
+    @override
     def reset_parameters(self) -> None:
-        """Draw new weights."""
         self.ssm.reset_parameters()
-        reset_linear(self.config, self.out, into_residual=True)
+        self.reset_linear(self.out, into_residual=True)
 
-    def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        context: Context | None = None,
-        cache: Cache | None = None,
-        layer: int = 0,
-    ) -> Float[Tensor, "B T D"]:
-        """Mix information between the tokens of each row.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            context: Not needed: the state knows no positions.
-            cache: The state after the earlier tokens; replaced in place.
-            layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
-        """
-        states = state_cache(cache)
-        state = None if states is None else states.get(layer)
-        z, last = self.ssm(x.mT, state, keeps_state=states is not None)
-        if states is not None and last is not None:
-            states.put(layer, {"ssm": last})
-        return F.glu(self.out(F.gelu(z.mT)), dim=-1)
+    @override
+    def mix(
+        self, x: Float[Tensor, "B T D"], state: State, context: Context | None, *, keeps_state: bool
+    ) -> tuple[Float[Tensor, "B T D"], State]:
+        z, last = self.ssm(x.mT, state.get("ssm"), keeps_state=keeps_state)
+        return F.glu(self.out(F.gelu(z.mT)), dim=-1), {} if last is None else {"ssm": last}

@@ -195,3 +195,8 @@ def test_bfloat16_keeps_every_decay_below_one(n_heads):
     torch.testing.assert_close(mixed.float(), exact, atol=5e-3, rtol=0.1)
     low = layer.bfloat16()(x.bfloat16(), context(0, T))
     torch.testing.assert_close(low.float(), exact, atol=2e-2, rtol=0.2)
+
+
+def test_queries_are_not_turned_without_positions():
+    with pytest.raises(ValueError, match="give it a context"):
+        Retention(SHARP)(torch.ones(1, 3, SHARP.d_model))
