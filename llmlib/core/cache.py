@@ -9,13 +9,8 @@ import platformdirs
 def cache_dir(*parts: str) -> Path:
     """Return a folder for files that can be made again, creating it if need be.
 
-    The root is `$LLMLIB_CACHE` where that is set, else the user's cache folder.
-
-    Args:
-        *parts: Names of nested folders below the root.
-
-    Returns:
-        The folder's path; it exists.
+    The root is `$LLMLIB_CACHE` where that is set, else the user's cache folder; `parts` are nested
+    folders below it.
     """
     root = os.environ.get("LLMLIB_CACHE") or platformdirs.user_cache_dir("llmlib", appauthor=False)
     path = Path(root, *parts)

@@ -14,14 +14,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block succeeds.
 
     A reader sees the old file or the whole new one, never a part: the temporary file lies in the
-    same folder, is flushed to the disk and renamed. If the block raises, the temporary file is
-    removed and the old one stays.
-
-    Args:
-        path: The file to write. Its folder is made if it is missing.
-
-    Yields:
-        The path to write to.
+    same folder, which is made if it is missing, is flushed to the disk and renamed. If the block
+    raises, the temporary file is removed and the old one stays.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -39,12 +33,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a whole file or nothing.
-
-    Args:
-        path: The file to write.
-        content: Text (written as UTF-8) or bytes.
-    """
+    """Write a whole file or nothing; text is written as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 

@@ -16,9 +16,6 @@ def lazy_face(
     The block is the one list of the names: type checkers, the book and this function read it.
     Whoever imports one name then waits for the module behind it alone, not for torch.
 
-    Args:
-        package: The `__name__` of the package, whose `__init__.py` calls this below the block.
-
     Returns:
         The package's `__getattr__`, `__dir__` and `__all__`.
 

@@ -5,14 +5,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """End an error message with the known name that is nearest to a wrong one.
-
-    Args:
-        name: What was asked for.
-        known: The names that there are.
-
-    Returns:
-        A clause to put behind the message; empty where no name is near.
+    """End an error message with the known name that is nearest to a wrong one, if any is near.
 
     Example:
         >>> did_you_mean("attenton", ["attention", "rope"]), did_you_mean("x", ["rope"])

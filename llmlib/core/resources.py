@@ -6,11 +6,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def _clone_root() -> Path | None:
-    """Return the repository's root when the package runs from a clone.
-
-    Returns:
-        The folder that holds `pyproject.toml`, `chapters` and `data`; None in an installed wheel.
-    """
+    """Return the folder of a clone, with `chapters` and `data`; None in an installed wheel."""
     root = _PACKAGE.parent
     # All three, because a `data` folder alone may lie in site-packages through some other package.
     if all((root / name).exists() for name in ("pyproject.toml", "chapters", "data")):
@@ -19,11 +15,7 @@ def _clone_root() -> Path | None:
 
 
 def _candidates(path: PurePosixPath) -> list[Path]:
-    """List the places where a resource may be, the clone first.
-
-    Returns:
-        Paths that may or may not exist.
-    """
+    """List the places where a resource may be, the clone first."""
     found = []
     if root := _clone_root():
         if path.parts[0] == "solutions":
@@ -44,9 +36,6 @@ def resource(name: str) -> Path:
     Args:
         name: A relative path with forward slashes: below `data/`, as in `survey/models.csv`, or an
             exercise's solution, as in `solutions/04_architecture/softmax.py`.
-
-    Returns:
-        The path; it exists.
 
     Raises:
         ValueError: If the name is absolute, empty, or climbs out of the data with `..`.

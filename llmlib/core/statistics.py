@@ -31,13 +31,9 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0  # false for ends that are no numbers
 
     def within(self, margin: float) -> bool:
-        """Say whether a difference is smaller than a margin, in both directions.
+        """Say whether a difference is smaller, in both directions, than a margin agreed beforehand.
 
-        Args:
-            margin: What was agreed beforehand to be as good as nothing, above zero.
-
-        Returns:
-            Whether the whole interval lies inside. False is no proof of a difference.
+        False is no proof of a difference.
 
         References:
             Schuirmann (1987), A Comparison of the Two One-Sided Tests Procedure (which asks it of
@@ -50,13 +46,6 @@ class Interval(NamedTuple):
 
 def t_factor(n: int, level: float = 0.95) -> float:
     """Return by how many standard errors an interval reaches to each side of a mean of n values.
-
-    Args:
-        n: Number of independent values, 2 at least.
-        level: How often such intervals hold the true mean, between 0 and 1.
-
-    Returns:
-        Student's factor for n - 1 degrees of freedom.
 
     Raises:
         ValueError: For one value, which has no spread, or a level that is no share.
@@ -80,16 +69,6 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Int
 
     $\bar x \pm t_{n-1}\, s / \sqrt n$
 
-    Args:
-        values: Two measurements or more, as many seeds give.
-        level: How often such intervals hold the true mean.
-
-    Returns:
-        Mean, lower and upper end.
-
-    Raises:
-        ValueError: For fewer than two values, or values that are not finite.
-
     Example:
         >>> print(t_interval([1.0, 2.0, 3.0]))
         2.00 [-0.48, 4.48]
@@ -103,15 +82,7 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Int
 def paired_interval(
     first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, level: float = 0.95
 ) -> Interval:
-    """Compare two conditions measured on the same seeds, texts or questions.
-
-    Args:
-        first: One measurement a seed.
-        second: The other condition's, in the same order.
-        level: How often such intervals hold the true difference.
-
-    Returns:
-        Mean of the first less the second, and its t interval.
+    """Return the mean of the first less the second condition, seed by seed, and its t interval.
 
     Raises:
         ValueError: When the two differ in number, or see `t_interval`.
@@ -128,14 +99,10 @@ def paired_interval(
 def t_test(differences: Sequence[float] | np.ndarray) -> float:
     """Return how likely paired differences at least as far from zero are where there is none.
 
-    Args:
-        differences: One a seed, two at least.
-
-    Returns:
-        The two-sided p-value of Student's test; 1 where all differences are zero.
+    It is the two-sided p-value of Student's test; 1 where all differences are zero.
 
     Raises:
-        ValueError: For fewer than two differences, or some that are not finite.
+        ValueError: For fewer than two differences.
 
     Example:
         >>> round(t_test([1.0, 2.0, 3.0]), 4)
@@ -159,14 +126,6 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     {1 + z^2 / n}$$
 
     Unlike the textbook interval it stays within 0 and 1, and is not empty at 0 or n successes.
-
-    Args:
-        successes: How often it went well.
-        trials: How often it was tried; at least 1.
-        level: How often such intervals hold the true share; $z = 1.96$ at 0.95.
-
-    Returns:
-        The share and its interval.
 
     Raises:
         ValueError: If the counts cannot be, or the level is no share.
@@ -200,17 +159,13 @@ def bootstrap_interval(
 ) -> Interval:
     """Return a statistic of a sample and its interval, by drawing the sample again and again.
 
+    The ends are corrected for bias and skewness (BCa); where all values are equal, they are that
+    value.
+
     Args:
         values: Independent measurements, many enough to stand for what they were drawn from (tens,
             not three seeds: for those take `t_interval`).
         statistic: A function of the values along `axis`, as `numpy.median`.
-        level: How often such intervals hold the true value.
-        resamples: How often to draw.
-        seed: Decides what is drawn.
-
-    Returns:
-        The statistic, and the ends corrected for bias and skewness (BCa); where all values are
-        equal, that value three times.
 
     Raises:
         ValueError: For fewer than two values, values that are not finite, or a level that is no
@@ -240,15 +195,9 @@ def bootstrap_interval(
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
-    """Correct p-values for there being several of them.
+    """Correct p-values of all of an experiment's comparisons for there being several.
 
-    Below a level of 0.05, at most 5% of such experiments reject anything that is true.
-
-    Args:
-        p_values: One a comparison of the experiment, all that were made.
-
-    Returns:
-        Adjusted p-values in the same order, to be held against the usual level.
+    Held against a level of 0.05, at most 5% of such experiments reject anything that is true.
 
     Raises:
         ValueError: If a value is no probability.

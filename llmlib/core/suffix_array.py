@@ -15,7 +15,7 @@ _END = 0  # sorts before every symbol: a suffix comes before those that it begin
 def suffix_array(
     symbols: Integer[np.ndarray, " n"] | bytes, depth: int | None = None
 ) -> Int32[np.ndarray, " n"]:
-    """Sort the suffixes of a sequence.
+    """Sort the suffixes of a sequence; return their positions.
 
     First all positions are sorted by their first symbols, as many as fit into 63 bits (8 or 9 of
     text); then, among those that still tie, by the rank of the suffix that begins where the
@@ -23,13 +23,10 @@ def suffix_array(
     again.
 
     Args:
-        symbols: The sequence: bytes, or integers such as token ids; at most 2^31 - 1 of them.
+        symbols: Bytes, or integers such as token ids; at most 2^31 - 1 of them.
         depth: Compare only this many symbols (rounded up to what a round compares); suffixes that
             agree so far stay in order of position. By default compare to the end. Where long
             stretches repeat, this saves rounds.
-
-    Returns:
-        The positions of the suffixes in sorted order.
 
     Raises:
         ValueError: If the depth is below 1.
@@ -77,19 +74,11 @@ def common_prefixes(
     order: Int32[np.ndarray, " n"],
     limit: int | None = None,
 ) -> Int32[np.ndarray, " n"]:
-    """Length of the common prefix of each suffix and the one before it in sorted order.
+    """Length of the common prefix of each suffix and the one before it in order; the first is 0.
 
     Compares as many symbols at a time as fit into 63 bits, and goes on where they agree. The work
-    is the sum of the lengths found, which a limit bounds; without one it is quadratic in the worst
-    case (a single symbol over and over).
-
-    Args:
-        symbols: The sequence.
-        order: Its suffix array.
-        limit: Longer prefixes count as this many symbols.
-
-    Returns:
-        The lengths in symbols; the first is 0.
+    is the sum of the lengths found. A limit bounds it: longer prefixes count as that many symbols;
+    without one it is quadratic in the worst case (a single symbol over and over).
 
     Example:
         >>> common_prefixes(b"banana", suffix_array(b"banana")).tolist()
@@ -125,12 +114,8 @@ def common_prefixes(
 def packed(codes: Integer[np.ndarray, " n"], n_codes: int) -> tuple[np.ndarray, int]:
     """Pack the symbols that begin at each position into one integer that sorts like them.
 
-    Args:
-        codes: Symbols 1 ... n_codes.
-        n_codes: The largest symbol.
-
-    Returns:
-        Integers of at most 63 bits, and how many symbols each holds. Past the end stands 0.
+    Symbols count from 1 to `n_codes`; past the end stands 0. Returns integers of at most 63 bits,
+    and how many symbols each holds.
 
     Example:
         >>> keys, width = packed(np.array([1, 2, 1]), 2)
@@ -162,10 +147,7 @@ def _compact(symbols: np.ndarray | bytes) -> tuple[np.ndarray, int]:
 
 
 def _sort(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted keys and the order that sorts them; equal keys stay in order.
-
-    torch sorts 64-bit integers by radix, about three times as fast as numpy's argsort.
-    """
+    """Sort stably; torch sorts 64-bit integers by radix, three times as fast as numpy's argsort."""
     values, order = torch.sort(torch.from_numpy(keys), stable=True)
     return values.numpy(), order.numpy()
 

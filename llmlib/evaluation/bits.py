@@ -29,14 +29,9 @@ LOGITS_AT_ONCE = 2**25  # numbers, 128 MiB in float32: bounds memory for large v
 
 
 def bits_per_byte(total_nats: int | float, n_bytes: int) -> float:
-    """Convert the negative log-likelihood of a text into bits per byte.
+    """Convert the negative log-likelihood of a text into bits per byte of its UTF-8.
 
-    Args:
-        total_nats: Sum over the text's tokens of -ln P, in nats.
-        n_bytes: Length of the text in UTF-8, in bytes; at least 1.
-
-    Returns:
-        Bits per byte: 8 for uniform bytes, 0 for certainty.
+    8 for uniform bytes, 0 for certainty.
 
     Raises:
         ValueError: If there are no bytes.
@@ -52,17 +47,14 @@ def bits_per_byte(total_nats: int | float, n_bytes: int) -> float:
 
 @dataclass(frozen=True)
 class TextScore:
-    """The cost of texts under a model, one entry for each text.
-
-    Args:
-        nats: Negative log-likelihoods, in nats.
-        n_bytes: Lengths in UTF-8, in bytes.
-        n_tokens: Numbers of tokens predicted.
-    """
+    """The cost of texts under a model, one entry for each text."""
 
     nats: np.ndarray
+    """Negative log-likelihoods, in nats."""
     n_bytes: np.ndarray
+    """Lengths in UTF-8, in bytes."""
     n_tokens: np.ndarray
+    """Numbers of tokens predicted."""
 
     @property
     def total_nats(self) -> float:
@@ -87,33 +79,22 @@ class TextScore:
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of a sequence that a model reads at once.
-
-    Args:
-        start: Position of the first token read.
-        length: Tokens read; they predict the tokens from start + 1 to start + length.
-        first: Position of the first prediction that counts; earlier ones only give context.
-    """
+    """A piece of a sequence that a model reads at once."""
 
     start: int
+    """Position of the first token read."""
     length: int
+    """Tokens read; they predict the tokens from start + 1 to start + length."""
     first: int
+    """Position of the first prediction that counts; earlier ones only give context."""
 
 
 def sliding_windows(n_tokens: int, max_len: int, stride: int) -> list[Window]:
     """Cover a sequence so that each token but the first is predicted once.
 
     From the second window on, each prediction that counts has at least `max_len - stride + 1`
-    tokens of context. A small stride gives more context and costs `max_len / stride` times the
-    work.
-
-    Args:
-        n_tokens: Length of the sequence.
-        max_len: Tokens the model reads at once; at least 1.
-        stride: Tokens by which the window moves; from 1 to max_len.
-
-    Returns:
-        The windows; none for fewer than two tokens.
+    tokens of context. A small stride, of 1 at least, gives more context and costs
+    `max_len / stride` times the work.
 
     Raises:
         ValueError: If stride or max_len is out of range.
@@ -144,17 +125,15 @@ def score_tokens(
     stride: int | None = None,
     batch_size: int = 16,
 ) -> list[np.ndarray]:
-    """Return the negative log-likelihood of each token but the first of each sequence.
+    """Return the negative log-likelihood in nats of each token but the first of each sequence.
+
+    The model's mode is left as it was.
 
     Args:
-        model: The model; its mode is left as it was.
         sequences: Token ids. The first of each is only context: put a start token there.
         max_len: Tokens the model reads at once; default and at most its `max_seq_len`.
         stride: Tokens by which the window moves over a longer sequence; default half of max_len.
         batch_size: Windows in one pass of the model.
-
-    Returns:
-        For each sequence an array of nats, one shorter than the sequence.
 
     Raises:
         ValueError: If a size is out of range or a sequence is empty.
@@ -252,19 +231,12 @@ def score_documents(
     """Score texts under a Transformer, each on its own behind a start token.
 
     Args:
-        model: The model.
-        tokenizer: Its tokenizer, which must give every text back exactly.
-        texts: The texts.
+        tokenizer: It must give every text back exactly.
         start_token: What stood before each document in training, so that the first token of the
             text is predicted too.
         end_token: If given, the end of each document is predicted as well: its nats count, its
             bytes do not.
-        max_len: Tokens the model reads at once; default and at most its `max_seq_len`.
-        stride: Tokens by which the window moves over a longer text; default half of max_len.
-        batch_size: Windows in one pass of the model.
-
-    Returns:
-        Nats, bytes and predicted tokens of each text.
+        max_len: For this, `stride` and `batch_size` see `score_tokens`.
 
     Raises:
         ValueError: If there is no text, the tokenizer loses some of it or a size is out of range.
@@ -290,17 +262,7 @@ def score_documents_ngram(
 ) -> TextScore:
     """Score texts under an n-gram model, as `score_documents` does under a Transformer.
 
-    Args:
-        model: The n-gram model, fitted on documents of the same tokenizer.
-        tokenizer: The tokenizer, which must give every text back exactly.
-        texts: The texts.
-        end_token: If given, the end of each document is predicted as well.
-
-    Returns:
-        Nats, bytes and predicted tokens of each text.
-
-    Raises:
-        ValueError: If there is no text or the tokenizer loses some of it.
+    The model was fitted on documents of the same tokenizer.
     """
     documents, n_bytes = _encode(tokenizer, texts, end_token)
     n_tokens = np.array([len(ids) for ids in documents])

@@ -12,14 +12,8 @@ def xz_size(data: bytes) -> int:
     The dictionary is enlarged to hold all the data, so that every repetition can be found however
     far back it lies. Headers and checksums (a few dozen bytes) are not counted.
 
-    Args:
-        data: Anything, up to 1.5 GiB.
-
-    Returns:
-        The compressed size in bytes.
-
     Raises:
-        ValueError: If the data is longer than the largest dictionary.
+        ValueError: If the data is longer than the largest dictionary, of 1.5 GiB.
     """
     if len(data) > LARGEST_DICTIONARY:
         raise ValueError(f"data of {len(data)} bytes is longer than xz's 1.5 GiB dictionary")
@@ -37,13 +31,6 @@ def primed_xz_bits_per_byte(train: bytes, held_out: bytes) -> float:
     It is the growth of the compressed file when the held-out text is appended to the training
     text. All of the held-out text is one piece, so its later documents may refer to its earlier
     ones: this favours xz over a model that meets each document alone.
-
-    Args:
-        train: Training text in UTF-8; may be empty.
-        held_out: Held-out text in UTF-8, at least one byte.
-
-    Returns:
-        Bits per byte of the held-out text.
 
     Raises:
         ValueError: If there is no held-out text.

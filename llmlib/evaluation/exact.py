@@ -14,12 +14,7 @@ class ExactAnswers:
     r"""A task whose answers are right word for word, or wrong.
 
     Args:
-        questions: What is asked.
-        answers: The right answers, in the same order.
         examples: Questions with their answers that stand before each one as earlier turns.
-
-    Raises:
-        ValueError: When questions and answers differ in number.
 
     Example:
         >>> task = ExactAnswers(["3 + 4 ="], ["7"], examples=[("1 + 1 =", "2")])
@@ -73,14 +68,9 @@ def answers_greedily(
 
     Args:
         model: The model, put into evaluation mode.
-        task: The questions.
         encode: Turns a prompt into token ids, at least one.
         encode_answer: Turns an answer into the token ids that are to follow, an end mark included
             where it counts; at least one.
-        batch: Questions at a time.
-
-    Returns:
-        Whether each answer is right, in the order of the questions.
 
     Raises:
         ValueError: If a prompt or an answer has no tokens: any model would be right.

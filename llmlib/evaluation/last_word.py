@@ -11,13 +11,7 @@ from llmlib.utilization.text import TextTokenizer
 
 
 def split_last_word(passage: str) -> tuple[str, str]:
-    """Cut a passage before its last word.
-
-    Args:
-        passage: Text whose last word follows a space.
-
-    Returns:
-        The context without the space, and the word behind its space, as tokenizers cut it.
+    """Cut a passage before the space of its last word, as tokenizers cut it.
 
     Raises:
         ValueError: If there is no space before a last word.
@@ -46,14 +40,7 @@ def last_word_correct(
     result) can be compared between tokenizers; the accuracy of single tokens could not.
 
     Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        passages: Texts that end in the word to predict.
         start_token: What stood before each document in training, if anything.
-        batch_size: Passages in one batch.
-
-    Returns:
-        True where the word was predicted.
 
     Raises:
         ValueError: If a passage has no last word or is too long, or batch_size is below 1.

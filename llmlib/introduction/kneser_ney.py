@@ -20,11 +20,7 @@ def absolute_discount(counts: np.ndarray) -> Discounts:
 
     $$D = \frac{n_1}{n_1 + 2 n_2}$$
 
-    Args:
-        counts: A count for each n-gram of one order.
-
-    Returns:
-        D three times; 0.5 where no n-gram was counted once.
+    It is returned three times, as for counts of 1, 2 and more; 0.5 where none was counted once.
 
     Example:
         >>> absolute_discount(np.array([1, 1, 2, 5]))
@@ -44,11 +40,7 @@ def modified_discounts(counts: np.ndarray) -> Discounts:
 
     $$D_r = r - (r + 1) \frac{n_1}{n_1 + 2 n_2} \frac{n_{r+1}}{n_r}, \qquad r = 1, 2, 3$$
 
-    Args:
-        counts: A count for each n-gram of one order.
-
-    Returns:
-        The three discounts; (0.5, 1, 1.5) where the corpus is too small to estimate one of them.
+    They are 0.5, 1 and 1.5 where the corpus is too small to estimate one of them.
 
     References:
         Chen and Goodman (1998), "An empirical study of smoothing techniques for language
@@ -97,17 +89,9 @@ class KneserNey(NgramModel):
         """Count the documents and estimate the discounts.
 
         Args:
-            documents: One array of tokens, or a list of such arrays, one a document. N-grams do
-                not reach across documents.
-            order: Tokens in the longest n-gram, the predicted one included; at least 1.
-            vocab_size: Number of tokens.
-            end_token: The id that closes a document; one flat array is split after each of them.
             modified: Use three discounts an order instead of one.
             discounts: One discount from 0 to 1 for each order from 1 upwards, instead of the
                 estimates. With 0 for order 1 a token never seen has probability 0.
-
-        Returns:
-            The model; its `discounts` are those used, from order 1 upwards.
 
         Raises:
             ValueError: If `discounts` does not hold one number from 0 to 1 for each order, or is

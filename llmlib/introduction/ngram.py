@@ -35,8 +35,6 @@ class NgramModel:
         names: For each order from 1, the sorted names of its n-grams.
         direct: For each order, alpha of each n-gram.
         backoff: For each order, gamma of each context.
-        vocab_size: Number of tokens.
-        end_token: The id that closes a document, or None.
     """
 
     def __init__(
@@ -65,16 +63,8 @@ class NgramModel:
     def log_prob(self, tokens: Documents) -> Float[np.ndarray, " tokens"]:
         """Return the natural logarithm of each token's probability given those before it.
 
-        N-grams do not reach across documents: a document's first token is predicted from begin
-        marks.
-
-        Args:
-            tokens: One array of tokens, split after each end token if the model was fitted with
-                one, or a list of documents.
-
-        Returns:
-            Nats, one for each token, documents end to end; minus infinity where a model without
-            smoothing excludes the token.
+        A document's first token is predicted from begin marks. Documents stand end to end; minus
+        infinity where a model without smoothing excludes the token.
         """
         stream = self._pad(tokens)
         probability = np.full(len(stream.symbols), 1.0 / self.vocab_size)
@@ -91,14 +81,7 @@ class NgramModel:
             return np.log(probability[stream.is_token])
 
     def prob(self, context: Tokens) -> Float[np.ndarray, " V"]:
-        """Return the distribution of the next token.
-
-        Args:
-            context: The tokens of the document so far; empty at its beginning.
-
-        Returns:
-            One probability for each token of the vocabulary; they sum to 1.
-        """
+        """Return the distribution of the next token of a document, which may be empty so far."""
         tokens, lengths = split_documents(context, self.vocab_size, self.end_token)
         if self.end_token is not None and len(tokens) and tokens[-1] == self.end_token:
             tokens = tokens[:0]
@@ -118,13 +101,9 @@ class NgramModel:
         return distribution
 
     def perplexity(self, tokens: Documents) -> float:
-        """Return the exponential of the mean negative log-likelihood.
+        """Return the exponential of the mean negative log-likelihood per token.
 
-        Args:
-            tokens: As for `log_prob`; at least one token.
-
-        Returns:
-            Perplexity per token: `vocab_size` for a uniform guess, 1 for certainty.
+        It is `vocab_size` for a uniform guess, 1 for certainty.
 
         Raises:
             ValueError: If there is no token to score.
@@ -169,17 +148,7 @@ class AddK(NgramModel):
         k: int | float = 1.0,
         end_token: int | None = None,
     ) -> "AddK":
-        """Count the documents.
-
-        Args:
-            documents: One array of tokens, or a list of such arrays, one a document.
-            order: Tokens in an n-gram, the predicted one included; at least 1.
-            vocab_size: Number of tokens.
-            k: What is added to each count; 0 is maximum likelihood, 1 is Laplace's rule.
-            end_token: The id that closes a document; one flat array is split after each of them.
-
-        Returns:
-            The model.
+        """Count the documents; k = 0 is maximum likelihood, k = 1 Laplace's rule.
 
         Raises:
             ValueError: If k is negative.
@@ -211,15 +180,6 @@ class MaximumLikelihood(NgramModel):
         cls, documents: Documents, *, order: int, vocab_size: int, end_token: int | None = None
     ) -> "MaximumLikelihood":
         """Count the documents.
-
-        Args:
-            documents: One array of tokens, or a list of such arrays, one a document.
-            order: Tokens in an n-gram, the predicted one included; at least 1.
-            vocab_size: Number of tokens.
-            end_token: The id that closes a document; one flat array is split after each of them.
-
-        Returns:
-            The model.
 
         Example:
             >>> MaximumLikelihood.fit([[0, 1, 0, 2]], order=2, vocab_size=3).prob([0]).tolist()
@@ -259,15 +219,8 @@ class JelinekMercer(NgramModel):
         """Count the documents.
 
         Args:
-            documents: One array of tokens, or a list of such arrays, one a document.
-            order: Tokens in the longest n-gram; at least 1.
-            vocab_size: Number of tokens.
             weights: lambda of each order from 1 upwards, each from 0 to 1; below 1 for order 1,
                 or a token never seen has probability 0.
-            end_token: The id that closes a document; one flat array is split after each of them.
-
-        Returns:
-            The model.
 
         Raises:
             ValueError: If there is not one weight from 0 to 1 for each order.

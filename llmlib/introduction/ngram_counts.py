@@ -18,12 +18,7 @@ Documents = Tokens | Sequence[Tokens]
 
 @dataclass(frozen=True)
 class PaddedTokens:
-    """Documents laid end to end, each behind `order - 1` begin marks.
-
-    Args:
-        symbols: The stream; the begin mark is the integer `vocab_size`.
-        vocab_size: Number of tokens, which is also the begin mark.
-    """
+    """Documents laid end to end, each behind `order - 1` begin marks."""
 
     symbols: Int[np.ndarray, " positions"]
     vocab_size: int
@@ -54,16 +49,7 @@ def _as_tokens(tokens: Tokens, vocab_size: int) -> np.ndarray:
 def split_documents(
     documents: Documents, vocab_size: int, end_token: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tokens of all documents in one array, and the documents' lengths.
-
-    Args:
-        documents: One array of tokens, or a list of such arrays, one a document.
-        vocab_size: Number of tokens; ids lie below it.
-        end_token: The id that closes a document; one flat array is split after each of them.
-
-    Returns:
-        The concatenated tokens and the length of each document, in tokens.
-    """
+    """Return the tokens of all documents in one array, and the documents' lengths."""
     flat = isinstance(documents, np.ndarray) or all(
         isinstance(item, int | np.integer) for item in documents[:1]
     )
@@ -83,15 +69,6 @@ def pad_documents(
     documents: Documents, *, order: int, vocab_size: int, end_token: int | None = None
 ) -> PaddedTokens:
     """Lay documents end to end, each behind `order - 1` begin marks.
-
-    Args:
-        documents: One array of tokens, or a list of such arrays, one a document.
-        order: Longest n-gram, in tokens; at least 1.
-        vocab_size: Number of tokens.
-        end_token: The id that closes a document; one flat array is split after each of them.
-
-    Returns:
-        The padded stream.
 
     Example:
         >>> pad_documents([[4, 5], [6]], order=3, vocab_size=7).symbols
@@ -115,7 +92,6 @@ def names_of_ngrams(
     since begin marks are not counted.
 
     Args:
-        stream: The padded documents.
         context_rows: For each position the row of the (k-1)-gram that ends *there*, -1 where
             there is none; None for k = 1.
 
@@ -133,14 +109,7 @@ def names_of_ngrams(
 def find_rows(
     names: Int[np.ndarray, " grams"], wanted: Int[np.ndarray, " positions"]
 ) -> Int[np.ndarray, " positions"]:
-    """Return the row of each wanted name in a sorted array, or -1.
-
-    Args:
-        names: Sorted names of the known n-grams.
-        wanted: Names to find; -1 is never found.
-
-    Returns:
-        Row numbers, -1 where a name is unknown.
+    """Return the row of each wanted name in a sorted array, -1 where it is unknown.
 
     Example:
         >>> find_rows(np.array([3, 5, 8]), np.array([5, 4, -1]))
@@ -156,31 +125,21 @@ class OrderCounts:
 
     N-grams that end in a begin mark are kept, since longer ones start with them, but they count
     zero: a begin mark is never predicted.
-
-    Args:
-        names: Sorted names, context row * (vocab_size + 1) + last symbol.
-        occurrences: c(g), how often the k-gram occurs.
-        continuations: N1+(. g), how many different symbols precede it; for the highest order,
-            where nothing longer was counted, the occurrences.
-        n_contexts: Number of (k-1)-grams.
     """
 
     names: np.ndarray
+    """Sorted names, context row * (vocab_size + 1) + last symbol."""
     occurrences: np.ndarray
+    """c(g), how often the k-gram occurs."""
     continuations: np.ndarray
+    """N1+(. g), how many different symbols precede it; for the highest order, where nothing longer
+    was counted, the occurrences."""
     n_contexts: int
+    """Number of (k-1)-grams."""
 
 
 def count_ngrams(stream: PaddedTokens, order: int) -> list[OrderCounts]:
-    """Count the n-grams of orders 1 to `order`.
-
-    Args:
-        stream: Documents padded for this order.
-        order: Longest n-gram, in tokens.
-
-    Returns:
-        The counts, from order 1 upwards.
-    """
+    """Count the n-grams of orders 1 to `order` in documents padded for this order."""
     is_token = stream.is_token
     tables: list[OrderCounts] = []
     rows: np.ndarray | None = None
@@ -208,16 +167,7 @@ def count_ngrams(stream: PaddedTokens, order: int) -> list[OrderCounts]:
 def count_documents(
     documents: Documents, *, order: int, vocab_size: int, end_token: int | None
 ) -> list[OrderCounts]:
-    """Check the arguments that every model shares, and count.
-
-    Args:
-        documents: One array of tokens, or a list of such arrays, one a document.
-        order: Longest n-gram, in tokens; at least 1.
-        vocab_size: Number of tokens.
-        end_token: The id that closes a document; one flat array is split after each of them.
-
-    Returns:
-        The counts, from order 1 upwards.
+    """Check the arguments that every model shares, and count n-grams of the orders 1 to `order`.
 
     Raises:
         ValueError: If an argument is out of range or the documents hold no token.

@@ -20,19 +20,16 @@ from llmlib.scaling.flops import training_flops
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """How a budget is split, and the loss that this buys.
-
-    Args:
-        compute: Training FLOPs, C.
-        n_params: Weights, N.
-        n_tokens: Training tokens, D.
-        loss: Predicted loss, in nats per token of the law's own data and tokenizer.
-    """
+    """How a budget is split, and the loss that this buys."""
 
     compute: int | float
+    """Training FLOPs, C."""
     n_params: int | float
+    """Weights, N."""
     n_tokens: int | float
+    """Training tokens, D."""
     loss: int | float
+    """Predicted loss, in nats per token of the law's own data and tokenizer."""
 
     @property
     def tokens_per_param(self) -> float:
@@ -44,23 +41,21 @@ class Allocation:
 class ChinchillaLaw:
     r"""The constants of $L(N, D) = E + A / N^\alpha + B / D^\beta$.
 
-    Args:
-        E: Irreducible loss in nats per token: the entropy of the text.
-        A: Scale of the cost of a finite model.
-        B: Scale of the cost of finite data.
-        alpha: Exponent of the model's size.
-        beta: Exponent of the data's.
-
     References:
         Hoffmann et al. (2022), "Training compute-optimal large language models", section 3.3,
         equations 2 and 4.
     """
 
     E: int | float
+    """Irreducible loss in nats per token: the entropy of the text."""
     A: int | float
+    """Scale of the cost of a finite model."""
     B: int | float
+    """Scale of the cost of finite data."""
     alpha: int | float
+    """Exponent of the model's size."""
     beta: int | float
+    """Exponent of the data's."""
 
     def __post_init__(self) -> None:
         if self.E < 0 or min(self.A, self.B, self.alpha, self.beta) <= 0:
@@ -83,14 +78,7 @@ class ChinchillaLaw:
         return ratio ** (1.0 / (self.alpha + self.beta))
 
     def loss(self, n_params: int | float, n_tokens: int | float) -> float:
-        """Predict the loss.
-
-        Args:
-            n_params: Weights, N.
-            n_tokens: Training tokens, D, each seen once.
-
-        Returns:
-            Nats per token.
+        """Predict the loss in nats per token, from tokens each seen once.
 
         Raises:
             ValueError: If a number is not positive.
@@ -104,13 +92,7 @@ class ChinchillaLaw:
         return self.E + self.A / n_params**self.alpha + self.B / n_tokens**self.beta
 
     def optimal_allocation(self, compute: int | float) -> Allocation:
-        """Split a budget so that the predicted loss is lowest.
-
-        Args:
-            compute: Training FLOPs, C.
-
-        Returns:
-            The best size and number of tokens.
+        """Split a budget of training FLOPs so that the predicted loss is lowest.
 
         Raises:
             ValueError: If compute is not positive.
@@ -128,12 +110,6 @@ class ChinchillaLaw:
 
     def allocation_for_params(self, n_params: int | float) -> Allocation:
         """Find the budget at which a size is the best choice.
-
-        Args:
-            n_params: Weights, N.
-
-        Returns:
-            The allocation whose `n_params` this is; its `n_tokens` are what the size deserves.
 
         Raises:
             ValueError: If n_params is not positive.
@@ -170,14 +146,7 @@ GOPHER_COMPUTE = 5.76e23
 
 
 def optimal_allocation(compute: int | float, law: ChinchillaLaw = BESIROGLU_2024) -> Allocation:
-    """Split a training budget between size and data.
-
-    Args:
-        compute: Training FLOPs, C.
-        law: The constants to use.
-
-    Returns:
-        The best size and number of tokens under the law.
+    """Split a budget of training FLOPs between size and data, under a law.
 
     Example:
         >>> best = optimal_allocation(GOPHER_COMPUTE)

@@ -23,7 +23,7 @@ def _require_positive(**values: int | float) -> None:
 
 
 def training_flops(n_params: int | float, n_tokens: int | float) -> float:
-    r"""Estimate the operations of training: $C = 6 N D$.
+    """Estimate the operations of training: $C = 6 N D$.
 
     Each token meets each weight once in a multiplication and an addition going forward, and twice
     as often going backward. Attention's own products and the embedding look-up are left out;
@@ -31,10 +31,6 @@ def training_flops(n_params: int | float, n_tokens: int | float) -> float:
 
     Args:
         n_params: Weights that multiply, N (without embeddings).
-        n_tokens: Tokens trained on, D, repeats included.
-
-    Returns:
-        FLOPs.
 
     Example:
         >>> f"{training_flops(175e9, 300e9):.2e}"  # GPT-3
@@ -48,14 +44,7 @@ def training_flops(n_params: int | float, n_tokens: int | float) -> float:
 
 
 def inference_flops(n_params: int | float, n_tokens: int | float) -> float:
-    r"""Estimate the operations of reading or generating tokens: $2 N D$.
-
-    Args:
-        n_params: Weights that multiply, N.
-        n_tokens: Tokens read and generated.
-
-    Returns:
-        FLOPs.
+    """Estimate the operations of reading or generating tokens: $2 N D$.
 
     Example:
         >>> inference_flops(7e9, 1)
@@ -68,15 +57,8 @@ def inference_flops(n_params: int | float, n_tokens: int | float) -> float:
 def mfu(flops: int | float, seconds: int | float, peak: int | float) -> float:
     """Return model FLOPs utilization: the share of the peak rate that did the model's arithmetic.
 
-    Operations that are done twice to save memory do not count twice.
-
-    Args:
-        flops: FLOPs that the model needs for the work.
-        seconds: Time the work took.
-        peak: Peak rate of all devices together, in FLOP/s.
-
-    Returns:
-        A fraction, 1 for the peak.
+    Operations that are done twice to save memory do not count twice. The peak, in FLOP/s, is that
+    of all devices together.
 
     Example:
         >>> mfu(flops=6 * 1e9 * 1e6, seconds=50.0, peak=312e12)
@@ -91,19 +73,15 @@ def mfu(flops: int | float, seconds: int | float, peak: int | float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class RunCost:
-    """Time and money of a training run.
-
-    Args:
-        flops: FLOPs of the run.
-        seconds: Wall time.
-        device_hours: Devices times hours.
-        price: Money, in the unit of the hourly price; 0 where none was given.
-    """
+    """Time and money of a training run."""
 
     flops: int | float
     seconds: int | float
+    """Wall time."""
     device_hours: int | float
+    """Devices times hours."""
     price: int | float
+    """Money, in the unit of the hourly price; 0 where none was given."""
 
 
 def run_cost(
@@ -117,14 +95,8 @@ def run_cost(
     """Estimate how long a run takes and what it costs.
 
     Args:
-        flops: FLOPs of the run, for instance from `training_flops`.
         peak: Peak rate of one device, in FLOP/s.
         utilization: The MFU expected, above 0 and at most 1; large runs report 0.3 to 0.55.
-        n_devices: Devices that share the work.
-        price_per_device_hour: Price of one device for an hour, in any currency.
-
-    Returns:
-        The estimate.
 
     Raises:
         ValueError: If an argument is out of range.

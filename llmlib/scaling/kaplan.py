@@ -16,24 +16,14 @@ from llmlib.scaling.flops import PF_DAY
 
 @dataclass(frozen=True)
 class PowerLaw:
-    r"""$L(x) = (x_c / x)^\alpha$.
-
-    Args:
-        scale: x_c, the x at which the loss would be 1 nat.
-        exponent: alpha.
-    """
+    r"""$L(x) = (x_c / x)^\alpha$."""
 
     scale: int | float
+    """x_c, the x at which the loss would be 1 nat."""
     exponent: int | float
 
     def loss(self, x: int | float) -> float:
-        """Predict the loss.
-
-        Args:
-            x: Weights, tokens or PF-days, as the law's scale.
-
-        Returns:
-            Nats per token.
+        """Predict the loss in nats per token for weights, tokens or PF-days, as the law's scale.
 
         Raises:
             ValueError: If x is not positive.
@@ -52,13 +42,7 @@ COMPUTE = PowerLaw(scale=3.1e8, exponent=0.050)
 
 
 def loss_from_flops(flops: int | float) -> float:
-    """Predict the loss of the best model that a budget can train.
-
-    Args:
-        flops: Training FLOPs.
-
-    Returns:
-        Nats per token.
+    """Predict the loss, in nats per token, of the best model that a budget can train.
 
     Example:
         >>> round(loss_from_flops(3.14e23), 2)  # GPT-3's budget, two decades past the fitted runs
@@ -76,12 +60,6 @@ class JointLaw:
 
     The constants are those of a joint fit and differ from the single laws'.
 
-    Args:
-        size_scale: N_c.
-        size_exponent: alpha_N.
-        data_scale: D_c.
-        data_exponent: alpha_D.
-
     References:
         Kaplan et al. (2020), equation 1.5 and table 2.
     """
@@ -92,14 +70,7 @@ class JointLaw:
     data_exponent: int | float = 0.103
 
     def loss(self, n_params: int | float, n_tokens: int | float) -> float:
-        """Predict the loss of a model trained on limited data until it stops improving.
-
-        Args:
-            n_params: Weights without embeddings, N.
-            n_tokens: Different training tokens, D.
-
-        Returns:
-            Nats per token.
+        """Predict the loss, in nats per token, of training on limited data until it stops falling.
 
         Raises:
             ValueError: If a number is not positive.
@@ -114,12 +85,6 @@ class JointLaw:
 
         The share of the loss that is due to the data depends only on the ratio of the two terms
         in the bracket, so D must grow as $N^{\alpha_N / \alpha_D} \approx N^{0.74}$.
-
-        Args:
-            size_growth: Factor by which N grows.
-
-        Returns:
-            Factor by which D must grow.
 
         Example:
             >>> round(JointLaw().data_growth(8), 1)  # the paper: 8 times the size, 5 times the data
@@ -143,12 +108,6 @@ def allocation_growth(compute_growth: int | float) -> tuple[float, float]:
     For 10 times the compute the exponents give 5.4 and 1.9; Hoffmann et al. (2022) and the survey
     quote 5.5 and 1.8 (exponents 0.74 and 0.26). Either way most of the budget goes into size,
     where Chinchilla's law gives size and data about the same factor.
-
-    Args:
-        compute_growth: Factor by which the budget grows.
-
-    Returns:
-        Factors by which N and D grow; their product is `compute_growth`.
 
     Raises:
         ValueError: If the factor is not positive.

@@ -27,28 +27,6 @@ _FREE = frozenset(
 class TrainConfig:
     """How a model is trained.
 
-    Args:
-        steps: Updates in the whole run.
-        lr: Peak learning rate of AdamW.
-        schedule: Factor of the peak at each step.
-        accumulate: Micro-batches a process reads for one update; see `accumulation`.
-        optimizer: `adamw`, or `muon` (Muon for hidden matrices, AdamW for the rest).
-        muon_lr: Peak learning rate of Muon.
-        betas: AdamW's decay rates.
-        eps: AdamW's epsilon.
-        weight_decay: Decoupled weight decay of matrices.
-        clip: Largest allowed norm of the gradient; 0 never clips.
-        precision: `float32`, `bfloat16` or `auto`.
-        seed: Start of the random generators (dropout); process r adds r.
-        compile: Run the model and loss through torch.compile.
-        parallel: `ddp` or `fsdp`, when several processes train together.
-        log_every: Steps between lines of the metrics file.
-        eval_every: Steps between evaluations on held-out batches; 0: only at the end.
-        checkpoint_every: Steps between checkpoints; 0: only at the end or when stopped.
-        checkpoint_seconds: Seconds between checkpoints, besides; 0: no such limit.
-        keep: Newest checkpoints to keep; the best one is kept besides.
-        tensorboard: Write the metrics for TensorBoard too.
-
     Raises:
         ValueError: When a setting is out of its range.
 
@@ -58,25 +36,45 @@ class TrainConfig:
     """
 
     steps: int
+    """Updates in the whole run."""
     lr: float = 3e-3
+    """Peak learning rate of AdamW."""
     schedule: Schedule = field(default_factory=Schedule)
+    """Factor of the peak at each step."""
     accumulate: int = 1
+    """Micro-batches a process reads for one update; see `accumulation`."""
     optimizer: Literal["adamw", "muon"] = "adamw"
+    """`adamw`, or `muon` (Muon for hidden matrices, AdamW for the rest)."""
     muon_lr: float = 0.02
+    """Peak learning rate of Muon."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates."""
     eps: float = 1e-8
+    """AdamW's epsilon."""
     weight_decay: float = 0.1
+    """Decoupled weight decay of matrices."""
     clip: float = 1.0
+    """Largest allowed norm of the gradient; 0 never clips."""
     precision: Precision = "float32"
+    """`float32`, `bfloat16` or `auto`."""
     seed: int = 0
+    """Start of the random generators (dropout); process r adds r."""
     compile: bool = False
+    """Run the model and loss through torch.compile."""
     parallel: Parallel = "ddp"
+    """`ddp` or `fsdp`, when several processes train together."""
     log_every: int = 1
+    """Steps between lines of the metrics file."""
     eval_every: int = 0
+    """Steps between evaluations on held-out batches; 0: only at the end."""
     checkpoint_every: int = 0
+    """Steps between checkpoints; 0: only at the end or when stopped."""
     checkpoint_seconds: float = 0.0
+    """Seconds between checkpoints, besides; 0: no such limit."""
     keep: int = 2
+    """Newest checkpoints to keep; the best one is kept besides."""
     tensorboard: bool = False
+    """Write the metrics for TensorBoard too."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "lr", "muon_lr", "eps", "log_every", "keep"):
@@ -99,33 +97,19 @@ class TrainConfig:
         self.schedule.check(self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values for a JSON file.
-
-        Returns:
-            A value for every field.
-        """
+        """Return the settings as plain values for a JSON file."""
         return asdict(self)
 
     def recipe(self) -> dict[str, Any]:
         """Return the settings that a continued run must share with its checkpoint.
 
-        Returns:
-            All settings but those of watching, saving and placing the run.
+        All settings but those of watching, saving and placing the run.
         """
         return {name: value for name, value in self.to_dict().items() if name not in _FREE}
 
 
 def accumulation(batch_tokens: int, *, micro_batch: int, seq_len: int, world_size: int = 1) -> int:
     """Return how many micro-batches each process needs for one update.
-
-    Args:
-        batch_tokens: Tokens of one update, over all processes.
-        micro_batch: Sequences that one process computes at once.
-        seq_len: Tokens of a sequence.
-        world_size: Number of processes.
-
-    Returns:
-        Micro-batches per process and update.
 
     Raises:
         ValueError: When the batch is not a whole number of micro-batches.

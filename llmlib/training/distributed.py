@@ -21,34 +21,23 @@ LossFn = Callable[[Any, Batch], Tensor]
 
 
 def rank() -> int:
-    """Return this process's number.
-
-    Returns:
-        0 for the first process and for a process alone.
-    """
+    """Return this process's number; 0 for a process alone."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Return the number of processes that train together.
-
-    Returns:
-        1 for a process alone.
-    """
+    """Return the number of processes that train together; 1 for a process alone."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
 def process_group(device: str | None = None, timeout_s: float = 600) -> Iterator[torch.device]:
-    """Join the processes that torchrun started; alone, do nothing.
+    """Join the processes that torchrun started, if it did; yield this process's device.
 
     Args:
         device: `cpu`, `cuda` ...; default: the best at hand. Under torchrun each process of a
             machine takes the CUDA device of its local rank.
         timeout_s: Seconds after which a process that waits for the others gives up.
-
-    Yields:
-        The device of this process.
     """
     chosen = best_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
@@ -66,28 +55,14 @@ def process_group(device: str | None = None, timeout_s: float = 600) -> Iterator
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """Add up a tensor over all processes, in place.
-
-    Args:
-        values: A tensor of the same shape on each process.
-
-    Returns:
-        The same tensor, holding the sum.
-    """
+    """Add up a tensor of one shape over all processes, in place."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values
 
 
 def everyone(succeeded: bool) -> bool:
-    """Wait for all processes and tell whether all of them succeeded.
-
-    Args:
-        succeeded: Whether this one did.
-
-    Returns:
-        True when every process passed True.
-    """
+    """Wait for all processes and tell whether all of them succeeded."""
     if world_size() == 1:
         return succeeded
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -102,7 +77,6 @@ class Objective(nn.Module):
     function may call any method of the model, and the compiler sees model and loss together.
 
     Args:
-        model: The model.
         loss_fn: `loss_fn(model, batch)`, mean nats per target.
     """
 
@@ -112,27 +86,12 @@ class Objective(nn.Module):
         self.loss_fn = loss_fn
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch.
-
-        Args:
-            batch: What the loss function reads.
-
-        Returns:
-            Mean nats per target.
-        """
+        """Return a batch's mean loss."""
         return self.loss_fn(self.model, batch)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Bring every tensor of a batch to a device, without waiting where that is possible.
-
-    Args:
-        batch: The batch.
-        device: Where the model is.
-
-    Returns:
-        The batch there.
-    """
+    """Bring every tensor of a batch to a device, without waiting where that is possible."""
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
@@ -142,13 +101,6 @@ def parallelize(objective: Objective, parallel: Parallel) -> nn.Module:
     `ddp` keeps the whole model on each process and averages the gradients. `fsdp` (fully sharded,
     the third stage of ZeRO) keeps a part of every parameter, gradient and optimizer state on each,
     and gathers a layer's parameters when they are needed. Build the optimizer afterwards.
-
-    Args:
-        objective: Model and loss.
-        parallel: `ddp` or `fsdp`.
-
-    Returns:
-        The module to call for a loss.
 
     References:
         Li et al. (2020), PyTorch Distributed; Rajbhandari et al. (2020), ZeRO; Zhao et al. (2023),
@@ -171,15 +123,7 @@ def parallelize(objective: Objective, parallel: Parallel) -> nn.Module:
 
 
 def accumulating(module: nn.Module, *, is_last: bool) -> AbstractContextManager[object]:
-    """Return a context for one backward pass of several: only the last one communicates.
-
-    Args:
-        module: What `parallelize` returned.
-        is_last: Whether this is the step's last micro-batch.
-
-    Returns:
-        A context manager.
-    """
+    """Return a context for one backward pass of several: only the last one communicates."""
     if isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(is_last)
     if isinstance(module, DistributedDataParallel) and not is_last:
@@ -188,25 +132,13 @@ def accumulating(module: nn.Module, *, is_last: bool) -> AbstractContextManager[
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor that is sharded over the processes in one piece; all must ask together.
-
-    Args:
-        tensor: A plain or a sharded tensor.
-
-    Returns:
-        The whole, detached.
-    """
+    """Return a plain or sharded tensor in one piece, detached; all processes must ask together."""
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 @torch.no_grad()
 def fill(target: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into a plain or a sharded one.
-
-    Args:
-        target: Where to; changed in place.
-        value: The whole tensor.
-    """
+    """Copy a whole tensor into a plain or a sharded one."""
     if isinstance(target, DTensor):
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
     target.copy_(value)

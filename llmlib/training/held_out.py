@@ -11,15 +11,11 @@ from llmlib.training.distributed import on_device, sum_over_ranks
 
 @torch.no_grad()
 def mean_loss(objective: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
-    """Return the mean loss over all targets of some batches, and of all processes.
+    """Return the mean loss in nats over all targets of some batches, and of all processes.
 
     Args:
         objective: `objective(batch)` gives a batch's mean loss; dropout is off meanwhile.
         batches: As many in each process.
-        device: Where the model is.
-
-    Returns:
-        Nats per target that counts.
 
     Raises:
         ValueError: If none counts, in no process.

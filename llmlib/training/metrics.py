@@ -21,13 +21,8 @@ def throughput(
     $\mathrm{MFU} = \text{tokens/s} \cdot \text{FLOPs/token} / \text{peak FLOPs/s}$
 
     Args:
-        tokens: Tokens processed.
-        seconds: Time they took.
         flops_per_token: FLOPs of a training step per token, forward and backward.
         peak_flops: FLOPs per second that the machine reaches at best.
-
-    Returns:
-        `tokens_per_second`, and `mfu` between 0 and 1.
 
     Example:
         >>> throughput(2000, 4.0, flops_per_token=6e9, peak_flops=1e13)
@@ -43,12 +38,7 @@ def throughput(
 
 
 class Meter:
-    """Counts tokens and seconds of training; the rate is that of the last twenty steps.
-
-    Args:
-        flops_per_token: FLOPs of a training step per token, or None.
-        peak_flops: FLOPs per second of all devices at best, or None.
-    """
+    """Counts tokens and seconds of training; the rate is that of the last twenty steps."""
 
     def __init__(
         self, flops_per_token: float | None = None, peak_flops: float | None = None
@@ -58,22 +48,13 @@ class Meter:
         self._recent: deque[tuple[int, float]] = deque(maxlen=20)
 
     def count(self, tokens: int, seconds: float) -> None:
-        """Add a step.
-
-        Args:
-            tokens: Targets learned from.
-            seconds: Time of the step.
-        """
+        """Add a step, with its targets that count."""
         self.tokens += tokens
         self.seconds += seconds
         self._recent.append((tokens, seconds))
 
     def read(self) -> dict[str, int | float]:
-        """Return the sums and the rate.
-
-        Returns:
-            `tokens`, `seconds`, `tokens_per_second`, and `mfu` where it can be known.
-        """
+        """Return the sums and the rate, and the utilization where it can be known."""
         tokens = sum(tokens for tokens, _ in self._recent)
         seconds = sum(seconds for _, seconds in self._recent)
         rate = throughput(tokens, seconds, **self.flops)
@@ -81,14 +62,7 @@ class Meter:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read a metrics file.
-
-    Args:
-        path: The file; it may be missing.
-
-    Returns:
-        One dictionary a line; a last line that was cut short is left out.
-    """
+    """Read a metrics file: a dictionary a line, none if it is missing, without a line cut short."""
     if not path.exists():
         return []
     lines = []
@@ -99,13 +73,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class MetricsFile:
-    """Appends a line per step; on a continued run, first drops the steps that will come again.
-
-    Args:
-        path: The JSON lines file.
-        after_step: Lines of later steps are dropped.
-        tensorboard: Folder for TensorBoard's files besides, or None.
-    """
+    """Appends a line per step; on a continued run, first drops the steps that will come again."""
 
     def __init__(self, path: Path, after_step: int, tensorboard: Path | None = None) -> None:
         kept = [line for line in read_metrics(path) if line["step"] <= after_step]
@@ -118,11 +86,7 @@ class MetricsFile:
             self._board = SummaryWriter(str(tensorboard), purge_step=after_step + 1)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line, visible to other processes at once.
-
-        Args:
-            line: Numbers by name, `step` among them.
-        """
+        """Append a line of numbers, `step` among them, visible to other processes at once."""
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if self._board is not None:

@@ -13,13 +13,6 @@ Precision = Literal["float32", "bfloat16", "auto"]
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """Turn `auto` into bfloat16 where the device multiplies it natively, else float32.
 
-    Args:
-        precision: `float32`, `bfloat16` or `auto`.
-        device: Where the model runs.
-
-    Returns:
-        The number format.
-
     Raises:
         ValueError: When the name is unknown.
 
@@ -39,13 +32,6 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
     Parameters, gradients and optimizer state stay float32. bfloat16 has float32's range, so unlike
     float16 it needs no loss scaling.
-
-    Args:
-        precision: `float32`, `bfloat16` or `auto`.
-        device: Where the model runs.
-
-    Returns:
-        A context manager; for float32 it does nothing.
 
     Example:
         >>> with autocast("bfloat16", torch.device("cpu")):

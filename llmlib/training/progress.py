@@ -20,11 +20,7 @@ class TrainingProgress:
     """Shows step, smoothed loss, tokens per second and time left.
 
     Args:
-        steps: Steps of the whole run.
-        start: Steps done before.
         every_s: Seconds between lines where there is no terminal.
-        stream: Where to write; default: standard error.
-        show: False shows nothing.
     """
 
     def __init__(
@@ -55,13 +51,7 @@ class TrainingProgress:
             self._task = self._bar.add_task("", total=steps, completed=start, report="")
 
     def update(self, step: int, loss: float, tokens_per_second: float) -> None:
-        """Show a finished step.
-
-        Args:
-            step: Steps done.
-            loss: Its loss in nats per token.
-            tokens_per_second: Recent throughput.
-        """
+        """Show a finished step and its loss in nats per token."""
         # Weighted towards the past: the loss of one batch jumps about.
         past = loss if self.loss is None else self.loss
         self.loss = _SMOOTHING * past + (1 - _SMOOTHING) * loss
@@ -76,11 +66,7 @@ class TrainingProgress:
             self.say(f"step {step}/{self.steps}  {report}  {_clock(left)} left")
 
     def say(self, text: str) -> None:
-        """Write a line without disturbing the bar.
-
-        Args:
-            text: The line.
-        """
+        """Write a line without disturbing the bar."""
         if self._bar is not None:
             self._bar.console.print(text, highlight=False)
         elif self.show:
@@ -119,8 +105,7 @@ class StopRequest:
 def stop_on_signals(request: StopRequest) -> Iterator[None]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one stops at once.
 
-    Args:
-        request: Its `made` becomes True; look at it between steps.
+    Look at the request's `made` between steps.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread receives signals

@@ -57,22 +57,18 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """How a run ended.
-
-    Args:
-        step: Updates done.
-        finished: False when it was stopped before its last step.
-        tokens: Target tokens learned from, over all processes.
-        seconds: Time spent in training steps, without evaluation and saving.
-        held_out_loss: Last evaluation in nats per token, or None without held-out batches.
-        checkpoint: The last checkpoint.
-    """
+    """How a run ended."""
 
     step: int
+    """Updates done."""
     finished: bool
+    """False when it was stopped before its last step."""
     tokens: int
+    """Target tokens learned from, over all processes."""
     seconds: float
+    """Time spent in training steps, without evaluation and saving."""
     held_out_loss: float | None
+    """Last evaluation in nats per token, or None without held-out batches."""
     checkpoint: Path
 
 
@@ -83,9 +79,7 @@ class Trainer:
     and the first writes the files.
 
     Args:
-        model: The model, on its device; changed in place.
         batches: Training batches of this process.
-        config: The settings.
         folder: Where `metrics.jsonl` and `checkpoints/` go.
         loss_fn: `loss_fn(model, batch)`: mean nats per target that counts, 0 if none.
         make_optimizer: Builds the optimizer from the model; default: as `config` says.
@@ -93,7 +87,6 @@ class Trainer:
         held_out: Batches to evaluate on, the same each time (as many in each process).
         flops_per_token: FLOPs of a training step per token; with `peak_flops` reports MFU.
         peak_flops: FLOPs per second of this process's device at best.
-        show_progress: False prints nothing.
     """
 
     def __init__(
@@ -132,9 +125,6 @@ class Trainer:
 
     def run(self) -> TrainResult:
         """Train to the last step, or until Ctrl-C.
-
-        Returns:
-            How it ended.
 
         Raises:
             FloatingPointError: When loss or gradient stop being finite numbers.
@@ -177,10 +167,7 @@ class Trainer:
         )
 
     def train_step(self) -> Line:
-        """Do one update.
-
-        Returns:
-            The step's metrics: its loss in nats per token, the norm of its gradient and others.
+        """Do one update; return the step's metrics, as its loss in nats per token.
 
         Raises:
             FloatingPointError: When loss or gradient are not finite; nothing is updated then.
@@ -240,25 +227,14 @@ class Trainer:
         return loss
 
     def evaluate(self) -> float:
-        """Measure the mean loss on the held-out batches, over all processes.
-
-        Returns:
-            Nats per target.
-        """
+        """Measure the mean loss in nats on the held-out batches, over all processes."""
         with autocast(self.config.precision, self.device):
             loss = mean_loss(self.objective, self.held_out, self.device)
         self.held_out_loss, self.best_loss = loss, min(self.best_loss, loss)
         return loss
 
     def save(self, score: float | None = None) -> Path:
-        """Write a checkpoint of the present step.
-
-        Args:
-            score: The held-out loss at this step, if it was measured.
-
-        Returns:
-            Its path.
-        """
+        """Write a checkpoint of the present step, with the held-out loss if it was measured."""
         present = checkpoint.Checkpoint(
             step=self.step,
             model_config=self.model_config,

@@ -15,23 +15,17 @@ class Sampling:
     The filters apply in the order of the fields: temperature, then top-k, then top-p on what is
     left. The default draws from the model's own distribution.
 
-    Args:
-        temperature: Divides the logits; below 1 sharpens, above 1 flattens, 0 is greedy.
-        top_k: Keep this many most probable tokens; None keeps all.
-        top_p: Keep the most probable tokens until their mass reaches this, in (0, 1]; None keeps
-            all.
-
-    Raises:
-        ValueError: If a value is out of range.
-
     Example:
         >>> Sampling(temperature=0.7, top_p=0.9).is_greedy
         False
     """
 
     temperature: int | float = 1.0
+    """Divides the logits; below 1 sharpens, above 1 flattens, 0 is greedy."""
     top_k: int | None = None
+    """Keep this many most probable tokens; None keeps all."""
     top_p: int | float | None = None
+    """Keep the most probable tokens until their mass reaches this, in (0, 1]; None keeps all."""
 
     def __post_init__(self) -> None:
         if not (self.temperature >= 0 and math.isfinite(self.temperature)):
@@ -56,13 +50,6 @@ def apply_temperature(
 ) -> Float[Tensor, "*B V"]:
     r"""Sharpen or flatten a distribution: $P(w) \propto \exp(z_w / \tau)$.
 
-    Args:
-        logits: Unnormalized log-probabilities z.
-        temperature: tau, above 0.
-
-    Returns:
-        The divided logits.
-
     Raises:
         ValueError: If the temperature is not positive.
     """
@@ -75,13 +62,6 @@ def keep_top_k(logits: Float[Tensor, "*B V"], k: int) -> Float[Tensor, "*B V"]:
     """Exclude all but the k most probable tokens.
 
     Tokens tied with the k-th are kept too, so that no token is preferred for its id.
-
-    Args:
-        logits: Unnormalized log-probabilities.
-        k: Tokens to keep, at least 1.
-
-    Returns:
-        The logits, minus infinity for what is excluded.
 
     Raises:
         ValueError: If k is below 1.
@@ -103,13 +83,6 @@ def keep_top_p(logits: Float[Tensor, "*B V"], p: int | float) -> Float[Tensor, "
     """Exclude all but the nucleus: the fewest most probable tokens whose mass is at least p.
 
     Of equally probable tokens at the border, those with lower ids are kept.
-
-    Args:
-        logits: Unnormalized log-probabilities.
-        p: Probability mass to keep, above 0 and at most 1.
-
-    Returns:
-        The logits, minus infinity for what is excluded; unchanged for p = 1.
 
     Raises:
         ValueError: If p is out of range.
@@ -133,15 +106,7 @@ def keep_top_p(logits: Float[Tensor, "*B V"], p: int | float) -> Float[Tensor, "
 
 
 def filter_logits(logits: Float[Tensor, "*B V"], sampling: Sampling) -> Float[Tensor, "*B V"]:
-    """Apply temperature, top-k and top-p.
-
-    Args:
-        logits: Unnormalized log-probabilities.
-        sampling: What to apply. Greedy keeps only the most probable token.
-
-    Returns:
-        Logits whose softmax is the distribution to draw from.
-    """
+    """Apply temperature, top-k and top-p; greedy keeps only the most probable token."""
     if sampling.is_greedy:
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.full_like(logits, -math.inf).scatter(-1, best, 0.0)
@@ -156,18 +121,10 @@ def filter_logits(logits: Float[Tensor, "*B V"], sampling: Sampling) -> Float[Te
 def choose(
     logits: Float[Tensor, "B V"], sampling: Sampling, uniform: Float[Tensor, " B"]
 ) -> Int[Tensor, " B"]:
-    r"""Choose a token for each row from a number drawn beforehand.
+    """Choose a token for each row from a number drawn beforehand.
 
-    The token is the first at which the cumulative distribution exceeds the row's number, so a row
-    depends on its own number alone and not on its neighbours.
-
-    Args:
-        logits: Unnormalized log-probabilities of the next token.
-        sampling: Temperature and filters.
-        uniform: A number for each row, from 0 up to but not including 1; greedy ignores it.
-
-    Returns:
-        Token ids.
+    The token is the first at which the cumulative distribution exceeds the row's number, from 0 up
+    to but not including 1, so a row depends on its own number alone and not on its neighbours.
 
     Raises:
         ValueError: If a logit is not a number.

@@ -32,9 +32,6 @@ class Utf8Stream:
     A byte-level token may end in the middle of a character; printing its bytes at once would show
     a replacement mark for each half.
 
-    Args:
-        tokenizer: Gives the bytes of each token.
-
     Example:
         >>> class Bytes:
         ...     def encode(self, text): return list(text.encode())
@@ -50,35 +47,16 @@ class Utf8Stream:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
-        """Add a token.
-
-        Args:
-            token: The id.
-
-        Returns:
-            The characters that are complete now, perhaps none.
-        """
+        """Add a token; return the characters that are complete now, perhaps none."""
         return self._decoder.decode(self._tokenizer.token_bytes(token))
 
     def close(self) -> str:
-        """End the text.
-
-        Returns:
-            A replacement mark for a character that was never finished, else nothing.
-        """
+        """End the text; return a replacement mark for a character that was never finished."""
         return self._decoder.decode(b"", final=True)
 
 
 def decode_stream(tokenizer: TextTokenizer, tokens: Iterable[int]) -> Iterator[str]:
-    """Turn a stream of tokens into a stream of text.
-
-    Args:
-        tokenizer: Gives the bytes of each token.
-        tokens: Ids as they come, for instance from `stream`.
-
-    Yields:
-        Pieces of text, none of them empty, that concatenate to the whole.
-    """
+    """Turn a stream of tokens into a stream of text, no piece of it empty."""
     text = Utf8Stream(tokenizer)
     for token in tokens:
         piece = text.push(token)
@@ -103,17 +81,9 @@ def generate_text(
     """Continue texts.
 
     Args:
-        model: The model.
-        tokenizer: Its tokenizer.
         prompts: Texts to continue; one may be empty if there is a start token.
-        max_new_tokens: Most tokens to add to each.
         start_token: Id put in front of each prompt, if the model was trained to expect one.
-        sampling: How to choose; by default from the model's own distribution.
         stop_tokens: Ids that end a text. Their text is not part of the result.
-        seed: As for `generate`.
-
-    Returns:
-        The continuations, without the prompts. Bytes that are not UTF-8 become U+FFFD.
 
     Raises:
         ValueError: As for `generate`.
@@ -141,24 +111,7 @@ def stream_text(
     stop_tokens: Collection[int] = (),
     seed: int | None = None,
 ) -> Iterator[str]:
-    """Continue a text, giving each piece as soon as its characters are complete.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        prompt: Text to continue.
-        max_new_tokens: Most tokens to add.
-        start_token: Id put in front of the prompt, if the model was trained to expect one.
-        sampling: How to choose; by default from the model's own distribution.
-        stop_tokens: Ids that end the text.
-        seed: Seed of the draws.
-
-    Returns:
-        An iterator of pieces that concatenate to what `generate_text` returns.
-
-    Raises:
-        ValueError: As for `generate`.
-    """
+    """Continue a text as `generate_text` does, giving pieces when their characters are whole."""
     start = [] if start_token is None else [start_token]
     tokens = stream(
         model,

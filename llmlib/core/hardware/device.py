@@ -13,14 +13,10 @@ _BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16", "svebf16")
 
 
 def best_device(name: str | None = None) -> torch.device:
-    """Return the named device, or else the fastest one at hand.
+    """Return the named device, or else the fastest one: CUDA, else Apple's MPS, else the processor.
 
     Args:
-        name: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`; None takes CUDA, else Apple's MPS, else the
-            processor.
-
-    Returns:
-        The device; it exists on this machine.
+        name: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`.
 
     Raises:
         ValueError: If the named device is not on this machine.
@@ -48,11 +44,7 @@ def best_device(name: str | None = None) -> torch.device:
 
 
 def cpu_flags() -> frozenset[str]:
-    """Return the processor's feature flags, as the kernel names them.
-
-    Returns:
-        Names such as `avx2` or `avx512_bf16`; empty where the system does not tell.
-    """
+    """Return the processor's feature flags, as the kernel names them; none if it tells none."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -68,16 +60,6 @@ def supports_bfloat16(device: torch.device | str) -> bool:
     """Tell whether a device multiplies bfloat16 matrices in hardware.
 
     Every device can emulate bfloat16; only where the hardware has it is it faster than float32.
-
-    Args:
-        device: A torch device or its name.
-
-    Returns:
-        True where bfloat16 is native.
-
-    Example:
-        >>> isinstance(supports_bfloat16("cpu"), bool)
-        True
     """
     import torch
 

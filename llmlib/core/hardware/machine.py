@@ -21,22 +21,14 @@ _UNITS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "sve", "asimd")
 
 
 def available_cores() -> int:
-    """Return how many processor cores this process may use.
-
-    Returns:
-        The size of the affinity mask where the system has one, else the count of cores.
-    """
+    """Return how many processor cores this process may use, by its affinity mask if any."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _processor_name() -> str:
-    """Return the processor's marketing name without marks, clock and core count.
-
-    Returns:
-        For example `AMD EPYC 7763` or `Apple M2`; `unknown processor` where nothing tells.
-    """
+    """Return the processor's marketing name without marks, clock and core count."""
     name = ""
     try:
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
@@ -53,13 +45,8 @@ def _processor_name() -> str:
 def machine_class() -> str:
     """Describe the kind of machine, so that a committed number says what it was measured on.
 
-    Returns:
-        Processor, cores this process may use, widest vector unit, and the GPU if torch sees one:
-        for example `AMD EPYC, 2 cores, avx512_bf16`. Never the machine's own name.
-
-    Example:
-        >>> "core" in machine_class()
-        True
+    Processor, cores this process may use, widest vector unit, and the GPU if torch sees one: for
+    example `AMD EPYC, 2 cores, avx512_bf16`. Never the machine's own name.
     """
     import torch
 
@@ -72,14 +59,9 @@ def machine_class() -> str:
 
 
 def versions(*more: str) -> dict[str, str]:
-    """Return the versions a result depends on.
+    """Return the versions a result depends on, those of the distributions `more` among them.
 
-    Args:
-        *more: Names of further distributions to report.
-
-    Returns:
-        A version by name, always of `python`, `llmlib`, `torch` and `numpy`; `"absent"` for a
-        distribution that is not installed.
+    A distribution that is not installed is `"absent"`.
 
     Example:
         >>> sorted(versions())
@@ -107,10 +89,8 @@ def matmul_rate(
     assumes a clock and a memory that a laptop does not keep up.
 
     Args:
-        dtype: The matrices' type, float32 or bfloat16 for instance.
         size: Rows and columns n of each matrix; from about 1000 on the rate no longer grows.
         seconds: How long to repeat the product, after one that warms up.
-        device: Where to compute.
 
     Returns:
         FLOP/s, counting a multiply-add as two.

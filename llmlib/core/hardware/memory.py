@@ -19,11 +19,9 @@ from torch.utils._pytree import tree_leaves
 
 
 def resident_bytes() -> int:
-    """Return the memory this process holds in RAM.
+    """Return the bytes that this process holds in RAM, from the kernel's page count.
 
-    Returns:
-        Bytes, from the kernel's page count; where the system has no `/proc`, the highest value so
-        far instead, which is all it tells.
+    Where the system has no `/proc`, it is the highest value so far, which is all it tells.
     """
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -40,9 +38,6 @@ class MemoryMeter:
 
     It sees everything, Python objects and library buffers included, but misses a peak shorter than
     the interval, and memory that the allocator keeps for later still counts.
-
-    Args:
-        interval_s: Seconds between samples.
 
     Attributes:
         start_bytes: Resident bytes on entry.
@@ -79,11 +74,7 @@ class MemoryMeter:
             self._sample()
 
     def __enter__(self) -> MemoryMeter:
-        """Start sampling.
-
-        Returns:
-            This meter.
-        """
+        """Start sampling."""
         self._done.clear()
         self.start_bytes = self.peak_bytes = resident_bytes()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="memory meter")
@@ -105,15 +96,12 @@ class MemoryMeter:
 
 @dataclass
 class Allocations:
-    """The bytes of the tensors that a block allocated.
-
-    Attributes:
-        current_bytes: Bytes allocated in the block and still alive.
-        peak_bytes: The highest value `current_bytes` had.
-    """
+    """The bytes of the tensors that a block allocated."""
 
     current_bytes: int = 0
+    """Bytes allocated in the block and still alive."""
     peak_bytes: int = 0
+    """The highest value `current_bytes` had."""
 
 
 class _AllocationMode(TorchDispatchMode):
@@ -169,9 +157,6 @@ def tracked_allocations() -> Iterator[Allocations]:
     it has, from the operation that returns it until it is freed; activations saved for the backward
     pass count too. What a kernel allocates and frees within one operation is not seen, nor are
     Python objects.
-
-    Yields:
-        The counter, which stays readable after the block.
 
     Example:
         >>> with tracked_allocations() as memory:

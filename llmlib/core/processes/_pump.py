@@ -29,11 +29,7 @@ class Pump:
         self.selector.register(process.status, selectors.EVENT_READ, "status")
 
     def run(self, deadline: float) -> KilledFor | None:
-        """Pump until the end.
-
-        Returns:
-            The limit that was met; None if the program ended by itself.
-        """
+        """Pump until the end; return the limit that was met, None for an end of its own."""
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -85,11 +81,7 @@ class Pump:
                         break
 
     def text(self, name: str) -> str:
-        """Return what was collected.
-
-        Returns:
-            At most the limit, with a note where more was cut off.
-        """
+        """Return what was collected, up to the limit, with a note where more was cut off."""
         data = bytes(self.collected[name])
         text = data[: self.max_output].decode(errors="replace")
         return text + "\n[output cut off here]\n" * (len(data) > self.max_output)

@@ -36,9 +36,6 @@ def launch(
     Args:
         fn: Called as `fn(rank, world_size, *args)`. It must be defined at the top of a module that
             can be imported: the processes start from nothing and look it up by name.
-        world_size: How many processes, at least 1.
-        *args: Further arguments, the same for each rank.
-        timeout_s: Seconds until everything is stopped.
         threads: Threads each rank computes with.
 
     Returns:
@@ -74,11 +71,7 @@ def launch(
 
 
 def _check_importable(fn: Callable[..., Any]) -> None:
-    """Refuse a function that a fresh process could not find.
-
-    Raises:
-        ValueError: If it is a lambda, a nested function, or was defined in a notebook.
-    """
+    """Refuse a function that a fresh process could not find."""
     name = getattr(fn, "__qualname__", "")
     main = sys.modules.get("__main__")
     in_notebook = getattr(fn, "__module__", None) == "__main__" and not hasattr(main, "__file__")
@@ -92,15 +85,7 @@ def _check_importable(fn: Callable[..., Any]) -> None:
 def _collect(
     processes: list[BaseProcess], connections: list[Any], deadline: float, timeout_s: int | float
 ) -> list[Any]:
-    """Wait for each rank's answer.
-
-    Returns:
-        The results by rank.
-
-    Raises:
-        TimeoutError: If the deadline passes first.
-        RankError: If a rank raises or dies.
-    """
+    """Wait for each rank's answer."""
     world_size = len(processes)
     results: dict[int, Any] = {}
     while len(results) < world_size:

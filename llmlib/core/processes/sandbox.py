@@ -156,13 +156,7 @@ def _write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
 
 
 def clock_for(time_s: int | float) -> int | float:
-    """Return the clock that stands behind a processor limit: no honest program meets it.
-
-    Args:
-        time_s: The processor limit, in seconds.
-
-    Returns:
-        Seconds by the clock.
+    """Return the seconds by the clock that stand behind a limit: no honest program meets them.
 
     Example:
         >>> clock_for(1), clock_for(5)
@@ -296,28 +290,18 @@ def run_python(
     files: Mapping[str, str | bytes] | None = None,
     readable: Sequence[Path] = (),
 ) -> SandboxResult:
-    r"""Run a program to its end in the sandbox.
+    r"""Run a program to its end in the sandbox; one that fails is a result too.
 
     The program gets a private folder, an environment without the caller's variables, no network,
     and limits on all it can use up. When it ends or meets a limit, all it started ends with it.
 
     Args:
-        code: The program.
-        time_s: Processor seconds of the whole program; of each of its processes where the kernel
-            does not tell the sum.
+        code: The program; for the arguments not named here see `sandboxed`.
         wall_s: Seconds by the clock, for a program that sleeps or waits; by default 20 times the
             processor seconds, and 60 at least.
         memory_mb: Address space of each process, in MiB. Importing numpy takes about 200,
             importing torch about 4000.
-        disk_mb: Size of each file, and of all together where there is a disk quota, in MiB.
-        processes: How many processes and threads it may have at once.
         max_output: Bytes of each output stream to keep; a program that prints more is stopped.
-        stdin: What it reads from its standard input.
-        files: Further files of its folder, by relative name.
-        readable: Further files and folders it may read.
-
-    Returns:
-        The result; a program that fails is a result too.
 
     Raises:
         ValueError: If a limit is not positive or a file's name leaves the folder.

@@ -24,11 +24,7 @@ class Workers:
     worker everything happens in this process.
 
     Args:
-        n: Number of processes, at least 1.
         shared: What each function gets before its item; it must survive `pickle`.
-
-    Raises:
-        ValueError: If `n` is below 1.
 
     Example:
         >>> with Workers(1, shared=10) as workers:
@@ -66,9 +62,6 @@ class Workers:
         Args:
             function: Defined at the top of a module, so that other processes find it by name.
             items: Read lazily, two for each process ahead of the results.
-
-        Yields:
-            The results, in the items' order.
 
         Raises:
             ChildProcessError: If a process dies.

@@ -10,22 +10,17 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from llmlib.core.survey.rows import Row, Value
 
-R = TypeVar("R", bound=Row)
+_Row = TypeVar("_Row", bound=Row)
 
 _BOOLEANS = {"true": True, "false": False}
 
 
-def read_rows(path: str | os.PathLike[str], row_type: type[R]) -> tuple[R, ...]:
+def read_rows(path: str | os.PathLike[str], row_type: type[_Row]) -> tuple[_Row, ...]:
     """Read the rows of a CSV file whose columns are the fields of a row class.
 
-    Args:
-        path: The file: UTF-8, a header line with the column names in the order of the fields
-            (provenance last), then a line a row. Booleans are `true` or `false`, dates `YYYY` or
-            `YYYY-MM`, numbers plain; an empty cell means that there is no value.
-        row_type: The class of the rows.
-
-    Returns:
-        The rows, in order.
+    The file is UTF-8: a header line with the column names in the order of the fields (provenance
+    last), then a line a row. Booleans are `true` or `false`, dates `YYYY` or `YYYY-MM`, numbers
+    plain; an empty cell means that there is no value.
 
     Raises:
         ValueError: If the header or a cell does not fit the class, or two rows have the same key;
@@ -34,7 +29,7 @@ def read_rows(path: str | os.PathLike[str], row_type: type[R]) -> tuple[R, ...]:
     path = Path(path)
     hints = get_type_hints(row_type)
     columns = column_names(row_type)
-    rows: list[R] = []
+    rows: list[_Row] = []
     lines: dict[tuple[Value, ...], int] = {}
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file, strict=True)
@@ -54,40 +49,19 @@ def read_rows(path: str | os.PathLike[str], row_type: type[R]) -> tuple[R, ...]:
 
 
 def column_names(row_type: type[Row]) -> tuple[str, ...]:
-    """List the columns of a table.
-
-    Args:
-        row_type: The class of its rows.
-
-    Returns:
-        The class's own fields, then the provenance that all tables share.
-    """
+    """List the columns of a table: the class's own fields, then the provenance that all share."""
     shared = tuple(field.name for field in fields(Row))
     own = tuple(field.name for field in fields(row_type) if field.name not in shared)
     return own + shared
 
 
 def key_of(row: Row) -> tuple[Value, ...]:
-    """Return what names a row in its table.
-
-    Args:
-        row: The row.
-
-    Returns:
-        The values of its key columns.
-    """
+    """Return what names a row in its table: the values of its key columns."""
     return tuple(getattr(row, name) for name in row.KEY)
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """List the types that an annotation allows.
-
-    Args:
-        annotation: A type or a union of types.
-
-    Returns:
-        The members of the union, or the annotation alone.
-    """
+    """List the types that an annotation allows: the members of a union, or itself alone."""
     if get_origin(annotation) in (Union, UnionType):
         return get_args(annotation)
     return (annotation,)
@@ -106,8 +80,8 @@ def _check_header(header: tuple[str, ...], expected: tuple[str, ...]) -> None:
 
 
 def _parse_row(
-    cells: list[str], row_type: type[R], columns: tuple[str, ...], hints: dict[str, Any]
-) -> R:
+    cells: list[str], row_type: type[_Row], columns: tuple[str, ...], hints: dict[str, Any]
+) -> _Row:
     """Convert a line's cells to their columns' types."""
     if len(cells) != len(columns):
         raise ValueError(f"{len(cells)} cells for {len(columns)} columns")

@@ -17,12 +17,6 @@ Value = str | int | float | bool | None
 class YearMonth(str):
     """A year, or a year and month, written `2020` or `2020-05`; sorts in time.
 
-    Args:
-        text: Four digits, or four digits, a hyphen and a month from 01 to 12.
-
-    Raises:
-        ValueError: If the text is anything else.
-
     Example:
         >>> YearMonth("2020-04").decimal
         2020.25

@@ -39,18 +39,13 @@ from llmlib.core.survey.rows import (
 
 __all__ = ["Table", "YearMonth", "load_table", "read_table", "table_names"]
 
-R = TypeVar("R", bound=Row)
-S = TypeVar("S", bound=Row)
+_Row = TypeVar("_Row", bound=Row)
+_Other = TypeVar("_Other", bound=Row)
 
 
 @dataclass(frozen=True)
-class Table(Generic[R]):
+class Table(Generic[_Row]):
     """Rows of one table, in order, with the means to select and show them.
-
-    Args:
-        name: The table's name, as in `table_names()`.
-        row_type: The class of its rows.
-        rows: The rows.
 
     Example:
         >>> big = load_table("models").where(public=True).sorted_by("release")
@@ -59,16 +54,16 @@ class Table(Generic[R]):
     """
 
     name: str
-    row_type: type[R]
-    rows: tuple[R, ...]
+    row_type: type[_Row]
+    rows: tuple[_Row, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[R]:
+    def __iter__(self) -> Iterator[_Row]:
         return iter(self.rows)
 
-    def __getitem__(self, index: int) -> R:
+    def __getitem__(self, index: int) -> _Row:
         return self.rows[index]
 
     @property
@@ -77,25 +72,12 @@ class Table(Generic[R]):
         return column_names(self.row_type)
 
     def column(self, name: str) -> tuple[Any, ...]:
-        """Return one column, top to bottom.
-
-        Args:
-            name: One of `columns`.
-
-        Returns:
-            A value a row; None where the survey gives none.
-        """
+        """Return one column, top to bottom; None where the survey gives no value."""
         self._check((name,))
         return tuple(getattr(row, name) for row in self.rows)
 
-    def row(self, *key: Value) -> R:
-        """Return the row with a key: its name, or the table's own key columns.
-
-        Args:
-            *key: A value for each of the key columns (`row_type.KEY`).
-
-        Returns:
-            The row.
+    def row(self, *key: Value) -> _Row:
+        """Return the row with a key: its name, or a value for each of the columns `row_type.KEY`.
 
         Raises:
             ValueError: If the number of values is wrong.
@@ -110,15 +92,10 @@ class Table(Generic[R]):
         known = ", ".join(str(getattr(row, key_columns[0])) for row in self.rows)
         raise KeyError(f"no row {key} in the table {self.name!r}; it has {known}")
 
-    def where(self, test: Callable[[R], bool] | None = None, /, **equal: Value) -> "Table[R]":
+    def where(self, test: Callable[[_Row], bool] | None = None, /, **equal: Value) -> "Table[_Row]":
         """Keep the rows that pass a test and whose columns equal the given values.
 
-        Args:
-            test: A function of a row.
-            **equal: A value for each column to compare; `None` keeps the rows without a value.
-
-        Returns:
-            A table with the rows kept, in order.
+        `column=None` keeps the rows without a value there.
         """
         self._check(equal)
         kept = (
@@ -128,16 +105,8 @@ class Table(Generic[R]):
         )
         return Table(self.name, self.row_type, tuple(filter(test, kept) if test else kept))
 
-    def sorted_by(self, column: str, *, reverse: bool = False) -> "Table[R]":
-        """Sort the rows by a column, those without a value last.
-
-        Args:
-            column: One of `columns`.
-            reverse: Whether the largest comes first.
-
-        Returns:
-            A table with the same rows.
-        """
+    def sorted_by(self, column: str, *, reverse: bool = False) -> "Table[_Row]":
+        """Sort the rows by a column, those without a value last."""
         self._check((column,))
         given = [row for row in self.rows if getattr(row, column) is not None]
         given.sort(key=lambda row: getattr(row, column), reverse=reverse)
@@ -145,14 +114,7 @@ class Table(Generic[R]):
         return Table(self.name, self.row_type, (*given, *missing))
 
     def to_markdown(self, columns: Sequence[str] | None = None) -> str:
-        """Write the table in Markdown.
-
-        Args:
-            columns: The columns to show; all of them if not given.
-
-        Returns:
-            Lines separated by newlines; an empty cell where there is no value.
-        """
+        """Write all columns, or the given ones, in Markdown."""
         names, types = self._shown(columns)
         rule = ["---:" if types[name] & {int, float} else "---" for name in names]
         cells = [[_text(getattr(row, name)) for name in names] for row in self.rows]
@@ -162,14 +124,7 @@ class Table(Generic[R]):
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def to_html(self, columns: Sequence[str] | None = None) -> str:
-        """Write the table in HTML.
-
-        Args:
-            columns: The columns to show; all of them if not given.
-
-        Returns:
-            A `table` element whose numbers are aligned to the right.
-        """
+        """Write all columns, or the given ones, as a `table` element with numbers to the right."""
         names, types = self._shown(columns)
         side = {n: ' style="text-align:right"' if types[n] & {int, float} else "" for n in names}
         head = "".join(f"<th{side[name]}>{html.escape(name)}</th>" for name in names)
@@ -204,11 +159,7 @@ class Table(Generic[R]):
 
 
 def table_names() -> tuple[str, ...]:
-    """List the tables that can be loaded.
-
-    Returns:
-        Names for `load_table`, in alphabetical order.
-    """
+    """List the tables that can be loaded, in alphabetical order."""
     return tuple(SCHEMAS)
 
 
@@ -241,15 +192,6 @@ def load_table(name: str) -> Table[Any]: ...
 def load_table(name: str) -> Table[Any]:
     """Load one of the survey's tables.
 
-    Args:
-        name: One of `table_names()`.
-
-    Returns:
-        The table; its rows are frozen dataclasses, the same objects at each call.
-
-    Raises:
-        ValueError: If there is no such table.
-
     Example:
         >>> sum(part.percent for part in load_table("mixtures").where(model="LLaMA"))
         100.0
@@ -267,20 +209,8 @@ def _load(name: str) -> Table[Any]:
     return read_table(resource(f"survey/{name}.csv"), SCHEMAS[name])
 
 
-def read_table(path: str | os.PathLike[str], row_type: type[S]) -> Table[S]:
-    """Read a CSV file whose columns are the fields of a row class.
-
-    Args:
-        path: The file, as `llmlib.core.survey.files.read_rows` describes it.
-        row_type: The class of the rows.
-
-    Returns:
-        The table, named after the file.
-
-    Raises:
-        ValueError: If the header or a cell does not fit the class, or two rows have the same key;
-            the message names the file and line.
-    """
+def read_table(path: str | os.PathLike[str], row_type: type[_Other]) -> Table[_Other]:
+    """Read a CSV file as `read_rows` does, into a table that is named after the file."""
     return Table(Path(path).stem, row_type, read_rows(path, row_type))
 
 

@@ -44,23 +44,18 @@ from llmlib.training.distributed import everyone, rank, world_size
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint says besides its tensors.
-
-    Args:
-        step: Updates done.
-        model_config: The model's configuration.
-        config: The settings that decide the course of the run.
-        progress: Tokens seen, seconds trained and other numbers to continue from.
-        score: The lower, the better; None when the model was not evaluated at this step.
-        loader: State of this process's data loader.
-    """
+    """What a checkpoint says besides its tensors."""
 
     step: int
+    """Updates done."""
     model_config: dict[str, Any]
     config: dict[str, Any]
     progress: dict[str, Any]
+    """Tokens seen, seconds trained and other numbers to continue from."""
     score: float | None
+    """The lower, the better; None when the model was not evaluated at this step."""
     loader: dict[str, Any]
+    """State of this process's data loader."""
 
 
 def save(
@@ -75,13 +70,7 @@ def save(
 
     Args:
         folder: The folder that holds the checkpoints; the processes must share it.
-        checkpoint: Step, configurations, progress and this process's loader state.
-        model: The model.
-        optimizer: Its optimizer.
         keep: How many of the newest to keep; the best one is kept besides.
-
-    Returns:
-        The checkpoint's path.
 
     Raises:
         OSError: When it could not be written; earlier checkpoints are then as they were.
@@ -126,20 +115,11 @@ def load(
     model_config: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> Checkpoint:
-    """Put a run back to where it was: model, optimizer and random generators.
-
-    Args:
-        path: A checkpoint.
-        model: The model; filled in place.
-        optimizer: Its optimizer; filled in place.
-        model_config: The model's configuration, to compare.
-        config: The settings that decide the course of the run, to compare.
-
-    Returns:
-        What the checkpoint says besides its tensors.
+    """Put a run back to where it was: model, optimizer and random generators, all in place.
 
     Raises:
-        ValueError: When it is cut short or belongs to another configuration.
+        ValueError: When the checkpoint is cut short, or belongs to another configuration than
+            `model_config` and `config` say.
     """
     manifest = read_manifest(path)
     _require_equal(path, "model", manifest["model_config"], model_config)
@@ -162,11 +142,7 @@ def load(
 
 
 def load_model(path: Path, model: nn.Module) -> None:
-    """Fill a model from a checkpoint.
-
-    Args:
-        path: A checkpoint.
-        model: A model of the checkpoint's configuration, `read_manifest(path)["model_config"]`.
+    """Fill a model of the configuration `read_manifest(path)["model_config"]` from a checkpoint.
 
     Raises:
         ValueError: When the checkpoint is cut short or its tensors do not fit the model.

@@ -17,51 +17,24 @@ FORMAT = 1
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """List the finished checkpoints of a run.
-
-    Args:
-        folder: The folder that holds them; it may be missing.
-
-    Returns:
-        Their paths, oldest first.
-    """
+    """List the finished checkpoints of a run, oldest first; none where the folder is missing."""
     return sorted(path.parent for path in folder.glob(f"step_*/{MANIFEST}"))
 
 
 def latest(folder: Path) -> Path | None:
-    """Return the newest finished checkpoint.
-
-    Args:
-        folder: The folder that holds the checkpoints; it may be missing.
-
-    Returns:
-        Its path, or None when there is none.
-    """
+    """Return the newest finished checkpoint of a run, if there is one."""
     found = checkpoints(folder)
     return found[-1] if found else None
 
 
 def best(folder: Path) -> Path | None:
-    """Return the checkpoint with the lowest score.
-
-    Args:
-        folder: The folder that holds the checkpoints; it may be missing.
-
-    Returns:
-        Its path, or None when none has a score.
-    """
+    """Return the checkpoint with the lowest score, if any has one."""
     scores = [(read_manifest(path)["score"], path) for path in checkpoints(folder)]
     return min(((score, path) for score, path in scores if score is not None), default=(0, None))[1]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read step, configurations and progress of a checkpoint, and check that its files are whole.
-
-    Args:
-        path: A checkpoint.
-
-    Returns:
-        The content of its `checkpoint.json`.
+    """Read what a checkpoint's `checkpoint.json` says, and check that its files are whole.
 
     Raises:
         ValueError: When a file is missing, cut short or from another format.
@@ -80,14 +53,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(file: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Read the tensors of a file.
-
-    Args:
-        file: A file of a checkpoint.
-        manifest: The checkpoint's manifest.
-
-    Returns:
-        Tensors by name.
+    """Read the tensors of one of a checkpoint's files.
 
     Raises:
         ValueError: When the file is not as it was written.
@@ -122,11 +88,7 @@ def _damaged(file: Path, what: str) -> ValueError:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk.
-
-    Args:
-        path: A file or a folder.
-    """
+    """Wait until a file, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -135,12 +97,7 @@ def flush(path: Path) -> None:
 
 
 def remove_old(folder: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest ones and the best.
-
-    Args:
-        folder: The folder that holds the checkpoints.
-        keep: How many of the newest stay.
-    """
+    """Remove all checkpoints but the newest `keep` and the best."""
     found = checkpoints(folder)
     spared = {*found[-keep:], best(folder)}
     for path in found:

@@ -33,23 +33,15 @@ class AnyOptimizer(Protocol):
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the model's parameters and persistent buffers, a tied one once.
+    """Return the model's whole parameters and persistent buffers, a tied one once.
 
-    Args:
-        model: The model. If it is sharded, every process must ask together.
-
-    Returns:
-        Whole tensors by name.
+    If the model is sharded, every process must ask together.
     """
     return {name: whole(tensor).contiguous() for name, tensor in _unique(model).items()}
 
 
 def load_model_tensors(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
-    """Copy saved tensors into a model.
-
-    Args:
-        model: The model.
-        saved: What `model_tensors` returned for a model of the same configuration.
+    """Copy what `model_tensors` returned into a model of the same configuration.
 
     Raises:
         ValueError: When names or shapes differ; the model is then as before.
@@ -67,15 +59,7 @@ def load_model_tensors(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: AnyOptimizer) -> dict[str, Tensor]:
-    """Return the optimizer's state as `parameter name.state name`.
-
-    Args:
-        model: The model whose parameters the optimizer updates.
-        optimizer: A torch optimizer or a `CombinedOptimizer`.
-
-    Returns:
-        Whole tensors by name, such as `embedding.weight.exp_avg`.
-    """
+    """Return the optimizer's state as whole tensors, named as in `embedding.weight.exp_avg`."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
         f"{names[id(parameter)]}.{key}": whole(value).contiguous()
@@ -87,12 +71,7 @@ def optimizer_tensors(model: nn.Module, optimizer: AnyOptimizer) -> dict[str, Te
 def load_optimizer_tensors(
     model: nn.Module, optimizer: AnyOptimizer, saved: Mapping[str, Tensor]
 ) -> None:
-    """Put saved state into an optimizer; learning rates and other settings stay as they are.
-
-    Args:
-        model: The model whose parameters the optimizer updates.
-        optimizer: A torch optimizer or a `CombinedOptimizer`.
-        saved: What `optimizer_tensors` returned.
+    """Put what `optimizer_tensors` returned into an optimizer; its settings stay as they are.
 
     Raises:
         ValueError: When the state belongs to a parameter that the optimizer does not update.

@@ -9,10 +9,7 @@ from torch import Tensor
 
 
 def random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state of torch's, Python's and numpy's global generators.
-
-    Returns:
-        Tensors by name, and the numbers that go into JSON beside them.
+    """Return the state of torch's, Python's and numpy's global generators as tensors and numbers.
 
     Example:
         >>> saved = random_state()
@@ -38,12 +35,7 @@ def random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def set_random_state(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-    """Restore what `random_state` returned.
-
-    Args:
-        tensors: Its first value. A CUDA state is left out where there is no CUDA device.
-        numbers: Its second value.
-    """
+    """Restore what `random_state` returned; a CUDA state only where there is a CUDA device."""
     torch.set_rng_state(tensors["torch"])
     version, gauss = numbers["python"]
     random.setstate((version, tuple(tensors["python"].tolist()), gauss))

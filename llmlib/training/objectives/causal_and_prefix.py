@@ -14,12 +14,6 @@ def language_modeling(tokens: Int[Tensor, "B T1"]) -> Batch:
 
     $L = -\sum_t \log p(x_t \mid x_{<t})$
 
-    Args:
-        tokens: Token ids of the texts, one more than the model reads.
-
-    Returns:
-        `inputs` and `targets`.
-
     Example:
         >>> batch = language_modeling(torch.tensor([[3, 1, 4, 1]]))
         >>> batch["inputs"].tolist(), batch["targets"].tolist()
@@ -39,16 +33,13 @@ def prefix_language_modeling(
 ) -> Batch:
     r"""Predict the end of each text from its beginning, which is given as a whole.
 
-    $L = -\sum_{t \ge P} \log p(x_t \mid x_{<t})$, where the first P tokens may see each other.
+    $L = -\sum_{t \ge P} \log p(x_t \mid x_{<t})$, where the first P tokens may see each other. No
+    target counts whose token is in the prefix.
 
     Args:
         tokens: Token ids of the texts, one more than the model reads.
         prefix_lengths: Tokens of each prefix, from 1 to one less than the text has. Default:
             drawn from these, each length equally likely.
-        generator: Source of randomness; default: torch's own.
-
-    Returns:
-        `inputs`, `targets` and `prefix_lengths`. No target counts whose token is in the prefix.
 
     Raises:
         ValueError: When a prefix leaves nothing to predict, or nothing to start from, or there is
@@ -86,13 +77,7 @@ def prefix_language_modeling(
 def split_prefix(tokens: Int[Tensor, "B T1"], special: SpecialTokens, prefix_length: int) -> Batch:
     """Give the beginning of each text to the encoder, and let the decoder predict the rest.
 
-    Args:
-        tokens: Token ids of the texts.
-        special: The padding, with which the decoder starts.
-        prefix_length: Tokens for the encoder, from 1 to one less than the texts have.
-
-    Returns:
-        The batch of an encoder-decoder that is a prefix language model.
+    The encoder gets 1 token at least and leaves 1; the decoder starts with the padding.
 
     Raises:
         ValueError: When one half would be empty.

@@ -16,13 +16,6 @@ class SpecialTokens:
     They follow the text's ids: padding, one mode token each for R, S and X, then the sentinels,
     which number the spans.
 
-    Args:
-        n_text_tokens: Number of ids that the text itself uses, 0 to `n_text_tokens - 1`.
-        n_sentinels: Number of sentinels; a text with n spans needs `n + 1`.
-
-    Raises:
-        ValueError: When a number is too small.
-
     Example:
         >>> special = SpecialTokens(n_text_tokens=50, n_sentinels=4)
         >>> special.pad, special.mode("X"), special.sentinel, special.vocab_size
@@ -35,7 +28,9 @@ class SpecialTokens:
     """
 
     n_text_tokens: int
+    """Number of ids that the text itself uses, 0 to `n_text_tokens - 1`."""
     n_sentinels: int = 100
+    """Number of sentinels; a text with n spans needs `n + 1`."""
 
     def __post_init__(self) -> None:
         if self.n_text_tokens < 1 or self.n_sentinels < 2:
@@ -50,14 +45,7 @@ class SpecialTokens:
         return self.n_text_tokens
 
     def mode(self, name: str) -> int:
-        """Return the token that names a denoiser.
-
-        Args:
-            name: `R`, `S` or `X`.
-
-        Returns:
-            Its id.
-        """
+        """Return the token that names a denoiser, `R`, `S` or `X`."""
         return self.n_text_tokens + 1 + MODES.index(name)
 
     @property
@@ -73,19 +61,16 @@ class SpecialTokens:
 
 @dataclass(frozen=True)
 class CorruptedText:
-    """A text in two parts: what is left, and what was cut out.
-
-    Attributes:
-        inputs: The text with a sentinel in the place of each span, padded on the right.
-        input_lengths: Tokens of each row of `inputs` before the padding.
-        targets: Each span behind its sentinel, and one more sentinel as the end.
-        target_lengths: Tokens of each row of `targets` before the padding.
-    """
+    """A text in two parts: what is left, and what was cut out."""
 
     inputs: Int[Tensor, "B S"]
+    """The text with a sentinel in the place of each span, padded on the right."""
     input_lengths: Int[Tensor, " B"]
+    """Tokens of each row of `inputs` before the padding."""
     targets: Int[Tensor, "B T"]
+    """Each span behind its sentinel, and one more sentinel as the end."""
     target_lengths: Int[Tensor, " B"]
+    """Tokens of each row of `targets` before the padding."""
 
 
 def span_counts(length: int, rate: float = 0.15, mean_span: int | float = 3.0) -> tuple[int, int]:
@@ -93,14 +78,6 @@ def span_counts(length: int, rate: float = 0.15, mean_span: int | float = 3.0) -
 
     $n = \mathrm{round}(rL)$ tokens, $\mathrm{round}(n/\mu)$ spans; at least one token is cut out
     and one is kept, and a kept token stands before every span.
-
-    Args:
-        length: Tokens of the text, L; at least 2.
-        rate: Share of the tokens to cut out, r; between 0 and 1.
-        mean_span: Mean length of a span in tokens, mu; at least 1.
-
-    Returns:
-        Number of tokens, number of spans.
 
     Raises:
         ValueError: When an argument is out of its range.
@@ -139,15 +116,7 @@ def random_span_mask(
     which a single span always stands at the end.
 
     Args:
-        n_rows: Number of texts, B.
-        length: Tokens of each, T.
-        rate: Share of the tokens to cut out.
-        mean_span: Mean length of a span in tokens.
         anywhere: Let texts start with a span and end with a kept token too, every way alike.
-        generator: Source of randomness; default: torch's own.
-
-    Returns:
-        True where a token is cut out.
 
     Raises:
         ValueError: See `span_counts`.
@@ -191,12 +160,7 @@ def corrupt_spans(
     """Cut the marked spans out of each text, a sentinel in the place of each.
 
     Args:
-        tokens: Token ids of the texts, all below `special.n_text_tokens`.
         mask: True where a token is cut out; neighbors form one span.
-        special: The sentinels and the padding.
-
-    Returns:
-        What is left and what was cut out. Rows may differ in length; they are padded.
 
     Raises:
         ValueError: When a row has more spans than there are sentinels but one, or a token of the
@@ -255,12 +219,7 @@ def restore_spans(
 ) -> tuple[Int[Tensor, "B T"], Int[Tensor, " B"]]:
     """Put the spans back into their places: the inverse of `corrupt_spans`.
 
-    Args:
-        text: What is left of each text, and what was cut out.
-        special: The sentinels and the padding that were used.
-
-    Returns:
-        The texts, padded on the right, and their lengths.
+    Returns the texts, padded on the right, and their lengths.
 
     Raises:
         ValueError: When a row's sentinels do not count 0, 1, 2 ... in both parts, with one more in

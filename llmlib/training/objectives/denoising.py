@@ -15,31 +15,19 @@ from llmlib.training.objectives.corruption import SpecialTokens, corrupt_spans, 
 
 @dataclass(frozen=True, kw_only=True)
 class Denoiser:
-    """One way to corrupt a text.
-
-    Args:
-        mode: `R` (regular), `X` (extreme), or `S` (sequential: the end of the text is one span).
-        rate: Share of the tokens to cut out, between 0 and 1.
-        mean_span: Mean length of a span in tokens; `S` has one span, whatever this says.
-    """
+    """One way to corrupt a text."""
 
     mode: Literal["R", "S", "X"]
+    """`R` (regular), `X` (extreme), or `S` (sequential: the end of the text is one span)."""
     rate: float
+    """Share of the tokens to cut out, between 0 and 1."""
     mean_span: int | float = 3.0
+    """Mean length of a span in tokens; `S` has one span, whatever this says."""
 
     def mask(
         self, n_rows: int, length: int, generator: torch.Generator | None = None
     ) -> Bool[Tensor, "B T"]:
-        """Draw what to cut out of texts of one length.
-
-        Args:
-            n_rows: Number of texts.
-            length: Tokens of each.
-            generator: Source of randomness; default: torch's own.
-
-        Returns:
-            True where a token is cut out.
-        """
+        """Draw what to cut out of texts of one length: True where a token goes."""
         at_end = self.mode == "S"
         return random_span_mask(
             n_rows,
@@ -77,20 +65,8 @@ def span_corruption(
 ) -> Batch:
     r"""Cut spans out of each text; the encoder reads the rest, the decoder says what is missing.
 
-    $L = -\log p(\tilde x \mid x_{\setminus \tilde x})$
-
-    Args:
-        tokens: Token ids of the texts.
-        special: Sentinels and padding.
-        rate: Share of the tokens to cut out.
-        mean_span: Mean length of a span in tokens.
-        generator: Source of randomness; default: torch's own.
-
-    Returns:
-        The batch; `as_one_sequence` makes one for a decoder alone of it.
-
-    Raises:
-        ValueError: See `span_counts` and `corrupt_spans`.
+    $L = -\log p(\tilde x \mid x_{\setminus \tilde x})$; rate and spans are `span_counts`'.
+    `as_one_sequence` makes a batch for a decoder alone of it.
 
     References:
         Raffel et al. (2020), section 3.1.4; Zhao et al. (2023), section 4.2.3, equation 5.
@@ -110,11 +86,7 @@ def mixture_of_denoisers(
     """Corrupt each text in one of several ways, and name the way by a mode token in front.
 
     Args:
-        tokens: Token ids of the texts.
-        special: Sentinels, mode tokens and padding.
-        denoisers: The ways.
-        weights: How often each is chosen, relative to each other. Default: all alike.
-        generator: Source of randomness; default: torch's own.
+        weights: How often each way is chosen, relative to each other. Default: all alike.
 
     Returns:
         The batch, rows of unequal length padded; `denoisers` says how each row was made.
@@ -147,16 +119,7 @@ def mixture_of_denoisers(
 def denoise(tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], special: SpecialTokens) -> Batch:
     """Ask for the marked spans of each text: the encoder reads the rest, the decoder says them.
 
-    Args:
-        tokens: Token ids of the texts.
-        mask: True where a token is cut out.
-        special: Sentinels and padding.
-
-    Returns:
-        The batch, rows of unequal length padded.
-
-    Raises:
-        ValueError: See `corrupt_spans`.
+    Rows of unequal length are padded.
 
     Example:
         >>> special = SpecialTokens(n_text_tokens=50)
@@ -182,13 +145,8 @@ def denoise(tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], special: Spec
 def as_one_sequence(batch: Batch, special: SpecialTokens) -> Batch:
     """Write both halves of each row one behind the other, for a decoder alone.
 
-    Args:
-        batch: A batch for an encoder-decoder.
-        special: The padding.
-
-    Returns:
-        What the encoder would read, as prefix, and behind it the targets, up to the last of each
-        row that counts. Only they count.
+    What the encoder would read is the prefix; behind it stand the targets, up to the last of each
+    row that counts. Only they count.
 
     Example:
         >>> from llmlib.training.objectives.causal_and_prefix import split_prefix

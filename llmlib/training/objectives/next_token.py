@@ -12,19 +12,14 @@ from llmlib.architecture.encoder_decoder import EncoderDecoder
 from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import IGNORE, Batch
 
-Model = Transformer | EncoderDecoder
+LanguageModel = Transformer | EncoderDecoder
 
 
-def hidden_states(model: Model, batch: Batch) -> Float[Tensor, "B T D"]:
+def hidden_states(model: LanguageModel, batch: Batch) -> Float[Tensor, "B T D"]:
     """Return a model's last hidden states where a batch has its targets.
 
-    Args:
-        model: A decoder, or an encoder-decoder.
-        batch: What it reads. A decoder takes `documents` into account where they are there, and
-            `prefix_lengths` if its mask is that of a prefix decoder.
-
-    Returns:
-        One vector a target.
+    A decoder takes `documents` into account where they are there, and `prefix_lengths` if its mask
+    is that of a prefix decoder.
     """
     if isinstance(model, EncoderDecoder):
         return model.hidden(
@@ -38,18 +33,11 @@ def hidden_states(model: Model, batch: Batch) -> Float[Tensor, "B T D"]:
     )
 
 
-def next_token_loss(model: Model, batch: Batch) -> Float[Tensor, ""]:
-    r"""Return the mean negative log-likelihood of a batch's targets.
+def next_token_loss(model: LanguageModel, batch: Batch) -> Float[Tensor, ""]:
+    r"""Return the mean negative log-likelihood of a batch's targets, in nats.
 
     $L = -\tfrac1n \sum_{b,t} \log p(y_{b,t} \mid x_{b,\le t})$ over the n targets that count. While
     a model with experts trains, its load-balancing loss is added.
-
-    Args:
-        model: A decoder, or an encoder-decoder.
-        batch: See `hidden_states`; `targets` are token ids, or -100 where none counts.
-
-    Returns:
-        Nats per token.
 
     References:
         Zhao et al. (2023), A Survey of Large Language Models, section 4.2.3, equation 4.
@@ -67,20 +55,11 @@ def linear_cross_entropy(
     targets: Int[Tensor, "*rows"],
     chunk: int = 512,
 ) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of `hidden @ weight.T` against the targets.
+    """Return the mean cross-entropy of `hidden @ weight.T` against the targets; 0 if none counts.
 
-    The logits of a vocabulary are the largest tensor of a small model's step. Here they are made a
-    few rows at a time, turned into their own gradient while they are still in the processor's
+    The logits of a vocabulary are the largest tensor of a small model's step. Here they are made
+    `chunk` rows at a time, turned into their own gradient while they are still in the processor's
     cache, multiplied back, and forgotten: the same products, a fraction of the memory.
-
-    Args:
-        hidden: Last hidden states.
-        weight: Output matrix.
-        targets: Token ids, or -100 where a row does not count.
-        chunk: Rows at a time.
-
-    Returns:
-        Nats per counted row; 0 when none counts.
 
     Raises:
         ValueError: If there is not one target a row.

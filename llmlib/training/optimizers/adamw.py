@@ -11,19 +11,13 @@ Group = dict[str, Any]
 
 
 def parameter_roles(model: nn.Module, embeddings: Collection[str] = ()) -> dict[str, Role]:
-    """Say of each parameter whether it is a hidden matrix, an embedding or a vector.
+    """Say of each parameter, a tied one once, whether it is hidden matrix, embedding or vector.
 
-    Vectors are norms' scales and all biases. Embeddings are the tables of `nn.Embedding`, and the
-    matrices outside the model's stack of layers, such as the output matrix. The stack is
-    recognised by the number in its parameters' names, as in `blocks.3.up.weight`. Kernels of
-    convolutions, and what a module names in `elementwise`, act number by number like vectors.
-
-    Args:
-        model: The model.
-        embeddings: Names of further parameters to treat as embeddings.
-
-    Returns:
-        The role by parameter name. A tied parameter appears once.
+    Vectors are norms' scales and all biases. Embeddings are the tables of `nn.Embedding`, the
+    matrices outside the model's stack of layers, such as the output matrix, and those that
+    `embeddings` names. The stack is recognised by the number in its parameters' names, as in
+    `blocks.3.up.weight`. Kernels of convolutions, and what a module names in `elementwise`, act
+    number by number like vectors.
 
     Raises:
         ValueError: When `embeddings` names no parameter of the model.
@@ -56,18 +50,13 @@ def parameter_roles(model: nn.Module, embeddings: Collection[str] = ()) -> dict[
 def param_groups(
     model: nn.Module, weight_decay: float, *, decay_embeddings: bool = True
 ) -> list[Group]:
-    """Split the parameters into those with weight decay and those without.
+    """Split the parameters that need a gradient into those with weight decay and those without.
 
     Decay pulls matrices towards zero. Norm scales and biases are left alone: pulling them towards
     zero would not make the model simpler, only weaker.
 
     Args:
-        model: The model; parameters that need no gradient are left out.
-        weight_decay: Coefficient for the decayed ones, 0 or more.
         decay_embeddings: Whether embeddings and output matrix are decayed.
-
-    Returns:
-        Parameter groups for a torch optimizer.
 
     Raises:
         ValueError: When the coefficient is negative.
@@ -104,19 +93,10 @@ def adamw(
     decay_embeddings: bool = True,
     fused: bool | None = None,
 ) -> torch.optim.AdamW:
-    """Build AdamW with weight decay on matrices only.
+    """Build AdamW with weight decay as `param_groups` gives it, on matrices only.
 
     Args:
-        model: The model.
-        lr: Peak learning rate.
-        betas: Decay rates of the two running means.
-        eps: Added to the root of the second moment.
-        weight_decay: Decoupled weight decay of matrices.
-        decay_embeddings: Whether embeddings and output matrix are decayed.
         fused: One kernel for the whole update; default: where the device has one.
-
-    Returns:
-        The optimizer.
 
     Example:
         >>> adamw(nn.Linear(3, 2), 1e-3).param_groups[1]["weight_decay"]
@@ -133,18 +113,7 @@ def adamw_from_groups(
     eps: float = 1e-8,
     fused: bool | None = None,
 ) -> torch.optim.AdamW:
-    """Build AdamW for given parameter groups.
-
-    Args:
-        groups: Parameter groups, each with its weight decay.
-        lr: Peak learning rate.
-        betas: Decay rates of the two running means.
-        eps: Added to the root of the second moment.
-        fused: One kernel for the whole update; default: where the device has one.
-
-    Returns:
-        The optimizer.
-    """
+    """Build AdamW for given parameter groups, each with its weight decay; see `adamw`."""
     if fused is None:
         devices = {parameter.device.type for group in groups for parameter in group["params"]}
         fused = devices <= {"cpu", "cuda"}

@@ -21,14 +21,7 @@ from llmlib.training.precision import resolve_precision
 
 
 class CombinedOptimizer:
-    """Several optimizers, each with its own parameters, stepped as one.
-
-    Args:
-        optimizers: The optimizers; no parameter may belong to two of them.
-
-    Raises:
-        ValueError: When a parameter belongs to two optimizers.
-    """
+    """Several optimizers, each with its own parameters, stepped as one."""
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self.optimizers = list(optimizers)
@@ -52,27 +45,16 @@ class CombinedOptimizer:
             optimizer.step()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear all gradients.
-
-        Args:
-            set_to_none: Free them instead of filling them with zeros.
-        """
+        """Clear all gradients, by default by freeing them."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of each optimizer in order.
-
-        Returns:
-            Torch state dictionaries under the key `optimizers`.
-        """
+        """Return the state of each optimizer in order, under the key `optimizers`."""
         return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned.
-
-        Args:
-            state: The saved state.
 
         Raises:
             ValueError: When it was saved from another number of optimizers.
@@ -103,21 +85,9 @@ def muon_with_adamw(
     """Give the hidden matrices to Muon and the embeddings, output matrix and vectors to AdamW.
 
     Args:
-        model: The model; its hidden matrices are those of `parameter_roles`.
-        muon_lr: Peak learning rate of Muon.
-        lr: Peak learning rate of AdamW.
-        momentum: Muon's momentum.
         scale: Muon's update scale; with `rms`, `muon_lr` may equal `lr`.
-        muon_dtype: Number format of Muon's Newton-Schulz products.
-        betas: AdamW's decay rates.
-        eps: AdamW's epsilon.
-        weight_decay: Decoupled weight decay of all matrices.
-        decay_embeddings: Whether embeddings and output matrix are decayed.
         stacked_rows: For parameters that are several matrices on top of each other, the rows of
             each, keyed by the end of the parameter's name, e.g. `{"qkv.weight": (64, 64, 64)}`.
-
-    Returns:
-        Muon and AdamW as one optimizer.
 
     Raises:
         ValueError: When the model has no hidden matrix.
@@ -164,12 +134,7 @@ def _stacks(hidden: Mapping[str, Tensor], stacked_rows: Mapping[str, Sequence[in
 def build_optimizer(model: nn.Module, config: TrainConfig) -> AnyOptimizer:
     """Build the optimizer that a configuration names.
 
-    Args:
-        model: The model; where it has `stacked_rows`, Muon updates the matrices it names apart.
-        config: The settings.
-
-    Returns:
-        AdamW, or Muon together with AdamW.
+    Where the model has `stacked_rows`, Muon updates the matrices it names apart.
 
     Raises:
         ValueError: When Muon is to update sharded matrices.

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of the quintic: the steepest slope at 0 that keeps singular values near 1 (Jordan)."""
@@ -32,14 +33,8 @@ def orthogonalize(
     values end between about 0.7 and 1.2 instead of at 1.
 
     Args:
-        matrices: One matrix or a stack of equal shape.
-        steps: Times the polynomial is applied.
-        coefficients: a, b and c.
         dtype: Number format of the products; default: that of the matrices.
         eps: Smallest norm divided by, so that a zero matrix stays zero.
-
-    Returns:
-        Nearly orthogonal matrices, in the dtype of the products.
 
     Example:
         >>> nearly = orthogonalize(torch.diag(torch.tensor([3.0, 1.0])))
@@ -80,18 +75,10 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: Matrices, or stacks of matrices [E rows columns], or parameter groups of them.
-        lr: Learning rate η.
-        momentum: μ, at least 0 and below 1.
-        weight_decay: λ, decoupled.
-        scale: `spectral` or `rms`.
         nesterov: Look one momentum step ahead, as above; else orthogonalize M itself.
-        steps: Newton-Schulz steps.
         dtype: Number format of the Newton-Schulz products; default: the parameter's.
         rows: Where a parameter is several matrices on top of each other (queries, keys and values
             in one product), the rows of each: they are orthogonalized apart.
-
-    Raises:
-        ValueError: When a parameter is not a matrix or a setting is out of its range.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.eye(2))
@@ -149,15 +136,8 @@ class Muon(torch.optim.Optimizer):
                     )
 
     @torch.no_grad()
+    @override
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: Evaluates the loss again, as other torch optimizers accept it.
-
-        Returns:
-            The closure's loss, if one was given.
-        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -198,14 +178,7 @@ def _split(tensor: Tensor, group: dict[str, Any]) -> tuple[Tensor, ...]:
 
 
 def update_scale(shape: tuple[int, ...], scale: Scale) -> float:
-    """Return the factor that makes updates of different shapes comparable.
-
-    Args:
-        shape: A matrix's shape; the last two numbers are its rows and columns.
-        scale: `spectral` or `rms`, as for `Muon`.
-
-    Returns:
-        The factor s.
+    """Return the factor s of `Muon` that makes updates of different shapes comparable.
 
     Example:
         >>> update_scale((400, 100), "spectral"), update_scale((400, 100), "rms")

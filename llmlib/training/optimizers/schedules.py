@@ -11,13 +11,6 @@ DecayShape = Literal["linear", "cosine", "sqrt"]
 def warm_up(step: int, warmup: int) -> float:
     """Rise linearly from 0 at step 0 to 1 at step `warmup`, then stay.
 
-    Args:
-        step: Steps, at least 0.
-        warmup: Length of the rise in steps.
-
-    Returns:
-        The factor.
-
     Example:
         >>> [warm_up(step, 4) for step in (0, 1, 4, 9)]
         [0.0, 0.25, 1.0, 1.0]
@@ -33,15 +26,6 @@ def _progress(step: int, start: int, total: int) -> float:
 def linear(step: int, *, total: int, warmup: int = 0, final: float = 0.0) -> float:
     """Warm up, then fall on a straight line to `final` at step `total`.
 
-    Args:
-        step: Steps, at least 0.
-        total: Steps of the whole run.
-        warmup: Steps of the rise.
-        final: Factor at the end.
-
-    Returns:
-        The factor.
-
     Example:
         >>> [linear(step, total=10, warmup=2) for step in (1, 2, 6, 10)]
         [0.5, 1.0, 0.5, 0.0]
@@ -52,17 +36,9 @@ def linear(step: int, *, total: int, warmup: int = 0, final: float = 0.0) -> flo
 def polynomial(
     step: int, *, total: int, warmup: int = 0, final: float = 0.0, power: float = 1.0
 ) -> float:
-    r"""Warm up, then fall as $f + (1 - f)(1 - p)^k$, p the share of the decay that is behind.
+    """Warm up, then fall as $f + (1 - f)(1 - p)^k$, p the share of the decay that is behind.
 
-    Args:
-        step: Steps, at least 0.
-        total: Steps of the whole run.
-        warmup: Steps of the rise.
-        final: Factor at the end, f.
-        power: Exponent k: 1 is a line, 2 falls steeply at first.
-
-    Returns:
-        The factor.
+    The power k is 1 for a line; 2 falls steeply at first.
 
     Example:
         >>> polynomial(5, total=10, power=2.0)
@@ -76,14 +52,7 @@ def polynomial(
 def cosine(step: int, *, total: int, warmup: int = 0, final: float = 0.0) -> float:
     r"""Warm up, then fall along half a cosine: $f + (1 - f)\tfrac12(1 + \cos \pi p)$.
 
-    Args:
-        step: Steps, at least 0.
-        total: Steps of the whole run.
-        warmup: Steps of the rise.
-        final: Factor at the end, f; 0.1 is the usual choice for large models.
-
-    Returns:
-        The factor.
+    The final factor f is usually 0.1 for large models.
 
     Example:
         >>> round(cosine(5, total=10, final=0.1), 3)
@@ -100,13 +69,6 @@ def cosine(step: int, *, total: int, warmup: int = 0, final: float = 0.0) -> flo
 
 def inverse_sqrt(step: int, *, warmup: int) -> float:
     r"""Warm up, then fall as $\sqrt{w / s}$: no end of the run has to be known.
-
-    Args:
-        step: Steps s, at least 0.
-        warmup: Steps of the rise w, at least 1.
-
-    Returns:
-        The factor.
 
     Example:
         >>> inverse_sqrt(400, warmup=100)
@@ -133,17 +95,6 @@ def warmup_stable_decay(
     many budgets. With p the share of the decay that is behind, the shapes are $1 - p$ (linear),
     $\tfrac12(1 + \cos \pi p)$ (cosine) and $1 - \sqrt p$ (sqrt).
 
-    Args:
-        step: Steps, at least 0.
-        total: Steps of the whole run.
-        warmup: Steps of the rise.
-        decay: Steps of the fall.
-        final: Factor at the end.
-        shape: Form of the fall.
-
-    Returns:
-        The factor.
-
     Example:
         >>> [warmup_stable_decay(step, total=10, warmup=2, decay=4) for step in (1, 5, 8, 10)]
         [0.5, 1.0, 0.5, 0.0]
@@ -168,17 +119,6 @@ def warmup_stable_decay(
 class Schedule:
     """A schedule as data: which function, and its settings.
 
-    Args:
-        kind: `constant`, `linear`, `cosine`, `inverse_sqrt`, `wsd` or `polynomial`.
-        warmup: Steps of the linear rise.
-        final: Factor at the last step, 0 to 1 (linear, cosine, wsd, polynomial).
-        decay: Steps of the fall (wsd).
-        shape: Form of the fall (wsd).
-        power: Exponent (polynomial).
-
-    Raises:
-        ValueError: When a setting is out of its range.
-
     Example:
         >>> schedule = Schedule(kind="wsd", warmup=10, decay=20)
         >>> schedule.factor(5, total=100), schedule.factor(90, total=100)
@@ -186,11 +126,17 @@ class Schedule:
     """
 
     kind: Kind = "cosine"
+    """`constant`, `linear`, `cosine`, `inverse_sqrt`, `wsd` or `polynomial`."""
     warmup: int = 0
+    """Steps of the linear rise."""
     final: float = 0.0
+    """Factor at the last step, 0 to 1 (linear, cosine, wsd, polynomial)."""
     decay: int = 0
+    """Steps of the fall (wsd)."""
     shape: DecayShape = "linear"
+    """Form of the fall (wsd)."""
     power: float = 1.0
+    """Exponent (polynomial)."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -211,9 +157,6 @@ class Schedule:
     def check(self, total: int) -> None:
         """Check that the phases fit a run.
 
-        Args:
-            total: Steps of the whole run.
-
         Raises:
             ValueError: When warm-up and decay together are longer than the run.
         """
@@ -225,15 +168,7 @@ class Schedule:
             )
 
     def factor(self, step: int, total: int) -> float:
-        """Return the factor of the peak learning rate at a step.
-
-        Args:
-            step: Steps, at least 0; the trainer's first update asks for step 1.
-            total: Steps of the whole run.
-
-        Returns:
-            A factor from 0 to 1.
-        """
+        """Return the factor of the peak rate at a step; the trainer's first update asks for 1."""
         common = {"total": total, "warmup": self.warmup, "final": self.final}
         match self.kind:
             case "constant":
@@ -250,9 +185,5 @@ class Schedule:
                 return polynomial(step, **common, power=self.power)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values for a JSON file.
-
-        Returns:
-            A value for every field.
-        """
+        """Return the settings as plain values for a JSON file."""
         return asdict(self)
