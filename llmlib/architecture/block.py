@@ -11,7 +11,8 @@ from llmlib.architecture.attention.multihead import Attention
 from llmlib.architecture.caches.kv_cache import Cache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
-from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts, Stacked
+from llmlib.architecture.experts.grouped_linear import Stacked
+from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
 from llmlib.architecture.feedforward import FeedForward
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.recurrent.h3 import H3

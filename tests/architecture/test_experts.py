@@ -14,11 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from llmlib.architecture import ModelConfig, Transformer
-from llmlib.architecture.experts.mixture_of_experts import (
-    MixtureOfExperts,
-    group_by_expert,
-    grouped_linear,
-)
+from llmlib.architecture.experts.grouped_linear import grouped_linear
+from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts, group_by_expert
 from llmlib.architecture.experts.routing import (
     choice_shares,
     expert_capacity,

@@ -15,7 +15,7 @@ from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
-from llmlib.experiments.short_training import mean_loss, train_briefly, warmup_hold_decay
+from llmlib.experiments.short_training import loss_on_text, train_briefly, warmup_hold_decay
 
 STEPS, BATCH, LENGTH, PEAK_RATE = 240, 32, 64, 3e-3
 SEEDS = (0, 1, 2)
@@ -104,7 +104,7 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
     load = loads(model, text.held_out[: 256 * LENGTH].view(256, LENGTH)) if in_use else None
     size = counts.parameters(config)
     return {
-        "held_out_loss": round(mean_loss(model, text.held_out, rows=512), 4),
+        "held_out_loss": round(loss_on_text(model, text.held_out, rows=512), 4),
         "unigram_loss": round(text.unigram_loss, 4),
         "parameters": size.total,
         "active_parameters": size.active,
@@ -145,6 +145,7 @@ EXPERIMENT = Experiment(
     measure=measure,
     equal=("tokens", "unigram_loss", "text_sha256"),
     depends=(
+        "llmlib.architecture.experts.grouped_linear",
         "llmlib.architecture.experts.mixture_of_experts",
         "llmlib.architecture.experts.routing",
     ),
