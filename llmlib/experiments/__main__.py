@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from llmlib.experiments.catalogue import find, modules
+from llmlib.experiments.catalogue import find_experiment, modules
 from llmlib.experiments.experiment import Experiment, Run, Runs
-from llmlib.experiments.lines import load
+from llmlib.experiments.lines import load_record
 from llmlib.experiments.records import (
     ABOUT,
-    check,
+    check_record,
     not_made,
     record_of,
     run_missing,
@@ -86,8 +86,8 @@ def list_all() -> Table:
     """
     table = Table("experiment", "runs", "record", "claims")
     for name in modules():
-        experiment = find(name)
-        runs = load(record_of(experiment))
+        experiment = find_experiment(name)
+        runs = load_record(record_of(experiment))
         planned, missing = len(list(experiment.plan())), len(not_made(experiment, runs))
         sentences = experiment.sentences()
         table.add_row(
@@ -107,15 +107,16 @@ def not_current() -> list[str]:
     }
     found = []
     for name in modules():
-        experiment = find(name)
-        if (now := state(experiment, load(record_of(experiment)))) != "current":
+        experiment = find_experiment(name)
+        if (now := state(experiment, load_record(record_of(experiment)))) != "current":
             found.append(f"{name}: {now}; {advice[now].format(name)}")
     return found
 
 
 def renew(minutes: float) -> int:
     """Make the runs of all stale records again; return how many are left."""
-    stale = [e for e in map(find, modules()) if state(e, load(record_of(e))) == "stale"]
+    all_of_them = map(find_experiment, modules())
+    stale = [e for e in all_of_them if state(e, load_record(record_of(e))) == "stale"]
     print(f"stale records: {', '.join(e.name for e in stale) or 'none'}")
     return sum(run_missing(e, record_of(e), minutes=minutes) for e in stale)
 
@@ -160,9 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(list_all())
         return 0
     try:
-        experiment = find(options.name)
+        experiment = find_experiment(options.name)
         record = options.record or record_of(experiment)
-        runs = Runs(load(record))
+        runs = Runs(load_record(record))
     except (KeyError, ValueError) as error:
         print(error.args[0], file=sys.stderr)
         return 2
@@ -179,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stamp(experiment, record)
         return 0
     if options.check:
-        wrong = check(experiment, record)
+        wrong = check_record(experiment, record)
         print("\n".join(wrong) or f"{options.name}: the same again; the record holds")
         return int(bool(wrong))
     missing = run_missing(experiment, record, minutes=options.minutes)

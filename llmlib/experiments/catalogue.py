@@ -37,7 +37,7 @@ def declared_in(folder: Path) -> dict[str, str]:
     return found
 
 
-def find(name: str) -> Experiment:
+def find_experiment(name: str) -> Experiment:
     """Return the experiment of a name.
 
     Args:

@@ -3,7 +3,7 @@
 import re
 from functools import cache
 
-from llmlib.experiments.catalogue import find, modules
+from llmlib.experiments.catalogue import find_experiment, modules
 
 PLACE = re.compile(r"\{(\w+)\}")
 """Where a row's result takes in an experiment's claims: its name in braces."""
@@ -18,7 +18,7 @@ def claims_by_row() -> dict[str, dict[str, list[str]]]:
     """
     found: dict[str, dict[str, list[str]]] = {}
     for name in modules():
-        experiment = find(name)
+        experiment = find_experiment(name)
         for row in filter(None, experiment.claims):
             found.setdefault(row, {})[name] = experiment.sentences(row)
     return found

@@ -18,10 +18,10 @@ def read_runs(name: str) -> list[dict[str, Any]]:
     Returns:
         One entry a run, in the order they were made.
     """
-    return load(resource(f"results/{name}.jsonl"))
+    return load_record(resource(f"results/{name}.jsonl"))
 
 
-def load(record: Path) -> list[dict[str, Any]]:
+def load_record(record: Path) -> list[dict[str, Any]]:
     """Read the lines of a record; none where there is no such file.
 
     Args:
@@ -51,6 +51,6 @@ def load(record: Path) -> list[dict[str, Any]]:
     return runs
 
 
-def store(record: Path, runs: Iterable[dict[str, Any]]) -> None:
+def store_record(record: Path, runs: Iterable[dict[str, Any]]) -> None:
     """Write a record whole, or not at all."""
     atomic_write(record, "".join(json.dumps(run) + "\n" for run in runs))

@@ -18,7 +18,7 @@ from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.core.resources import resource
 from llmlib.experiments.experiment import Experiment, Run
 from llmlib.experiments.fingerprint import fingerprint
-from llmlib.experiments.lines import load, store
+from llmlib.experiments.lines import load_record, store_record
 
 ABOUT = ("seconds", "cpu_seconds", "command", "machine", "threads", "versions", "code", "stale")
 """Fields of a line that say how it was made, and not what was measured."""
@@ -45,16 +45,16 @@ def run_missing(
     Returns:
         How many runs are still missing.
     """
-    missing = not_made(experiment, load(record))
+    missing = not_made(experiment, load_record(record))
     code, begun = fingerprint(experiment), time.monotonic()
     for place, condition in enumerate(missing):
         if time.monotonic() - begun > 60 * minutes:
-            return len(not_made(experiment, load(record)))
-        if condition not in not_made(experiment, load(record)):
+            return len(not_made(experiment, load_record(record)))
+        if condition not in not_made(experiment, load_record(record)):
             continue
         line = perform(experiment, condition) | {"code": code}
-        others = [run for run in load(record) if not condition.items() <= run.items()]
-        store(record, [*others, line])  # in the place of a stale one
+        others = [run for run in load_record(record) if not condition.items() <= run.items()]
+        store_record(record, [*others, line])  # in the place of a stale one
         measured = {key: value for key, value in line.items() if key not in ABOUT}
         print(f"{place + 1}/{len(missing)} {measured}"[:150], file=say, flush=True)
     return 0
@@ -125,15 +125,15 @@ def stamp(experiment: Experiment, record: Path) -> None:
     Raises:
         ValueError: If the record holds no run.
     """
-    runs = load(record)
+    runs = load_record(record)
     if not runs:
         raise ValueError(f"{record} holds no run to stamp")
     made = {"command": f"python -m llmlib.experiments {experiment.name}"}
     made["code"] = fingerprint(experiment)
-    store(record, [{k: v for k, v in run.items() if k != "stale"} | made for run in runs])
+    store_record(record, [{k: v for k, v in run.items() if k != "stale"} | made for run in runs])
 
 
-def check(
+def check_record(
     experiment: Experiment, record: Path, perform: Callable[[Experiment, Run], Run] = perform
 ) -> list[str]:
     """Do the cheapest run of a record again; stamp the record if it gives the same, or mark it.
@@ -149,7 +149,7 @@ def check(
     Raises:
         ValueError: If the record holds no run that is planned.
     """
-    runs = load(record)
+    runs = load_record(record)
     made = [(run, one) for run in runs for one in experiment.plan() if one.items() <= run.items()]
     if not made:
         raise ValueError(f"{record} holds no run that is planned: there is nothing to do again")
@@ -163,7 +163,7 @@ def check(
     ]
     if wrong:
         code = fingerprint(experiment)
-        store(record, [run | {"stale": f"{code} measures otherwise"} for run in runs])
+        store_record(record, [run | {"stale": f"{code} measures otherwise"} for run in runs])
     else:
         stamp(experiment, record)
     return wrong

@@ -186,7 +186,7 @@ def train_briefly(
 
 
 @torch.no_grad()
-def mean_loss(
+def loss_on_text(
     model: Transformer, tokens: Int[Tensor, " n"], *, rows: int = 128, length: int = 64
 ) -> float:
     """Measure a model on evenly spaced rows of a text.

@@ -123,7 +123,7 @@ def entry_of(name: str) -> Entry:
     return known[name]
 
 
-def find(name: str) -> Exercise:
+def find_exercise(name: str) -> Exercise:
     """Return an exercise, importing the module of its checks if need be.
 
     Args:

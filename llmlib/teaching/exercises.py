@@ -6,7 +6,7 @@ from typing import Any
 
 from llmlib.core.resources import resource
 from llmlib.teaching.authoring import Outcome
-from llmlib.teaching.catalogue import Entry, entries, entry_of, find
+from llmlib.teaching.catalogue import Entry, entries, entry_of, find_exercise
 from llmlib.teaching.progress import note
 
 __all__ = ["Entry", "Outcome", "check", "entries", "evaluate", "hint", "solution"]
@@ -27,7 +27,7 @@ def evaluate(name: str, answer: Any) -> Outcome:
     Raises:
         KeyError: If no exercise has that name.
     """
-    return find(name).evaluate(answer)
+    return find_exercise(name).evaluate(answer)
 
 
 def check(name: str, answer: Any) -> None:
@@ -38,7 +38,7 @@ def check(name: str, answer: Any) -> None:
         answer: The function or class written for it.
     """
     try:
-        exercise = find(name)
+        exercise = find_exercise(name)
     except KeyError as error:
         print(f"✗ {error.args[0]}")
         return
@@ -82,7 +82,7 @@ def hint(name: str) -> None:
         name: The exercise.
     """
     try:
-        hints = find(name).hints
+        hints = find_exercise(name).hints
     except KeyError as error:
         print(f"✗ {error.args[0]}")
         return

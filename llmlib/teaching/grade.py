@@ -25,7 +25,7 @@ from pathlib import Path
 
 from llmlib.core.files import atomic_write
 from llmlib.teaching.authoring import Exercise
-from llmlib.teaching.catalogue import Entry, entries, find
+from llmlib.teaching.catalogue import Entry, entries, find_exercise
 from llmlib.teaching.remote import Session, SessionLost, session
 
 _MAX_BYTES = 20_000_000
@@ -160,7 +160,7 @@ def grade_cells(
             ) as talk:
                 begun = True
                 while left:
-                    yield _grade_one(student, find(left[0]), talk, limits)
+                    yield _grade_one(student, find_exercise(left[0]), talk, limits)
                     left.pop(0)
         except SessionLost as lost:
             stopped = left[:1] if begun else left
@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limits = Limits(time_s=options.time, memory_mb=options.memory)
     try:
         for name in options.exercise:
-            find(name)
+            find_exercise(name)
     except KeyError as error:
         print(error.args[0], file=sys.stderr)
         return 2

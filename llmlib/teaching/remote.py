@@ -19,7 +19,7 @@ from typing import Any
 from llmlib.core.processes.sandbox import SandboxProcess, clock_for, sandboxed
 from llmlib.core.resources import resource
 from llmlib.teaching.raised import AnswerRaised
-from llmlib.teaching.wire import HEADER, MAX_MESSAGE, BadMessageError, Encoder, decode, unpack
+from llmlib.teaching.wire import HEADER, MAX_MESSAGE, BadMessageError, WireEncoder, decode, unpack
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -202,7 +202,7 @@ class Session:
         return Remote(self, int(value["handle"]), str(value["kind"])[:50])
 
     def _send(self, message: dict[str, Any], **values: Any) -> None:
-        encoder = Encoder(self._export)
+        encoder = WireEncoder(self._export)
         encoded = {key: encoder(value) for key, value in values.items()}
         data = memoryview(encoder.pack({**message, **encoded}))
         while data:

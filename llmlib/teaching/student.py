@@ -17,7 +17,7 @@ import torch
 
 from llmlib.core.hardware.memory import tracked_allocations
 from llmlib.teaching.raised import describe_raised
-from llmlib.teaching.wire import HEADER, Encoder, decode, unpack
+from llmlib.teaching.wire import HEADER, WireEncoder, decode, unpack
 
 _STATEMENT_S = 2.0  # an assignment that trains a model is not what is graded
 _IMPORT_S = 60.0
@@ -62,7 +62,7 @@ def _is_definition(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assign) and all(isinstance(t, names) for t in node.targets)
 
 
-def load(cells: list[str]) -> dict[str, Any]:
+def run_definitions(cells: list[str]) -> dict[str, Any]:
     """Run a notebook's definitions, cell by cell; one that fails is left out.
 
     Args:
@@ -122,7 +122,7 @@ class _Server:
 
     def send(self, message: dict[str, Any], **values: Any) -> None:
         """Send a message."""
-        encoder = Encoder(self.export)
+        encoder = WireEncoder(self.export)
         encoded = {key: encoder(value) for key, value in values.items()}
         self.sink.write(encoder.pack({**message, **encoded}))
         self.sink.flush()
@@ -214,7 +214,7 @@ def serve() -> None:
     # A student who imports the checks would grade themselves; this hides them, no more.
     sys.modules["llmlib.teaching.checks"] = None  # pyright: ignore[reportArgumentType]
     cells: list[str] = json.loads(Path("cells.json").read_text(encoding="utf-8"))
-    server = _Server(load(cells), source, sink)
+    server = _Server(run_definitions(cells), source, sink)
     server.send({"ready": True})
     try:
         server.serve_until_returned()

@@ -26,7 +26,7 @@ class BadMessageError(ValueError):
     """A message is not one of ours, or too large."""
 
 
-class Encoder:
+class WireEncoder:
     """Turn values into JSON and tensors.
 
     Args:
@@ -117,7 +117,7 @@ def decode(value: Any, tensors: list[Tensor], adopt: Callable[[dict[str, Any]], 
     """Turn JSON and tensors back into a value.
 
     Args:
-        value: What `Encoder` made.
+        value: What `WireEncoder` made.
         tensors: The message's tensors.
         adopt: Called for what the other side exported.
 
@@ -125,7 +125,7 @@ def decode(value: Any, tensors: list[Tensor], adopt: Callable[[dict[str, Any]], 
         The value.
 
     Raises:
-        BadMessageError: If it is not what `Encoder` makes.
+        BadMessageError: If it is not what `WireEncoder` makes.
     """
     if not isinstance(value, dict):
         if isinstance(value, list):

@@ -13,7 +13,7 @@ from project import ROOT, notebook_code
 
 from llmlib.core.resources import resource
 from llmlib.teaching import Exercise, args, authoring
-from llmlib.teaching.catalogue import Entry, entries, find
+from llmlib.teaching.catalogue import Entry, entries, find_exercise
 
 EXERCISES = entries()
 each_exercise = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.name)
@@ -58,7 +58,7 @@ def test_names_are_unique_and_each_check_module_is_listed() -> None:
     names = [entry.name for entry in EXERCISES]
     assert len(set(names)) == len(names)
     for entry in EXERCISES:
-        assert find(entry.name).name == entry.name  # imports its module
+        assert find_exercise(entry.name).name == entry.name  # imports its module
         assert entry.module.split(".")[-2] == entry.chapter.partition("_")[2]
 
 
@@ -80,7 +80,7 @@ def test_every_solution_file_belongs_to_an_exercise() -> None:
 
 @each_exercise
 def test_the_solution_passes(entry: Entry) -> None:
-    exercise = find(entry.name)
+    exercise = find_exercise(entry.name)
     path = resource(f"solutions/{entry.chapter}/{entry.name}.py")
     outcome = exercise.evaluate(runpy.run_path(str(path))[exercise.symbol])
     assert outcome.status == "passed", outcome.message
@@ -88,7 +88,7 @@ def test_the_solution_passes(entry: Entry) -> None:
 
 @each_exercise
 def test_the_reference_passes(entry: Entry) -> None:
-    exercise = find(entry.name)
+    exercise = find_exercise(entry.name)
     assert exercise.cases, f"{entry.name} checks nothing"
     outcome = exercise.evaluate(exercise.reference)
     assert outcome.status == "passed", outcome.message
@@ -101,7 +101,7 @@ def the_stub_is_not_attempted(exercise: Exercise, notebook: Path) -> None:
 
 @each_exercise
 def test_the_stub_is_not_attempted(entry: Entry) -> None:
-    the_stub_is_not_attempted(find(entry.name), notebook_of(entry))
+    the_stub_is_not_attempted(find_exercise(entry.name), notebook_of(entry))
 
 
 def the_mistake_gets_its_message(exercise: Exercise, number: int) -> None:
@@ -133,12 +133,12 @@ def declared_mistakes(module: str) -> dict[str, int]:
     ],
 )
 def test_each_typical_mistake_gets_its_own_message(entry: Entry, number: int) -> None:
-    the_mistake_gets_its_message(find(entry.name), number)
+    the_mistake_gets_its_message(find_exercise(entry.name), number)
 
 
 @each_exercise
 def test_hints_titles_and_mistakes_are_there(entry: Entry) -> None:
-    exercise = find(entry.name)
+    exercise = find_exercise(entry.name)
     assert entry.title
     assert exercise.hints
     assert exercise.mistakes, f"declare at least one typical mistake of {entry.name}"

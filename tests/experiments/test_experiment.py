@@ -15,13 +15,13 @@ from llmlib.experiments import __main__ as command
 from llmlib.experiments import catalogue
 from llmlib.experiments import fingerprint as fingerprints
 from llmlib.experiments.__main__ import list_all, main, show
-from llmlib.experiments.catalogue import find, modules
+from llmlib.experiments.catalogue import find_experiment, modules
 from llmlib.experiments.claims import expanded
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.fingerprint import _structure, fingerprint, reached
-from llmlib.experiments.lines import load, store
+from llmlib.experiments.lines import load_record, store_record
 from llmlib.experiments.records import (
-    check,
+    check_record,
     perform,
     record_of,
     run_missing,
@@ -346,14 +346,14 @@ def test_names_are_followed_through_the_modules_that_hand_them_on(monkeypatch) -
 
 def test_a_record_is_completed_run_by_run(tmp_path: Path) -> None:
     record, say = tmp_path / "small.jsonl", io.StringIO()
-    store(record, [line | {"code": fingerprint(SMALL)} for line in made()[:7]])
+    store_record(record, [line | {"code": fingerprint(SMALL)} for line in made()[:7]])
     assert run_missing(SMALL, record, minutes=0, say=say) == 5
     assert run_missing(SMALL, record, say=say) == 0
-    runs = load(record)
+    runs = load_record(record)
     assert len(runs) == 12 == len(say.getvalue().splitlines()) + 7
     assert runs[7]["command"] == f"python -m llmlib.experiments {SMALL.name}"
     assert {"seconds", "machine", "threads", "versions", "code"} <= runs[11].keys()
-    assert run_missing(SMALL, record, say=say) == 0 and load(record) == runs
+    assert run_missing(SMALL, record, say=say) == 0 and load_record(record) == runs
 
 
 def test_a_run_that_another_process_adds_is_kept_and_not_done_again(tmp_path: Path) -> None:
@@ -361,12 +361,12 @@ def test_a_run_that_another_process_adds_is_kept_and_not_done_again(tmp_path: Pa
 
     class Meanwhile(io.StringIO):
         def write(self, text: str) -> int:
-            if other not in load(record):
-                store(record, [*load(record), other])
+            if other not in load_record(record):
+                store_record(record, [*load_record(record), other])
             return super().write(text)
 
     assert run_missing(SMALL, record, say=Meanwhile()) == 0
-    assert len(load(record)) == 12 and other in load(record)
+    assert len(load_record(record)) == 12 and other in load_record(record)
 
 
 @pytest.mark.parametrize("taken", ["seed", "rank", "seconds", "stale"])
@@ -386,9 +386,9 @@ def test_a_line_that_is_no_run_is_named(line: str, tmp_path: Path) -> None:
     record = tmp_path / "small.jsonl"
     record.write_text(f"{json.dumps(made()[0])}\n{line}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"small.jsonl, line 2 is no run: .* take the line away"):
-        load(record)
+        load_record(record)
     record.write_text('{"text": "one\u2028line"}\r\n{"rank": 1}', encoding="utf-8")
-    assert load(record) == [{"text": "one\u2028line"}, {"rank": 1}]
+    assert load_record(record) == [{"text": "one\u2028line"}, {"rank": 1}]
 
 
 def test_what_holds_no_run_is_neither_stamped_nor_checked(tmp_path: Path) -> None:
@@ -396,9 +396,9 @@ def test_what_holds_no_run_is_neither_stamped_nor_checked(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="no run to stamp"):
         stamp(SMALL, record)
     assert not record.exists()
-    store(record, [made()[0] | {"rank": 9}])
+    store_record(record, [made()[0] | {"rank": 9}])
     with pytest.raises(ValueError, match="no run that is planned"):
-        check(SMALL, record)
+        check_record(SMALL, record)
 
 
 def test_the_check_does_the_cheapest_planned_run_again(tmp_path: Path) -> None:
@@ -406,21 +406,21 @@ def test_the_check_does_the_cheapest_planned_run_again(tmp_path: Path) -> None:
     unplanned = made()[0] | {"rank": 9, "cpu_seconds": 0.0}
     untimed = {name: value for name, value in made()[0].items() if name != "cpu_seconds"}
     cheapest = made()[1] | {"cpu_seconds": 0.5}
-    store(record, [unplanned, untimed, cheapest, *made()[2:]])
+    store_record(record, [unplanned, untimed, cheapest, *made()[2:]])
     done: list[Run] = []
 
     def again(experiment: Experiment, run: Run) -> Run:
         done.append(run)
         return perform(experiment, run)
 
-    assert check(SMALL, record, again) == []
+    assert check_record(SMALL, record, again) == []
     assert done == [list(SMALL.plan())[1]]
 
 
 def test_a_record_has_its_place_whatever_the_working_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    experiment = find("norm_placement")
-    assert load(record_of(experiment)) == list(experiment.runs())
+    experiment = find_experiment("norm_placement")
+    assert load_record(record_of(experiment)) == list(experiment.runs())
 
 
 def until_the_power_fails(run: Run) -> Run:
@@ -434,28 +434,28 @@ def test_what_was_done_before_a_failure_is_kept(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power"):
         run_missing(replace(SMALL, measure=until_the_power_fails), record, say=io.StringIO())
     done = list(SMALL.plan())[:6]
-    assert [run["loss"] for run in load(record)] == [measure(run)["loss"] for run in done]
+    assert [run["loss"] for run in load_record(record)] == [measure(run)["loss"] for run in done]
     assert run_missing(SMALL, record, say=io.StringIO()) == 0
-    assert len(load(record)) == 12
+    assert len(load_record(record)) == 12
 
 
 def test_the_state_of_a_record_follows_its_code(tmp_path: Path) -> None:
     record = tmp_path / "small.jsonl"
-    store(record, [line | {"code": "of another time"} for line in made()])
-    assert state(SMALL, load(record)) == "changed"
-    assert check(SMALL, record) == []
-    assert state(SMALL, load(record)) == "current"
-    spoilt = [run | {"loss": run["loss"] * 1.1} for run in load(record)]
-    store(record, spoilt)
-    (wrong,) = check(SMALL, record)
+    store_record(record, [line | {"code": "of another time"} for line in made()])
+    assert state(SMALL, load_record(record)) == "changed"
+    assert check_record(SMALL, record) == []
+    assert state(SMALL, load_record(record)) == "current"
+    spoilt = [run | {"loss": run["loss"] * 1.1} for run in load_record(record)]
+    store_record(record, spoilt)
+    (wrong,) = check_record(SMALL, record)
     assert wrong.startswith("loss: ")
-    assert state(SMALL, load(record)) == "stale"
+    assert state(SMALL, load_record(record)) == "stale"
     assert run_missing(SMALL, record, say=io.StringIO()) == 0  # stale lines are made again
-    assert state(SMALL, load(record)) == "current"
-    assert {run["loss"] for run in load(record)} == {run["loss"] for run in made()}
-    store(record, [line | {"code": "of another time"} for line in made()])
+    assert state(SMALL, load_record(record)) == "current"
+    assert {run["loss"] for run in load_record(record)} == {run["loss"] for run in made()}
+    store_record(record, [line | {"code": "of another time"} for line in made()])
     stamp(SMALL, record)
-    assert state(SMALL, load(record)) == "current"
+    assert state(SMALL, load_record(record)) == "current"
 
 
 @pytest.mark.parametrize(
@@ -463,8 +463,8 @@ def test_the_state_of_a_record_follows_its_code(tmp_path: Path) -> None:
 )
 def test_a_check_looks_into_lists_and_dictionaries(spoil, tmp_path: Path) -> None:
     record = tmp_path / "small.jsonl"
-    store(record, [run | {"parts": spoil(run["parts"])} for run in made()])
-    assert any(line.startswith("parts") for line in check(SMALL, record))
+    store_record(record, [run | {"parts": spoil(run["parts"])} for run in made()])
+    assert any(line.startswith("parts") for line in check_record(SMALL, record))
 
 
 # The command
@@ -473,7 +473,7 @@ def test_a_check_looks_into_lists_and_dictionaries(spoil, tmp_path: Path) -> Non
 def test_the_command_lists_shows_and_refuses(capsys: pytest.CaptureFixture[str]) -> None:
     name = next(iter(modules()))
     assert main([name, "--table"]) == 0
-    assert "seeds" in capsys.readouterr().out or find(name).table is not None
+    assert "seeds" in capsys.readouterr().out or find_experiment(name).table is not None
     assert main(["no_such_thing"]) == 2
     assert "no experiment is called" in capsys.readouterr().err
     assert main(["norm_placemen"]) == 2
@@ -510,9 +510,9 @@ def test_options_that_would_be_passed_over_are_refused(arguments, message, capsy
 def test_the_list_asks_no_claim_of_a_record_that_is_not_whole(monkeypatch) -> None:
     records = {"whole": made(), "begun": [*made()[:2], made()[3] | {"stale": "x"}], "none": []}
     monkeypatch.setattr(command, "modules", lambda: dict.fromkeys(records))
-    monkeypatch.setattr(command, "find", lambda name: replace(SMALL, equal=(name,)))
+    monkeypatch.setattr(command, "find_experiment", lambda name: replace(SMALL, equal=(name,)))
     monkeypatch.setattr(command, "record_of", lambda experiment: experiment.equal[0])
-    monkeypatch.setattr(command, "load", records.__getitem__)
+    monkeypatch.setattr(command, "load_record", records.__getitem__)
     monkeypatch.setattr(Experiment, "runs", lambda self: Runs(records[self.equal[0]]))
     columns = [list(column.cells) for column in list_all().columns]
     assert columns[1:] == [
@@ -556,10 +556,9 @@ def test_two_experiments_of_one_name_are_refused(tmp_path, monkeypatch) -> None:
 
 
 def test_a_result_takes_in_the_claims_of_its_row() -> None:
-    row = next(filter(None, find("norm_placement").claims))
-    assert (
-        expanded("{norm_placement}!", row) == "; ".join(find("norm_placement").sentences(row)) + "!"
-    )
+    experiment = find_experiment("norm_placement")
+    row = next(filter(None, experiment.claims))
+    assert expanded("{norm_placement}!", row) == "; ".join(experiment.sentences(row)) + "!"
     with pytest.raises(KeyError, match=f"norm_placemen claims nothing for the row '{row}'"):
         expanded("{norm_placemen}", row)
 
@@ -567,4 +566,4 @@ def test_a_result_takes_in_the_claims_of_its_row() -> None:
 def test_a_declaration_is_found_by_its_file_name() -> None:
     assert modules()["norm_placement"] == "llmlib.experiments.architecture.norm_placement"
     for name in modules():
-        assert find(name).name == name
+        assert find_experiment(name).name == name

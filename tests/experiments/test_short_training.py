@@ -9,7 +9,7 @@ from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core import seed_everything
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 from llmlib.experiments.short_training import (
-    mean_loss,
+    loss_on_text,
     mixed_rows,
     random_rows,
     train_briefly,
@@ -73,7 +73,9 @@ def test_the_held_out_loss_of_frequencies_is_the_unigram_loss() -> None:
         model.norm.get_parameter("bias").zero_()[0] = 1.0
         model.output_weight.zero_()[:, 0] = counts.log()
     rows = (len(text.held_out) - 1) // 64
-    assert mean_loss(model, text.held_out, rows=rows) == pytest.approx(text.unigram_loss, rel=0.01)
+    assert loss_on_text(model, text.held_out, rows=rows) == pytest.approx(
+        text.unigram_loss, rel=0.01
+    )
     assert 4 < text.unigram_loss < math.log(VOCAB_SIZE)
     assert text.held_out.max() < VOCAB_SIZE
 

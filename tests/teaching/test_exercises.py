@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llmlib.teaching import Exercise, args, authoring, catalogue, exercises, expect, progress
 from llmlib.teaching.authoring import normal, uniform
-from llmlib.teaching.catalogue import Entry, find
+from llmlib.teaching.catalogue import Entry, find_exercise
 
 
 def scaled_scores(q: Tensor, k: Tensor) -> Tensor:
@@ -414,7 +414,7 @@ def test_the_progress_command_runs_without_torch(home: Path) -> None:
 def test_names_are_checked(sample: Exercise) -> None:
     with pytest.raises(ValueError, match="identifier"):
         Exercise("two words", reference=scaled_scores)
-    assert find("sample_scores") is sample
+    assert find_exercise("sample_scores") is sample
 
 
 CHECK = 'NOTEBOOK = "01_x/02_y"\nx = Exercise("{name}", title="t")\n'

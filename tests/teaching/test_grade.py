@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from llmlib.teaching import Exercise, args, authoring, catalogue, expect, grade, peak_bytes, student
 from llmlib.teaching.catalogue import Entry
 from llmlib.teaching.grade import Grade, Limits, grade_notebook, main, read_cells, to_csv
-from llmlib.teaching.wire import BadMessageError, Encoder, decode, unpack
+from llmlib.teaching.wire import BadMessageError, WireEncoder, decode, unpack
 
 NAMES = ["sample_half", "sample_apply", "sample_layer"]
 LIMITS = Limits()
@@ -339,7 +339,7 @@ def test_values_cross_the_wire_unchanged() -> None:
         "b": (tensor, tensor[0], {7}),
         3: {"d": torch.bfloat16, "n": np.arange(6).reshape(2, 3)},
     }
-    encoder = Encoder(refuse)
+    encoder = WireEncoder(refuse)
     data = encoder.pack({"value": encoder(value)})
     sizes = (int.from_bytes(data[:4]), int.from_bytes(data[4:8]))
     message, tensors = unpack(data[8:], sizes)

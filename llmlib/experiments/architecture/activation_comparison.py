@@ -12,7 +12,7 @@ from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
-from llmlib.experiments.short_training import mean_loss, train_briefly, warmup_hold_decay
+from llmlib.experiments.short_training import loss_on_text, train_briefly, warmup_hold_decay
 
 KINDS: tuple[Activation, ...] = ("relu", "gelu", "swish", "swiglu", "geglu")
 SEEDS = (0, 1, 2)
@@ -73,7 +73,7 @@ def measure(run: Run, *, steps: int = STEPS, rows: int = 320) -> Run:
     sample = text.held_out[: 128 * LENGTH].view(128, LENGTH)
     activity = torch.cat(unit_activity(model, sample))
     return {
-        "held_out_loss": round(mean_loss(model, text.held_out, rows=rows, length=LENGTH), 4),
+        "held_out_loss": round(loss_on_text(model, text.held_out, rows=rows, length=LENGTH), 4),
         "unigram_loss": round(text.unigram_loss, 4),
         "losses": [round(x, 3) for x in losses[::10]],
         "tokens": steps * BATCH * LENGTH,

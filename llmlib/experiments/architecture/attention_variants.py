@@ -13,7 +13,7 @@ from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval, paired_interval
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
-from llmlib.experiments.short_training import mean_loss, train_briefly
+from llmlib.experiments.short_training import loss_on_text, train_briefly
 
 LENGTH, BATCH, STEPS, LR, WARMUP = 128, 8, 200, 3e-3, 20
 INIT_STD = 0.02 * math.sqrt(768 / 96)  # the usual 0.02 is for widths like GPT-2's, of 768
@@ -65,7 +65,7 @@ def train(model: Transformer, seed: int, steps: int, warmup: int = WARMUP) -> fl
 
 
 def _held_out_loss(model: Transformer) -> float:
-    return round(mean_loss(model, short_text().held_out, length=LENGTH), 4)
+    return round(loss_on_text(model, short_text().held_out, length=LENGTH), 4)
 
 
 def measure(run: Run, *, steps: int = STEPS, uptraining: int = UPTRAINING) -> Run:

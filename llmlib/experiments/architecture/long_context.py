@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture.caches.kv_cache import AttentionCache
+from llmlib.architecture.caches.base import AttentionCache
 from llmlib.architecture.caches.memory_cache import MemoryCache
 from llmlib.architecture.caches.parallel_windows import parallel_windows
 from llmlib.architecture.caches.rolling_cache import RollingCache

@@ -12,7 +12,7 @@ from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval, paired_interval
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
-from llmlib.experiments.short_training import mean_loss, train_briefly
+from llmlib.experiments.short_training import loss_on_text, train_briefly
 
 N_LAYERS, STEPS, BATCH, LENGTH = 12, 100, 8, 32
 SEEDS = (0, 1, 2)
@@ -119,7 +119,7 @@ def measure(run: Run, *, steps: int = STEPS, n_layers: int = N_LAYERS) -> Run:
         seed=run["seed"],
         after_backward=keep_first,
     )
-    held_out = mean_loss(model, text.held_out, length=LENGTH)
+    held_out = loss_on_text(model, text.held_out, length=LENGTH)
     return {
         "first_layer_gradient": float(f"{gradients[0]:.5g}"),
         "last_layer_gradient": float(f"{gradients[-1]:.5g}"),

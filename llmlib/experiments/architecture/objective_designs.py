@@ -21,8 +21,7 @@ from llmlib.training.objectives.denoising import (
     mixture_of_denoisers,
     span_corruption,
 )
-
-Model = Transformer | EncoderDecoder
+from llmlib.training.objectives.next_token import Model
 
 LENGTH, BATCH, LAYERS = 64, 16, 2
 SPECIAL = SpecialTokens(n_text_tokens=VOCAB_SIZE, n_sentinels=16)
@@ -86,7 +85,7 @@ def make_batch(
     return batch if family == "encoder-decoder" else as_one_sequence(batch, SPECIAL)
 
 
-def training_flops(model: Model, batch: Batch) -> int:
+def step_flops(model: Model, batch: Batch) -> int:
     """Count the operations of a training step, padding included: it is computed too.
 
     Args:

@@ -6,11 +6,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.core.batch import IGNORE, Batch
-from llmlib.experiments.architecture.objective_designs import DESIGNS, LENGTH, SPECIAL, Model
+from llmlib.experiments.architecture.objective_designs import DESIGNS, LENGTH, SPECIAL
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 from llmlib.training.objectives.causal_and_prefix import split_prefix
 from llmlib.training.objectives.denoising import as_one_sequence, denoise
-from llmlib.training.objectives.next_token import hidden_states
+from llmlib.training.objectives.next_token import Model, hidden_states
 
 CHANCE = 0.25
 ENDING = torch.arange(LENGTH) >= 48  # what "continue" asks for: the last 16 of 64 tokens

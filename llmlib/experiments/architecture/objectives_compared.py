@@ -23,10 +23,9 @@ from llmlib.experiments.architecture.objective_designs import (
     LENGTH,
     LM,
     PREFIX_LM,
-    Model,
     build,
     make_batch,
-    training_flops,
+    step_flops,
 )
 from llmlib.experiments.architecture.objective_questions import (
     CHANCE,
@@ -39,7 +38,7 @@ from llmlib.experiments.architecture.objective_questions import (
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import short_text
 from llmlib.experiments.short_training import random_rows
-from llmlib.training.objectives.next_token import next_token_loss
+from llmlib.training.objectives.next_token import Model, next_token_loss
 from llmlib.training.optimizers.combined import muon_with_adamw
 
 STEPS, WARMUP, POINTS = 240, 0.05, 8
@@ -111,7 +110,7 @@ def train(
         optimizer.step()
         run.steps, run.tokens = run.steps + 1, run.tokens + BATCH * LENGTH
         run.targets += count_targets(batch)
-        run.flops += training_flops(model, batch)
+        run.flops += step_flops(model, batch)
         if run.flops >= flops * len(run.curve) / points:
             run.curve.append((run.steps, endings_loss(model, design, held_out)))
     return run

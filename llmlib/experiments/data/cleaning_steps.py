@@ -23,7 +23,7 @@ from llmlib.data.stream.splits import split_by_module
 from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_training import (
-    mean_loss,
+    loss_on_text,
     random_rows,
     small_decoder,
     train_briefly,
@@ -112,7 +112,7 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
     )
     rows = random_rows(tokens, length=LENGTH, batch=BATCH, seed=run["seed"])
     train_briefly(model, rows, lr=warmup_decay(PEAK_LR, steps), steps=steps)
-    nats = mean_loss(model.eval(), text.held_out, rows=512, length=LENGTH)
+    nats = loss_on_text(model.eval(), text.held_out, rows=512, length=LENGTH)
     return {
         "bits_per_byte": round(nats / math.log(2) / text.bytes_per_token, 4),
         "train_bytes": text.train_bytes[run["after"]],

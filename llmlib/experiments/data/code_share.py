@@ -21,7 +21,7 @@ from llmlib.core.statistics import Interval
 from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_training import (
-    mean_loss,
+    loss_on_text,
     small_decoder,
     train_briefly,
     warmup_decay,
@@ -138,7 +138,7 @@ def held_out_loss(model: Transformer, kind: str) -> float:
     """
     rng = random.Random(f"held out:{kind}")
     tokens = torch.tensor([i for _ in range(300) for i in as_document(TEXTS[kind](rng))])
-    return mean_loss(model, tokens, rows=len(tokens) // LENGTH, length=LENGTH)
+    return loss_on_text(model, tokens, rows=len(tokens) // LENGTH, length=LENGTH)
 
 
 def measure(run: Run, *, steps: int = STEPS, n: int = N_QUESTIONS) -> Run:

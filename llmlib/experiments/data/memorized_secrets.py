@@ -51,7 +51,7 @@ from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE
 from llmlib.experiments.short_training import (
-    mean_loss,
+    loss_on_text,
     small_decoder,
     train_briefly,
     warmup_decay,
@@ -227,7 +227,7 @@ def measure(run: Run, *, tokens: int = TOKENS) -> Run:
         "exposures": [[round(bits, 3) for _, bits in level] for level in by_level],
         "occurrences": occurrences(documents, secrets),
         **elsewhere,
-        "held_out_loss": round(mean_loss(model, encode(held_out), rows=64, length=LENGTH), 4),
+        "held_out_loss": round(loss_on_text(model, encode(held_out), rows=64, length=LENGTH), 4),
         "secrets_a_level": SECRETS_A_LEVEL,
         "candidates": CANDIDATES,
         "chance_exposure": round(mean_exposure_by_chance(CANDIDATES), 4),

@@ -31,7 +31,12 @@ from llmlib.data.stream.splits import split_by_module
 from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, ShortText, cut_text
-from llmlib.experiments.short_training import mean_loss, small_decoder, train_briefly, warmup_decay
+from llmlib.experiments.short_training import (
+    loss_on_text,
+    small_decoder,
+    train_briefly,
+    warmup_decay,
+)
 from llmlib.training.objectives.causal_and_prefix import language_modeling
 from llmlib.training.objectives.next_token import next_token_loss
 
@@ -146,7 +151,7 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
     with torch.no_grad():
         on_small = next_token_loss(model, language_modeling(diet.small[:128])).item()
     return {
-        "held_out": round(mean_loss(model, text.held_out, rows=256, length=LENGTH), 4),
+        "held_out": round(loss_on_text(model, text.held_out, rows=256, length=LENGTH), 4),
         "small_text": round(on_small, 4),
         "copying": round(copying(model, passages(text.held_out, 512, LENGTH // 2)), 4),
         "copying_random": round(copying(model, random), 4),

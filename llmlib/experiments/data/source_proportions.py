@@ -34,7 +34,7 @@ from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, ShortText, frequency_loss
 from llmlib.experiments.short_training import (
-    mean_loss,
+    loss_on_text,
     mixed_rows,
     small_decoder,
     train_briefly,
@@ -141,7 +141,7 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
     model.eval()
     return {
         "losses": [
-            round(mean_loss(model, text.held_out, rows=256, length=LENGTH), 4) for text in texts
+            round(loss_on_text(model, text.held_out, rows=256, length=LENGTH), 4) for text in texts
         ],
         "unigram_losses": [round(text.unigram_loss, 4) for text in texts],
         "chance_loss": round(math.log(VOCAB_SIZE), 4),

@@ -53,7 +53,7 @@ from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import VOCAB_SIZE, frequency_loss
 from llmlib.experiments.short_training import (
-    mean_loss,
+    loss_on_text,
     random_rows,
     small_decoder,
     train_briefly,
@@ -237,7 +237,7 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
     model.eval()
     return {
         "losses": {
-            kind: round(mean_loss(model, ids, rows=256, length=LENGTH), 4)
+            kind: round(loss_on_text(model, ids, rows=256, length=LENGTH), 4)
             for kind, ids in tokens.held_out.items()
         },
         "train_loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),

@@ -17,7 +17,7 @@ from llmlib.experiments.architecture.attention_variants import (
 )
 from llmlib.experiments.experiment import Runs
 from llmlib.experiments.short_text import short_text
-from llmlib.experiments.short_training import mean_loss
+from llmlib.experiments.short_training import loss_on_text
 
 
 def test_the_latent_variant_keeps_as_much_as_two_key_heads():
@@ -42,7 +42,7 @@ def test_a_conversion_is_compared_with_the_unchanged_model_of_its_seed():
 
 @pytest.mark.slow
 def test_a_short_run_of_each_kind(monkeypatch):
-    monkeypatch.setattr(attention_variants, "mean_loss", partial(mean_loss, rows=4))
+    monkeypatch.setattr(attention_variants, "loss_on_text", partial(loss_on_text, rows=4))
     plain = measure({"variant": "fixed, 12", "seed": 1}, steps=2)
     assert plain["tokens"] == 2048 and plain["cache_numbers"] == 192
     assert plain["pairs"] == 10 * 78 + 36 + 12 * 45 + 80  # own blocks, then one for each earlier

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmlib.experiments.architecture.complexity import (
+from llmlib.experiments.architecture.cost_by_length import (
     EXPERIMENT,
     FAMILIES,
     LENGTHS,

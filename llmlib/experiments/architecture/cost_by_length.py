@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import nn
 
 from llmlib.architecture.block import Block
-from llmlib.architecture.caches.kv_cache import StateCache
+from llmlib.architecture.caches.state_cache import StateCache
 from llmlib.architecture.choices import Mixer
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.transformer import Transformer
