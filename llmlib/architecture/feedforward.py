@@ -17,13 +17,6 @@ def activate(hidden: Float[Tensor, "*rows Fin"], kind: Activation) -> Float[Tens
     $\max(x, 0)^2$. The gated kinds take the gate `g` and the values `u` side by side and return
     $\mathrm{swish}(g) \odot u$ (`swiglu`) or $\mathrm{GeLU}(g) \odot u$ (`geglu`, `geglu_tanh`).
 
-    Args:
-        hidden: The first projection; twice as wide as the result for the gated kinds.
-        kind: Which non-linearity.
-
-    Returns:
-        The activations.
-
     Example:
         >>> import torch
         >>> activate(torch.tensor([-2.0, 3.0]), "relu_squared")
@@ -59,7 +52,6 @@ class FeedForward(nn.Module):
     values' matrices into one $W_\mathrm{in}$.
 
     Args:
-        config: The model's configuration.
         d_ff: Width, F, where it is not the configuration's.
 
     References:
@@ -80,12 +72,5 @@ class FeedForward(nn.Module):
         return {"up.weight": self.up_rows}
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """Transform each token.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-
-        Returns:
-            What is added to the residual stream.
-        """
+        """Transform each token."""
         return self.out(activate(self.up(x), self.activation))

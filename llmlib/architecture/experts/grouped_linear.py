@@ -13,17 +13,9 @@ from torch.nn import functional as F
 def grouped_linear(
     rows: Float[Tensor, "A Din"], weights: Float[Tensor, "E Dout Din"], counts: Int[Tensor, " E"]
 ) -> Float[Tensor, "A Dout"]:
-    r"""Multiply each group of rows with its own matrix.
+    """Multiply each group of rows with its own matrix.
 
     $y_a = W_{e(a)} x_a$, where the first `counts[0]` rows belong to matrix 0, and so on.
-
-    Args:
-        rows: Rows, group by group.
-        weights: One matrix a group.
-        counts: Rows of each group; they sum to A.
-
-    Returns:
-        The products.
 
     Example:
         >>> weights = torch.tensor([[[2.0]], [[5.0]]])
@@ -81,13 +73,7 @@ def _groups(
 
 
 class Stacked(nn.Module):
-    """E matrices on top of each other in one parameter, [E Dout, Din]; each draws on its own.
-
-    Args:
-        n_experts: Matrices, E.
-        d_out: Rows of each.
-        d_in: Columns of each.
-    """
+    """E matrices on top of each other in one parameter, [E Dout, Din]; each draws on its own."""
 
     def __init__(self, n_experts: int, d_out: int, d_in: int) -> None:
         super().__init__()

@@ -24,29 +24,20 @@ from llmlib.architecture.feedforward import FeedForward, activate
 
 @dataclass(frozen=True)
 class Grouping:
-    """The tokens' copies, sorted so that each expert's lie next to each other.
-
-    Attributes:
-        sources: The token of each copy, in the sorted order, A copies in all.
-        slots: Where the sorted order has each token's j-th copy; 0 for a dropped one.
-        weights: 1 for a kept copy and 0 for a dropped one, or None where all are kept.
-        counts: Copies of each expert; they sum to A.
-    """
+    """The tokens' copies, sorted so that each expert's lie next to each other."""
 
     sources: Int[Tensor, " A"]
+    """The token of each copy, in the sorted order, A copies in all."""
     slots: Int[Tensor, "N k"]
+    """Where the sorted order has each token's j-th copy; 0 for a dropped one."""
     weights: Float[Tensor, "N k"] | None
+    """1 for a kept copy and 0 for a dropped one, or None where all are kept."""
     counts: Int[Tensor, " E"]
+    """Copies of each expert; they sum to A."""
 
 
 def group_by_expert(routing: Routing) -> Grouping:
     """Sort the copies of the tokens by expert, tokens in their order within one.
-
-    Args:
-        routing: Where the tokens go.
-
-    Returns:
-        The order and its inverse.
 
     Example:
         >>> logits = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
@@ -74,15 +65,7 @@ def group_by_expert(routing: Routing) -> Grouping:
 
 
 def spread(x: Float[Tensor, "N D"], grouping: Grouping) -> Float[Tensor, "A D"]:
-    """Copy each token to its places in the sorted order.
-
-    Args:
-        x: Tokens.
-        grouping: The order.
-
-    Returns:
-        The copies, an expert's next to each other.
-    """
+    """Copy each token to its places in the sorted order."""
     if torch.compiler.is_compiling() or x.is_cuda:
         return x[grouping.sources]
     return _Spread.apply(x, grouping.sources, grouping.slots, grouping.weights)  # pyright: ignore[reportReturnType]
@@ -91,16 +74,7 @@ def spread(x: Float[Tensor, "N D"], grouping: Grouping) -> Float[Tensor, "A D"]:
 def combine(
     y: Float[Tensor, "A D"], gates: Float[Tensor, "N k"], grouping: Grouping
 ) -> Float[Tensor, "N D"]:
-    """Add up the copies of each token, weighted by their gates.
-
-    Args:
-        y: The experts' outputs in the sorted order.
-        gates: The weight of each copy.
-        grouping: The order.
-
-    Returns:
-        One row a token; zero for a token without a kept copy.
-    """
+    """Add up the kept copies of each token, weighted by their gates; zero where there are none."""
     if grouping.weights is not None:
         gates = gates * grouping.weights
     gates = gates.to(y.dtype)
@@ -160,9 +134,6 @@ class MixtureOfExperts(nn.Module):
     their positions; the others get nothing from it and go on in the residual stream. Outside
     training no token is dropped: what a text is answered must not depend on its neighbours.
 
-    Args:
-        config: The model's configuration.
-
     Attributes:
         balance_loss: The load-balancing loss of the last forward pass in training, before its
             weight; None outside training or with `balance="none"`.
@@ -214,27 +185,13 @@ class MixtureOfExperts(nn.Module):
         }
 
     def route(self, x: Float[Tensor, "N D"]) -> Routing:
-        """Choose the experts of each token, in float32.
-
-        Args:
-            x: Tokens, as `forward` gets them.
-
-        Returns:
-            The choice, before any is dropped.
-        """
+        """Choose the experts of each token, in float32, before any is dropped."""
         with torch.autocast(x.device.type, enabled=False):
             logits = F.linear(x.float(), self.router.weight.float())
         return route(logits, self.config.experts_per_token, normalize=self.config.normalize_gates)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """Transform each token by its experts.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-
-        Returns:
-            What is added to the residual stream.
-        """
+        """Transform each token by its experts."""
         tokens = x.flatten(0, 1)  # [B T, D]
         routing = self.route(tokens)
         self.balance_loss = balance_loss(self.config.balance, routing) if self.training else None

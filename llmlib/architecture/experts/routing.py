@@ -13,21 +13,16 @@ from llmlib.architecture.choices import Balance
 
 @dataclass(frozen=True)
 class Routing:
-    """Where each of N tokens goes.
-
-    Attributes:
-        logits: The router's score of each expert.
-        probabilities: Their softmax.
-        experts: The k experts of each token, the most probable first.
-        gates: The weight of each chosen expert's output.
-        kept: False where the expert had no room: that output counts as zero. None keeps all.
-    """
+    """Where each of N tokens goes."""
 
     logits: Float[Tensor, "N E"]
     probabilities: Float[Tensor, "N E"]
     experts: Int[Tensor, "N k"]
+    """The most probable first."""
     gates: Float[Tensor, "N k"]
+    """The weight of each chosen expert's output."""
     kept: Bool[Tensor, "N k"] | None = None
+    """False where the expert had no room: that output counts as zero. None keeps all."""
 
     @property
     def load(self) -> Float[Tensor, " E"]:
@@ -47,16 +42,12 @@ def route(
 
     With $p = \mathrm{softmax}(s)$ and the set $\mathcal K$ of the k largest, the gates are
     $g_i = p_i / \sum_{j \in \mathcal K} p_j$, which is the softmax over the chosen scores alone;
-    without `normalize` they are $g_i = p_i$.
+    without `normalize` they are $g_i = p_i$. All in float32.
 
     Args:
-        logits: The router's scores s.
         experts_per_token: k, from 1 to E.
         normalize: Let the gates of a token sum to one. Ignored for k = 1, where the gate would be
             the constant 1 and the model's loss would teach the router nothing.
-
-    Returns:
-        The choice and its gates, in float32.
 
     Raises:
         ValueError: When k is not between 1 and the number of experts.
@@ -92,15 +83,6 @@ def expert_capacity(
 
     $C = \lceil c\, k N / E \rceil$, that is `factor` times an even load.
 
-    Args:
-        n_tokens: Tokens routed together, N.
-        n_experts: Experts, E.
-        experts_per_token: Experts of a token, k.
-        factor: Capacity factor, c, above zero.
-
-    Returns:
-        Tokens.
-
     Example:
         >>> expert_capacity(n_tokens=10, n_experts=4, experts_per_token=1, factor=1.25)
         4
@@ -121,14 +103,6 @@ def within_capacity(
     later one, so that a causal model stays causal if the rows are sorted by time. (GShard serves
     all first choices before any second one, and lets later tokens push out earlier ones' second.)
 
-    Args:
-        experts: The experts each token chose.
-        n_experts: E.
-        capacity: Tokens an expert has room for.
-
-    Returns:
-        True where there was room.
-
     Example:
         >>> within_capacity(torch.tensor([[0], [1], [0], [0]]), n_experts=2, capacity=2).tolist()
         [[True], [True], [True], [False]]
@@ -143,14 +117,7 @@ def within_capacity(
 
 
 def choice_shares(experts: Int[Tensor, "N k"], n_experts: int) -> Float[Tensor, " E"]:
-    """Return the share of all choices that falls on each expert.
-
-    Args:
-        experts: The experts each token chose.
-        n_experts: E.
-
-    Returns:
-        Shares that sum to one, without a gradient: counts have none.
+    """Return the share of all choices that falls on each expert; counts have no gradient.
 
     Example:
         >>> choice_shares(torch.tensor([[0, 2], [0, 1]]), 3).tolist()
@@ -163,18 +130,11 @@ def choice_shares(experts: Int[Tensor, "N k"], n_experts: int) -> Float[Tensor, 
 def switch_balance_loss(
     probabilities: Float[Tensor, "N E"], experts: Int[Tensor, "N k"]
 ) -> Float[Tensor, ""]:
-    r"""Punish probability on experts that get many tokens.
+    r"""Punish probability on experts that get many tokens; the paper has k = 1.
 
     $\ell = E \sum_i f_i P_i$ with the share $f_i$ of the choices that fall on expert i and its mean
     probability $P_i$. An even load gives 1; all tokens on one expert with certainty, E. Only $P$
     has a gradient: it lowers an expert's probability in proportion to its load.
-
-    Args:
-        probabilities: The softmax of the router's scores.
-        experts: The experts each token chose; the paper has k = 1.
-
-    Returns:
-        The loss, before its weight.
 
     Example:
         >>> collapsed = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
@@ -199,11 +159,7 @@ def gshard_balance_loss(
     i and its mean gate $m_i$. Second choices are left to the random dispatch of the paper.
 
     Args:
-        probabilities: The softmax of the router's scores.
         experts: The experts each token chose, the most probable first.
-
-    Returns:
-        The loss, before its weight.
 
     Example:
         >>> even = torch.full((4, 2), 0.5)
@@ -219,15 +175,9 @@ def gshard_balance_loss(
 
 
 def router_z_loss(logits: Float[Tensor, "N E"]) -> Float[Tensor, ""]:
-    r"""Punish large router scores, whose softmax loses precision.
+    r"""Punish large router scores, whose softmax loses precision; the paper's weight is 0.001.
 
     $\ell_z = \frac1N \sum_n \bigl(\log \sum_i e^{s_{ni}}\bigr)^2$
-
-    Args:
-        logits: The router's scores s.
-
-    Returns:
-        The loss, before its weight (0.001 in the paper).
 
     Example:
         >>> round(router_z_loss(torch.zeros(3, 4)).item(), 4)  # (ln 4)^2
@@ -240,15 +190,7 @@ def router_z_loss(logits: Float[Tensor, "N E"]) -> Float[Tensor, ""]:
 
 
 def balance_loss(kind: Balance, routing: Routing) -> Float[Tensor, ""] | None:
-    """Return the load-balancing loss that a configuration names.
-
-    Args:
-        kind: `switch`, `gshard` or `none`.
-        routing: Where the tokens go.
-
-    Returns:
-        The loss before its weight, or None for `none`.
-    """
+    """Return the load-balancing loss that a configuration names, before its weight."""
     match kind:
         case "switch":
             return switch_balance_loss(routing.probabilities, routing.experts)

@@ -22,14 +22,6 @@ def rms_norm(
 
     $y_i = w_i \, x_i / \sqrt{\tfrac1D \sum_j x_j^2 + \epsilon}$
 
-    Args:
-        x: Rows to normalize.
-        weight: Learned scale of each component.
-        eps: Added to the mean square.
-
-    Returns:
-        The normalized rows, in the type of `x`.
-
     Example:
         >>> rms_norm(torch.tensor([[3.0, 4.0]]), torch.ones(2), 0.0).pow(2).mean().item()
         1.0
@@ -76,13 +68,7 @@ class _RMSNorm(torch.autograd.Function):
 def swiglu(gate_up: Float[Tensor, "*rows F2"]) -> Float[Tensor, "*rows F"]:
     r"""Multiply the second half of each row by the Swish of the first.
 
-    $y = \mathrm{swish}(g) \odot u$ with $\mathrm{swish}(g) = g \, \sigma(g)$.
-
-    Args:
-        gate_up: The gate `g` and the values `u` side by side, `F2 = 2 F`.
-
-    Returns:
-        The gated values.
+    $y = \mathrm{swish}(g) \odot u$ of the row $(g, u)$, with $\mathrm{swish}(g) = g \, \sigma(g)$.
 
     Example:
         >>> swiglu(torch.tensor([[0.0, 7.0]])).item()
@@ -123,15 +109,7 @@ def rotate(
 ) -> Float[Tensor, "B T heads K"]:
     r"""Turn each pair $(x_i, x_{i+K/2})$ of every head by its position's angle.
 
-    $(a, b) \mapsto (a\cos\phi - b\sin\phi,\; b\cos\phi + a\sin\phi)$
-
-    Args:
-        x: Queries or keys, a head a row.
-        cos: Cosine of the angle of each position and pair, `half = K / 2`.
-        sin: Sine of the same angles.
-
-    Returns:
-        The rotated heads.
+    $(a, b) \mapsto (a\cos\phi - b\sin\phi,\; b\cos\phi + a\sin\phi)$, `half = K / 2` pairs a head
 
     Example:
         >>> quarter = torch.tensor([[[0.0]]]), torch.tensor([[[1.0]]])

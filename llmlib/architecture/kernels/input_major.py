@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 
 def one_row_product(
@@ -21,12 +22,8 @@ def one_row_product(
     $W x = \sum_p W_p x_p$ over parts p of the inputs.
 
     Args:
-        x: The vector; its other axes have size 1.
         weight: The matrix, with strides `(1, Dout)`.
         n_parts: How many parts, each on its own core; divides Din.
-
-    Returns:
-        The product.
 
     Example:
         >>> weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t().contiguous().t()
@@ -52,15 +49,8 @@ class InputMajorLinear(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
         make_input_major(self.weight)
 
+    @override
     def forward(self, input: Float[Tensor, "*rows Din"]) -> Float[Tensor, "*rows Dout"]:
-        """Apply the layer.
-
-        Args:
-            input: Rows.
-
-        Returns:
-            `W x + b` for each.
-        """
         weight = self.weight
         if torch.is_grad_enabled() or input.numel() != weight.shape[1] or input.is_cuda:
             return F.linear(input, weight, self.bias)
@@ -74,25 +64,15 @@ class InputMajorLinear(nn.Linear):
 
 
 def make_input_major(parameter: Tensor) -> None:
-    """Store a matrix column by column; its shape and values stay.
-
-    Args:
-        parameter: The matrix.
-    """
+    """Store a matrix column by column; its shape and values stay."""
     parameter.data = parameter.data.t().contiguous().t()
 
 
 def input_major(model: nn.Module) -> nn.Module:
-    """Rearrange all matrices of a model for decoding one token at a time.
+    """Rearrange all matrices of a model, in place, for decoding one token at a time.
 
     The tied embedding is the output matrix too and is rearranged with it. Training goes on as
     before, and saving too, at the cost of one copy.
-
-    Args:
-        model: The model, changed in place.
-
-    Returns:
-        The same model.
 
     Example:
         >>> layer = input_major(nn.Sequential(nn.Linear(3, 5)))[0]

@@ -6,16 +6,12 @@ from torch import Tensor
 
 
 def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Float[Tensor, " half"]:
-    r"""Return the angular frequency of each pair of components.
+    r"""Return the angular frequency of each pair of components, radians a position.
 
     $\omega_i = \theta^{-2i/K}$ for $i = 0 \dots K/2 - 1$
 
     Args:
-        head_dim: Width of a head, K; even.
         theta: Base: the longest wavelength is about $2\pi\theta$ tokens.
-
-    Returns:
-        Radians per position, from 1 downwards, `half = K / 2`.
 
     Raises:
         ValueError: When `head_dim` is odd.
@@ -36,14 +32,7 @@ def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Float[Tensor, " 
 def rope_angles(
     positions: Int[Tensor, "*batch T"], frequencies: Float[Tensor, " half"]
 ) -> tuple[Float[Tensor, "*batch T half"], Float[Tensor, "*batch T half"]]:
-    r"""Return the cosine and sine of every position's angles, $\phi_{t,i} = t\,\omega_i$.
-
-    Args:
-        positions: Index of each token in its sequence, from 0.
-        frequencies: Output of `rope_frequencies`.
-
-    Returns:
-        The cosines and the sines.
+    r"""Return the cosines and the sines of all positions' angles, $\phi_{t,i} = t\,\omega_i$.
 
     Example:
         >>> cos, sin = rope_angles(torch.tensor([0]), rope_frequencies(2))

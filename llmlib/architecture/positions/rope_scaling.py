@@ -17,12 +17,10 @@ than once are interpolated, the others lie between (its section 3.2, alpha = 1 a
 def rope_table(config: ModelConfig, n_positions: int) -> tuple[Float[Tensor, " half"], float]:
     """Return the frequencies that a configuration asks for, and a factor of cosine and sine.
 
-    Args:
-        config: The model's configuration.
-        n_positions: Length of the text in tokens, on which `dynamic` depends.
+    The factor is 1 but for `yarn`.
 
-    Returns:
-        Radians per position, and the factor: 1 but for `yarn`.
+    Args:
+        n_positions: Length of the text in tokens, on which `dynamic` depends.
 
     Example:
         >>> config = ModelConfig(
@@ -53,15 +51,8 @@ def rope_table(config: ModelConfig, n_positions: int) -> tuple[Float[Tensor, " h
 def stretched_base(head_dim: int, theta: float, factor: float) -> float:
     r"""Return the base whose slowest pair turns `factor` times more slowly.
 
-    $\theta' = \theta\, s^{K/(K-2)}$: the fastest pair stays as it is, the slowest is interpolated.
-
-    Args:
-        head_dim: Width of a head, K; above 2.
-        theta: The trained base.
-        factor: The stretch s, at least 1.
-
-    Returns:
-        The base.
+    $\theta' = \theta\, s^{K/(K-2)}$ for heads of width K: the fastest pair stays as it is, the
+    slowest is interpolated.
 
     Raises:
         ValueError: When a head has one pair only, which is fastest and slowest at once.
@@ -87,15 +78,6 @@ def yarn_frequencies(
     $\omega'_i = (1 - \gamma_i)\,\omega_i / s + \gamma_i\,\omega_i$, where the ramp $\gamma$ falls
     from 1 at the pair that turns 32 times over the trained length to 0 at the one that turns once.
 
-    Args:
-        plain: The trained frequencies.
-        theta: Their base.
-        factor: The stretch s.
-        trained: Length of training, in tokens.
-
-    Returns:
-        The frequencies.
-
     References:
         Peng et al. (2023), YaRN, section 3.2. As in its code, the ramp is linear in the pair's
         index; the paper's equation 17 is linear in the number of turns.
@@ -118,12 +100,6 @@ def yarn_temperature(factor: float) -> float:
     It multiplies queries and keys alike, so the scores by its square, which sharpens the softmax
     over the longer text.
 
-    Args:
-        factor: The stretch s.
-
-    Returns:
-        The factor.
-
     References:
         Peng et al. (2023), YaRN, equation 22.
     """
@@ -139,14 +115,6 @@ def truncated_frequencies(
     paper tunes its three constants; here they follow from the trained length: $b = 2\pi / L$, one
     whole turn, $a = b / 4$, a quarter of one, and $\rho = a / s$, which over the stretched length
     stays inside the quarter that was seen.
-
-    Args:
-        plain: The trained frequencies.
-        factor: The stretch s.
-        trained: Length of training L, in tokens.
-
-    Returns:
-        The frequencies.
 
     References:
         Pal et al. (2023), Giraffe, section 3.4.

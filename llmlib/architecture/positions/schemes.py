@@ -24,10 +24,6 @@ def sinusoidal_positions(
 
     Args:
         positions: Index of each token in its text; a distance between tokens may be negative.
-        d_model: Width of the vectors, D; even.
-
-    Returns:
-        One vector a position, each of length $\sqrt{D/2}$.
 
     Raises:
         ValueError: When `d_model` is odd.
@@ -64,9 +60,6 @@ def relative_buckets(
         bidirectional: Give keys after the query buckets of their own, the upper half. Otherwise
             such keys, which a causal mask hides, fall into bucket 0.
 
-    Returns:
-        Bucket numbers from 0 to `n_buckets - 1`.
-
     Raises:
         ValueError: When there are too few buckets or `max_distance` lies among the exact ones.
 
@@ -100,17 +93,6 @@ class T5Bias(nn.Module):
 
     T5 shares one table between its layers, and so does the decoder.
 
-    Args:
-        n_heads: Number of query heads, H.
-        n_buckets: Number of buckets.
-        max_distance: Distance from which on all keys share the last bucket, in tokens.
-        bidirectional: Tell keys after the query from keys before it.
-
-    Example:
-        >>> bias = T5Bias(n_heads=2, n_buckets=8, max_distance=16)
-        >>> bias(torch.tensor([[2]]), torch.tensor([[0, 1, 2]])).shape
-        torch.Size([1, 2, 1, 3])
-
     References:
         Raffel et al. (2020), T5, section 2.1.
     """
@@ -129,15 +111,7 @@ class T5Bias(nn.Module):
     def forward(
         self, queries: Int[Tensor, "#B T"], keys: Int[Tensor, "#B S"]
     ) -> Float[Tensor, "#B H T S"]:
-        """Return the biases of all pairs.
-
-        Args:
-            queries: Positions of the queries.
-            keys: Positions of the keys.
-
-        Returns:
-            What is added to the scores, no mask included.
-        """
+        """Return the biases of all pairs, to be added to the scores; no mask included."""
         buckets = relative_buckets(
             keys.unsqueeze(-2) - queries.unsqueeze(-1),  # [#B, T, S]
             self.weight.shape[0],
@@ -152,12 +126,6 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, " H"]:
 
     $m_h = 2^{-8h/H}$ for $h = 1 \dots H$ when $H$ is a power of two. Otherwise the slopes of the
     next lower power of two, then every other one of its double until there are enough.
-
-    Args:
-        n_heads: Number of query heads, H.
-
-    Returns:
-        Positive slopes per token of distance.
 
     Raises:
         ValueError: When there is no head.
@@ -183,17 +151,9 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, " H"]:
 def alibi_bias(
     slopes: Float[Tensor, " H"], queries: Int[Tensor, "#B T"], keys: Int[Tensor, "#B S"]
 ) -> Float[Tensor, "#B H T S"]:
-    r"""Return ALiBi's penalty of each pair, a straight line in the distance.
+    r"""Return ALiBi's penalty of each pair, a straight line in the distance; no mask included.
 
     $B_{h,t,s} = -m_h\,|t - s|$
-
-    Args:
-        slopes: One a head, as `alibi_slopes` gives them.
-        queries: Positions of the queries.
-        keys: Positions of the keys.
-
-    Returns:
-        What is added to the scores: 0 at the query's own place; no mask included.
 
     Example:
         >>> alibi_bias(torch.tensor([0.5]), torch.tensor([[2]]), torch.tensor([[0, 1, 2]])).tolist()
@@ -215,11 +175,6 @@ class RelativeScores(nn.Module):
     with $P$ the sinusoids, here of a distance. The second term is computed once for each distance
     that occurs, T + S - 1 of them rather than T x S. Here u and v are a layer's own, where
     Transformer-XL shares them.
-
-    Args:
-        d_model: Width of the sinusoids, D; even.
-        n_heads: Number of query heads, H.
-        head_dim: Width of a head, K.
 
     Example:
         >>> scores = RelativeScores(d_model=8, n_heads=2, head_dim=3)
@@ -249,16 +204,9 @@ class RelativeScores(nn.Module):
         query_positions: Int[Tensor, "#B T"],
         key_positions: Int[Tensor, "#B S"],
     ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T S"]]:
-        """Return what attention needs to form the scores.
+        """Return the queries with u added, and the second term of the scores, not scaled.
 
-        Args:
-            queries: One row a query.
-            query_positions: Positions of the queries.
-            key_positions: Positions of the keys.
-
-        Returns:
-            The queries with u added, whose products with the keys are the first term; and the
-            second term, not scaled.
+        The first term is the product of these queries with the keys.
         """
         pairs = query_positions.unsqueeze(-1) - key_positions.unsqueeze(-2)  # [#B, T, S]
         lowest, highest = (int(end) for end in pairs.aminmax())
