@@ -45,7 +45,7 @@ def suffix_array(
     n = len(codes)
     if n == 0:
         return np.empty(0, np.int32)
-    keys, compared = _packed(codes, n_codes)
+    keys, compared = sort_keys(codes, n_codes)
     keys, order = _sort(keys)
     new_group = _changes(keys)
     head = np.flatnonzero(new_group)
@@ -93,7 +93,7 @@ def common_prefixes(
     lengths = np.zeros(n, np.int32)
     if n < 2:
         return lengths
-    keys, width = _packed(codes, n_codes)
+    keys, width = sort_keys(codes, n_codes)
     bits = np.int64(_bits(n_codes))
     pair = np.arange(1, n)
     left, right = order[:-1].astype(np.int64), order[1:].astype(np.int64)
@@ -111,8 +111,17 @@ def common_prefixes(
     return np.minimum(lengths, np.int32(limit))
 
 
-def _packed(codes: Integer[np.ndarray, " n"], n_codes: int) -> tuple[np.ndarray, int]:
-    """Pack the symbols that begin at each position, 0 past the end, into integers of 63 bits."""
+def sort_keys(codes: Integer[np.ndarray, " n"], n_codes: int) -> tuple[np.ndarray, int]:
+    """Pack the symbols that begin at each position into one integer that sorts like them.
+
+    Symbols count from 1 to `n_codes`; past the end stands 0. Returns integers of at most 63 bits,
+    and how many symbols each holds.
+
+    Example:
+        >>> keys, width = sort_keys(np.array([1, 2, 1]), 2)
+        >>> width, np.argsort(keys).tolist()
+        (31, [2, 0, 1])
+    """
     bits = _bits(n_codes)
     width = 63 // bits
     keys = np.zeros(len(codes), np.int64)

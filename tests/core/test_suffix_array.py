@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.core.suffix_array import common_prefixes, packed, suffix_array
+from llmlib.core.suffix_array import common_prefixes, sort_keys, suffix_array
 
 REPETITIVE = st.one_of(
     st.binary(max_size=61),
@@ -84,8 +84,8 @@ def test_long_repeats_and_all_byte_values():
 
 def test_packed_keys_fill_63_bits_and_sort_like_their_symbols():
     for n_codes, width in ((1, 63), (2, 31), (127, 9), (128, 7), (255, 7), (256, 7), (65_535, 3)):
-        assert packed(np.array([n_codes] * 100), n_codes)[1] == width
-        assert (packed(np.array([n_codes] * 100), n_codes)[0] > 0).all()
+        assert sort_keys(np.array([n_codes] * 100), n_codes)[1] == width
+        assert (sort_keys(np.array([n_codes] * 100), n_codes)[0] > 0).all()
 
 
 def test_a_depth_of_nothing_is_refused():
