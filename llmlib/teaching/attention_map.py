@@ -18,13 +18,7 @@ _MAX_LABELS = 40  # more words than that on an axis run into each other
 
 
 def visible(token: str) -> str:
-    r"""Show a token's blanks, so that ` a` and `a` look different on an axis.
-
-    Args:
-        token: A token's text.
-
-    Returns:
-        The text with a low bar for a space and `\n`, `\t` spelt out.
+    """Show a token's blanks, so that ` a` and `a` look different on an axis.
 
     Example:
         >>> visible(" the")
@@ -45,10 +39,8 @@ def draw_attention(
     """Draw one head's weights: a row is a query position and sums to one.
 
     Args:
-        weights: The attention weights, each between 0 and 1.
         queries: The tokens of the T query positions.
         keys: The tokens of the S key positions; the queries by default.
-        title: The head's name.
 
     Returns:
         The figure; it is not shown.
@@ -95,13 +87,9 @@ def explore_attention(
     layer: int = 0,
     head: int = 0,
 ) -> None:
-    """Show a model's attention maps with a slider for the layer and one for the head.
+    """Show a model's attention maps of one text, with a slider for the layer and one for the head.
 
-    Args:
-        weights: The weights of all layers and heads for one text.
-        tokens: The text's tokens; T = S of them.
-        layer: The layer of the still picture, counted from 0.
-        head: Its head, counted from 0.
+    The still picture shows `head` of `layer`, both counted from 0.
     """
     layers, heads = weights.shape[:2]
 

@@ -58,14 +58,7 @@ without autograd history, and changes made to it stay here.
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Draw normal numbers, the same ones each time.
-
-    Args:
-        *shape: The shape of the tensor.
-        seed: Another seed gives other numbers.
-
-    Returns:
-        float32 of mean 0 and variance 1.
+    """Draw float32 numbers of mean 0 and variance 1, the same ones each time for a seed.
 
     Example:
         >>> normal(2, 3).shape, bool(normal(5).equal(normal(5, seed=1)))
@@ -75,52 +68,26 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Draw numbers between 0 and 1, the same ones each time.
-
-    Args:
-        *shape: The shape of the tensor.
-        seed: Another seed gives other numbers.
-        dtype: A type of real numbers.
-
-    Returns:
-        The tensor.
-
-    Example:
-        >>> bool((uniform(5) < 1).all()), uniform(5, dtype=torch.float64).dtype
-        (True, torch.float64)
-    """
+    """Draw numbers from 0 to 1, the same ones each time for a seed."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of evaluating an answer.
-
-    Attributes:
-        exercise: The exercise's name.
-        status: `passed`, `wrong`, `error` (the student's code raised) or `not attempted`.
-        message: The diagnosis; empty when it passed or was not attempted.
-        passed: How many checks passed, in their order.
-        total: How many checks there are.
-    """
+    """What came of evaluating an answer."""
 
     exercise: str
     status: Status
+    """`error`: the student's code raised."""
     message: str
+    """The diagnosis; empty when it passed or was not attempted."""
     passed: int
+    """How many checks passed, in their order."""
     total: int
 
 
 def expect(condition: bool, message: str) -> None:
-    """Give a diagnosis unless a condition holds.
-
-    Args:
-        condition: What a right answer fulfils.
-        message: What to tell the student where it does not.
-
-    Raises:
-        WrongAnswer: If the condition is false.
-    """
+    """Raise `WrongAnswer`, with a diagnosis for the student, unless a condition holds."""
     if not condition:
         raise WrongAnswer(message)
 
@@ -128,14 +95,8 @@ def expect(condition: bool, message: str) -> None:
 def peak_bytes(answer: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     """Measure the tensors that a call of the answer holds at once, where the answer runs.
 
-    Args:
-        answer: The student's function.
-        *args: Its positional arguments.
-        **kwargs: Its keyword arguments.
-
-    Returns:
-        Peak bytes allocated during the call, as `llmlib.core.tracked_allocations` counts them. A
-        submission being graded measures itself, so this is a diagnosis and no proof.
+    Bytes are counted as `llmlib.core.tracked_allocations` does. A submission being graded measures
+    itself, so this is a diagnosis and no proof.
     """
     if remote := getattr(type(answer), "peak_remote", None):
         return remote(answer, *args, **kwargs)
@@ -154,18 +115,13 @@ class Exercise:
 
     Args:
         name: A Python identifier, unique in the book; the file of its solution bears it.
-        reference: A right implementation.
         cases: What is tried, by a few words that say what it is: `heads of 4 and 64 numbers`.
-            Of several calls in one case the first that fails gives the diagnosis.
         mistakes: Typical wrong implementations, by what to tell the student who wrote one: what
             they did, and where to look.
-        title: A few words for lists.
         points: What it is worth in a course.
         hints: From a nudge to nearly the answer.
         symbol: The name of the function or class that the student writes; by default
             the exercise's.
-        rtol: Relative tolerance of comparisons.
-        atol: Absolute tolerance of comparisons.
 
     Example:
         >>> twice = Exercise(
@@ -202,14 +158,9 @@ class Exercise:
         REGISTRY[name] = self
 
     def evaluate(self, answer: Any) -> Outcome:
-        """Run the checks in order until one fails.
+        """Run the checks in order until one fails; of its exceptions only an interrupt escapes.
 
-        Args:
-            answer: What the student wrote. None, `...` and a function that raises
-                `NotImplementedError` count as not attempted.
-
-        Returns:
-            The outcome; no exception of the student's code escapes but KeyboardInterrupt.
+        None, `...` and a function that raises `NotImplementedError` count as not attempted.
         """
         total = len(self.cases)
         if answer is None or answer is Ellipsis:
@@ -245,11 +196,7 @@ class Exercise:
             raise WrongAnswer(self._mistake(probe, got, want) or found)
 
     def _mistake(self, probe: Callable[[Any], Any], got: Any, want: Any) -> str | None:
-        """Look for a declared mistake that gives the value an answer gave.
-
-        Returns:
-            Its message, or None.
-        """
+        """Return the message of the declared mistake that gives the value an answer gave."""
         for message, implementation in self.mistakes.items():
             try:
                 wrong = _seeded(probe, implementation)
@@ -266,11 +213,7 @@ class Exercise:
 
 
 def _calls(description: str, case: Case) -> Iterator[tuple[str, Args | Callable[[Any], Any]]]:
-    """Take a case of several calls apart.
-
-    Yields:
-        What each call is called in a diagnosis, and the call.
-    """
+    """Yield the calls of a case, and what each is called in a diagnosis."""
     if not isinstance(case, Sequence):
         yield description, case
         return
@@ -279,14 +222,7 @@ def _calls(description: str, case: Case) -> Iterator[tuple[str, Args | Callable[
 
 
 def _call(case: Args, watched: Any, candidate: Any) -> Any:
-    """Call a candidate with copies of a case's arguments.
-
-    Returns:
-        What it returned.
-
-    Raises:
-        WrongAnswer: If the watched candidate changed an argument in place.
-    """
+    """Call a candidate with copies of the arguments; a watched one may not change them."""
     positional, named = _clone(case.positional), _clone(case.named)
     value = candidate(*positional, **named)
     if candidate is watched:
@@ -301,11 +237,7 @@ def _call(case: Args, watched: Any, candidate: Any) -> Any:
 
 
 def _same(before: Any, after: Any) -> bool:
-    """Tell whether an argument still holds what it held.
-
-    Returns:
-        False if a tensor, array or container was changed.
-    """
+    """Tell whether an argument still holds what it held."""
     if isinstance(before, Tensor):
         return torch.equal(before, after)
     if isinstance(before, np.ndarray):
@@ -319,11 +251,7 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def _seeded(probe: Callable[[Any], Any], candidate: Any) -> Any:
-    """Run a probe from a fixed random state, here or in the answer's own process.
-
-    Returns:
-        What the probe returned.
-    """
+    """Run a probe from a fixed random state, here or in the answer's own process."""
     torch.manual_seed(0)
     if seed := getattr(type(candidate), "seed_remote", None):
         seed(candidate, 0)
@@ -331,11 +259,7 @@ def _seeded(probe: Callable[[Any], Any], candidate: Any) -> Any:
 
 
 def _clone(value: Any) -> Any:
-    """Copy containers and tensors; share anything else.
-
-    Returns:
-        The copy.
-    """
+    """Copy containers and tensors; share anything else."""
     if isinstance(value, Tensor):
         return value.detach().clone().requires_grad_(value.requires_grad)
     if isinstance(value, (list, tuple)):

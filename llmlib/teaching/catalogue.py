@@ -20,43 +20,29 @@ _CHECKS = Path(__file__).parent / "checks"
 
 @dataclass(frozen=True)
 class Entry:
-    """What the source of a check says about an exercise, before it is imported.
-
-    Attributes:
-        name: The exercise's name.
-        chapter: Its chapter's folder.
-        notebook: Its notebook.
-        title: A few words for lists.
-        module: The module that constructs it.
-    """
+    """What the source of a check says about an exercise, before it is imported."""
 
     name: str
     chapter: str
+    """The folder's name."""
     notebook: str
+    """Its file without suffix."""
     title: str
+    """A few words for lists."""
     module: str
+    """Where it is constructed, as a dotted name."""
 
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
-    """List every exercise of the book; see `read_checks`.
-
-    Returns:
-        The exercises by chapter, notebook and place in the file.
-    """
+    """List every exercise of the book by chapter, notebook and place in the file."""
     return read_checks(_CHECKS)
 
 
 def read_checks(folder: Path) -> tuple[Entry, ...]:
-    """List the exercises of a folder of checks from the sources, importing nothing.
+    """List the exercises of a folder of checks, and of those in it, from the sources alone.
 
     Each module says `NOTEBOOK = "CHAPTER/NOTEBOOK"` and calls `Exercise("name", ...)`.
-
-    Args:
-        folder: The folder, read to its depth.
-
-    Returns:
-        The exercises by chapter, notebook and place in the file.
 
     Raises:
         ValueError: If a string that is needed is computed, or two exercises have one name.
@@ -108,12 +94,6 @@ def _literal(node: ast.expr | None, what: str) -> str:
 def entry_of(name: str) -> Entry:
     """Return what the source says of an exercise.
 
-    Args:
-        name: The exercise's name.
-
-    Returns:
-        Its entry.
-
     Raises:
         KeyError: If no exercise has that name; the message names the nearest.
     """
@@ -124,17 +104,7 @@ def entry_of(name: str) -> Entry:
 
 
 def find_exercise(name: str) -> Exercise:
-    """Return an exercise, importing the module of its checks if need be.
-
-    Args:
-        name: The exercise's name.
-
-    Returns:
-        The exercise.
-
-    Raises:
-        KeyError: If no exercise has that name; the message names the nearest.
-    """
+    """Return an exercise, importing the module of its checks if need be; see `entry_of`."""
     from llmlib.teaching.authoring import REGISTRY
 
     if name not in REGISTRY:

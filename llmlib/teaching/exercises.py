@@ -15,14 +15,7 @@ _shown: dict[str, int] = {}  # how many hints of each exercise this session has 
 
 
 def evaluate(name: str, answer: Any) -> Outcome:
-    """Run an exercise's checks on an answer.
-
-    Args:
-        name: The exercise.
-        answer: The student's function or class.
-
-    Returns:
-        The outcome, for programs; `check` prints it for people.
+    """Run an exercise's checks on a function or class, for programs; `check` prints for people.
 
     Raises:
         KeyError: If no exercise has that name.
@@ -31,12 +24,7 @@ def evaluate(name: str, answer: Any) -> Outcome:
 
 
 def check(name: str, answer: Any) -> None:
-    """Check an answer and print one verdict; never raise.
-
-    Args:
-        name: The exercise, as the notebook gives it.
-        answer: The function or class written for it.
-    """
+    """Check an answer and print one verdict; never raise."""
     try:
         exercise = find_exercise(name)
     except KeyError as error:
@@ -52,13 +40,7 @@ def check(name: str, answer: Any) -> None:
 
 
 def verdict(outcome: Outcome) -> str:
-    """Put an outcome into words.
-
-    Args:
-        outcome: What `evaluate` returned.
-
-    Returns:
-        One line for a pass or a stub; for a wrong answer also how far it got.
+    """Put an outcome into words: one line, and for a wrong answer also how far it got.
 
     Example:
         >>> print(verdict(Outcome("softmax", "passed", "", 3, 3)))
@@ -76,11 +58,7 @@ def verdict(outcome: Outcome) -> str:
 
 
 def hint(name: str) -> None:
-    """Print the next hint of an exercise; after the last one, the last again.
-
-    Args:
-        name: The exercise.
-    """
+    """Print the next hint of an exercise; after the last one, the last again."""
     try:
         hints = find_exercise(name).hints
     except KeyError as error:
@@ -95,13 +73,7 @@ def hint(name: str) -> None:
 
 
 def solution(name: str) -> str:
-    """Return the source of an exercise's solution.
-
-    Args:
-        name: The exercise.
-
-    Returns:
-        Python source; `print` it.
+    """Return the source of an exercise's solution, to `print`.
 
     Raises:
         KeyError: If no exercise has that name.

@@ -33,53 +33,38 @@ _MAX_BYTES = 20_000_000
 
 @dataclass(frozen=True)
 class Grade:
-    """One line of the table.
-
-    Attributes:
-        student: The notebook's file name without suffix.
-        exercise: The exercise; empty where the notebook could not be read.
-        outcome: `passed`, `wrong`, `error`, `not attempted`, `missing` (not defined), `stopped`
-            (time, memory or exit) or `unreadable`.
-        message: The diagnosis.
-        points: The exercise's points if it passed, else 0.
-    """
+    """One line of the table."""
 
     student: str
+    """The notebook's file name without suffix."""
     exercise: str
+    """Empty where the notebook could not be read."""
     outcome: str
+    """An answer's status; or `missing`, not defined; `stopped` by a limit; `unreadable`."""
     message: str
     points: int | float
+    """What the exercise is worth if it passed, else 0."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use.
-
-    Attributes:
-        load_s: Processor seconds to run a notebook's imports and definitions.
-        time_s: Processor seconds for each exercise.
-        wall_s: The clock behind each of these, in seconds; by default it is far longer, so that
-            it ends only what sleeps or waits.
-        memory_mb: Address space in MiB; torch alone takes about 1500.
-    """
+    """What a submission may use."""
 
     load_s: int | float = 60
+    """Processor seconds to run a notebook's imports and definitions."""
     time_s: int | float = 20
+    """Processor seconds for each exercise."""
     wall_s: int | float | None = None
+    """Seconds by the clock behind each, to end what sleeps or waits; by default far more."""
     memory_mb: int = 4000
+    """Address space in MiB; torch alone takes about 1500."""
 
 
 def read_cells(path: Path) -> list[str]:
-    """Read the code cells of a notebook.
-
-    Args:
-        path: An `.ipynb` file of format 4.
-
-    Returns:
-        Their sources.
+    """Read the sources of a notebook's code cells.
 
     Raises:
-        ValueError: If it is no such notebook.
+        ValueError: If it is no notebook of format 4.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -94,11 +79,7 @@ def read_cells(path: Path) -> list[str]:
 
 
 def _words(cells: list[str]) -> set[str]:
-    """Collect the names a notebook defines and the strings it holds.
-
-    Returns:
-        Words, among them the exercises it deals with.
-    """
+    """Collect the names a notebook defines and the strings it holds, exercises among them."""
     words: set[str] = set()
     for cell in cells:
         text = "\n".join("" if line[:1] in ("%", "!") else line for line in cell.splitlines())
@@ -115,17 +96,10 @@ def _words(cells: list[str]) -> set[str]:
 
 
 def exercises_of(cells: list[str], known: Sequence[Entry]) -> list[str]:
-    """Find which exercises a submission is about.
+    """Find which exercises a submission is about, in the book's order.
 
     All exercises of a section count as soon as one of them is mentioned, so that leaving one out
     shows as missing.
-
-    Args:
-        cells: Its code cells.
-        known: The book's exercises.
-
-    Returns:
-        Names, in the book's order.
     """
     words = _words(cells)
     sections = {(entry.chapter, entry.notebook) for entry in known if entry.name in words}
@@ -135,16 +109,9 @@ def exercises_of(cells: list[str], known: Sequence[Entry]) -> list[str]:
 def grade_cells(
     student: str, cells: list[str], names: Sequence[str], limits: Limits
 ) -> Iterator[Grade]:
-    """Grade one notebook; after an exercise that breaks its process, go on in a fresh one.
+    """Yield a grade for each exercise of one notebook.
 
-    Args:
-        student: Its name in the table.
-        cells: Its code cells.
-        names: The exercises to grade.
-        limits: What it may use.
-
-    Yields:
-        A grade for each exercise.
+    After an exercise that breaks the notebook's process it goes on in a fresh one.
     """
     left = list(names)
     while left:
@@ -170,11 +137,6 @@ def grade_cells(
 
 
 def _grade_one(student: str, exercise: Exercise, talk: Session, limits: Limits) -> Grade:
-    """Evaluate one exercise in a running session.
-
-    Returns:
-        The grade.
-    """
     talk.allow(limits.time_s)
     answer = talk.symbol(exercise.symbol)
     if answer is None:
@@ -188,15 +150,9 @@ def _grade_one(student: str, exercise: Exercise, talk: Session, limits: Limits) 
 def grade_notebook(
     path: Path, names: Sequence[str] = (), limits: Limits | None = None
 ) -> list[Grade]:
-    """Grade one submission.
+    """Grade the named exercises of one submission, or else those of the sections it mentions.
 
-    Args:
-        path: The notebook.
-        names: Exercises to grade; by default those of the sections it mentions.
-        limits: What it may use.
-
-    Returns:
-        A grade for each exercise, or a single one that says why there are none.
+    A submission that cannot be graded gets a single grade, which says why.
     """
     student = path.stem
     try:
@@ -210,13 +166,9 @@ def grade_notebook(
 
 
 def to_csv(grades: Sequence[Grade]) -> str:
-    """Lay grades out as a table with a header.
+    """Lay grades out as a table with a header, in CSV.
 
-    Args:
-        grades: The lines.
-
-    Returns:
-        CSV text. A cell that a spreadsheet would compute is given a leading apostrophe.
+    A cell that a spreadsheet would compute is given a leading apostrophe.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -230,14 +182,7 @@ def to_csv(grades: Sequence[Grade]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Grade the notebooks named on the command line.
-
-    Args:
-        arguments: The command line; the process's own by default.
-
-    Returns:
-        0, or 2 where an exercise or a file is not known.
-    """
+    """Grade the notebooks named on the command line; return 2 where an exercise is not known."""
     default = Limits()
     parser = argparse.ArgumentParser(
         prog="python -m llmlib.teaching.grade",

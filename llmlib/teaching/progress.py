@@ -15,20 +15,13 @@ from llmlib.teaching.catalogue import entries
 
 
 def progress_path() -> Path:
-    """Return where solved exercises are noted.
-
-    Returns:
-        `progress.json` in `$LLMLIB_CACHE` where that is set, else in the user's data folder.
-    """
+    """Return where solved exercises are noted: in `$LLMLIB_CACHE` or the user's data folder."""
     root = os.environ.get("LLMLIB_CACHE") or platformdirs.user_data_dir("llmlib", appauthor=False)
     return Path(root, "progress.json")
 
 
 def solved() -> dict[str, str]:
-    """Return the exercises solved on this computer.
-
-    Returns:
-        The day of the first success, as `2026-11-22`, by exercise; empty before the first.
+    """Return the day on which each exercise was first solved on this computer, as `2026-11-22`.
 
     Raises:
         ValueError: If the file is not what `note` writes.
@@ -50,11 +43,7 @@ def solved() -> dict[str, str]:
 def note(name: str) -> str | None:
     """Note that an exercise is solved, keeping the day of the first success.
 
-    Args:
-        name: The exercise.
-
-    Returns:
-        None, or why it could not be noted: a full or read-only disk must not spoil the success.
+    Returns why it could not be noted: a full or read-only disk must not spoil the success.
     """
     try:
         done = solved()
@@ -67,11 +56,7 @@ def note(name: str) -> str | None:
 
 
 def report() -> str:
-    """Lay out what is done and what is not, by chapter.
-
-    Returns:
-        Lines of text.
-    """
+    """Lay out what is done and what is not, by chapter."""
     done = solved()
     known = entries()
     if not known:
@@ -90,11 +75,7 @@ def report() -> str:
 
 
 def main() -> int:
-    """Print the report.
-
-    Returns:
-        0, or 1 where the file cannot be read.
-    """
+    """Print the report; return 1 where the file cannot be read, else 0."""
     try:
         print(report())
     except (OSError, ValueError) as error:

@@ -8,13 +8,7 @@ from typing import Any
 
 
 class AnswerRaised(Exception):  # noqa: N818 - it describes the student's error
-    """The student's code raised.
-
-    Args:
-        kind: The exception's class name.
-        text: Its message.
-        where: The line that raised, or empty.
-    """
+    """The student's code raised: the exception's class, its message, and the line or nothing."""
 
     def __init__(self, kind: str, text: str, where: str = "") -> None:
         super().__init__(kind, text, where)
@@ -37,14 +31,9 @@ class AnswerRaised(Exception):  # noqa: N818 - it describes the student's error
 
 
 def describe_raised(error: BaseException, answer: Any) -> AnswerRaised:
-    """Describe an exception and the student's line that raised it.
+    """Describe an exception by its message, on one line of 200 characters at most, and the line.
 
-    Args:
-        error: The exception; an `AnswerRaised` is returned as it is.
-        answer: The student's function or class.
-
-    Returns:
-        The description, its message on one line of 200 characters at most.
+    The line is the innermost one of the file that `answer` is defined in.
     """
     if isinstance(error, AnswerRaised):
         return error
@@ -58,11 +47,7 @@ def describe_raised(error: BaseException, answer: Any) -> AnswerRaised:
 
 
 def _where(error: BaseException, answer: Any) -> str:
-    """Find the innermost line of the student's own file in a traceback.
-
-    Returns:
-        The line's text, or empty where it is not to be had.
-    """
+    """Find the innermost line of the student's own file in a traceback, or nothing."""
     code = getattr(answer, "__code__", None)
     for member in vars(answer).values() if isinstance(answer, type) else ():
         code = code or getattr(member, "__code__", None)

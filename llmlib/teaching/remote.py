@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmlib.core.processes.sandbox import SandboxProcess, clock_for, sandboxed
+from llmlib.core.processes.sandbox import clock_for, sandboxed
+from llmlib.core.processes.sandbox_process import SandboxProcess
 from llmlib.core.resources import resource
 from llmlib.teaching.raised import AnswerRaised
 from llmlib.teaching.wire import HEADER, MAX_MESSAGE, BadMessageError, WireEncoder, decode, unpack
@@ -52,15 +53,7 @@ class Remote:
         self._session, self._handle, self._kind = session, handle, kind
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the object over there.
-
-        Args:
-            *args: Data, tensors, functions of ours, or objects of theirs.
-            **kwargs: The same by name.
-
-        Returns:
-            A copy of what it returned.
-        """
+        """Call it with data, tensors, functions of ours or objects of theirs; return a copy."""
         message = {"op": "call", "on": self._handle}
         return self._session.request(message, args=list(args), kwargs=kwargs)
 
@@ -73,22 +66,11 @@ class Remote:
         return f"an object of type {self._kind}"
 
     def seed_remote(self, number: int) -> None:
-        """Seed torch in the object's process.
-
-        Args:
-            number: The seed.
-        """
+        """Seed torch in the object's process."""
         self._session.request({"op": "seed", "number": number})
 
     def peak_remote(self, *args: Any, **kwargs: Any) -> int:
-        """Call the object and measure the tensors it holds at once, over there.
-
-        Args:
-            *args: As for a call.
-            **kwargs: As for a call.
-
-        Returns:
-            Bytes; as the student's process counts them.
+        """Call the object; return the bytes of tensors it holds at once, counted by its process.
 
         Raises:
             SessionLost: If it answers with something else.
@@ -101,10 +83,9 @@ class Remote:
 
 
 class Session:
-    """A conversation with one student's process.
+    """A conversation with one student's process, which runs `llmlib.teaching.student.serve`.
 
     Args:
-        process: The process, which runs `llmlib.teaching.student.serve`.
         wall_s: The clock behind each time limit, in seconds; `clock_for` sets it by default.
     """
 
@@ -117,11 +98,7 @@ class Session:
             os.set_blocking(stream.fileno(), False)
 
     def allow(self, time_s: int | float) -> None:
-        """Give the student's process a new time limit.
-
-        Args:
-            time_s: Processor seconds from now, for all that follows.
-        """
+        """Give the student's process so many processor seconds from now, for all that follows."""
         self.process.renew_time(time_s)
         wall_s = clock_for(time_s) if self.wall_s is None else self.wall_s
         self.deadline = time.monotonic() + wall_s
@@ -137,25 +114,15 @@ class Session:
             raise SessionLost("the notebook's code spoke out of turn")
 
     def symbol(self, name: str) -> Any:
-        """Fetch a name that the notebook defines.
-
-        Args:
-            name: The name.
-
-        Returns:
-            Its value, usually a `Remote`; None where the notebook does not define it.
-        """
+        """Fetch what the notebook defines by a name, usually a `Remote`; None where it does not."""
         return self.request({"op": "symbol", "name": name})
 
     def request(self, message: dict[str, Any], **values: Any) -> Any:
         """Ask for something and wait for the answer, lending our functions meanwhile.
 
         Args:
-            message: The request.
-            **values: What has to be encoded.
-
-        Returns:
-            The value.
+            message: JSON.
+            **values: What of the request has to be encoded.
 
         Raises:
             AnswerRaised: If the student's code raised.
@@ -264,11 +231,8 @@ def session(
         cells: The sources of its code cells.
         load_s: Processor seconds to load them in.
         time_s: Processor seconds for all that is asked of it afterwards.
-        wall_s: The clock behind each time limit, in seconds; `clock_for` sets it by default.
+        wall_s: As for `Session`.
         memory_mb: Its address space, in MiB.
-
-    Yields:
-        The conversation.
     """
     try:
         readable = [resource("survey").parent]  # the book's data, in a clone outside the package

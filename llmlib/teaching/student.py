@@ -26,11 +26,7 @@ _CLOCK = 10  # seconds by the clock for each processor second, for a statement t
 
 @contextmanager
 def _alarm(seconds: int | float) -> Iterator[None]:
-    """Raise TimeoutError in the block after some processor seconds, or much later by the clock.
-
-    Yields:
-        Nothing.
-    """
+    """Raise TimeoutError in the block after some processor seconds, or much later by the clock."""
     timers = {signal.ITIMER_PROF: (signal.SIGPROF, seconds)}
     timers[signal.ITIMER_REAL] = (signal.SIGALRM, _CLOCK * seconds)
 
@@ -49,11 +45,7 @@ def _alarm(seconds: int | float) -> Iterator[None]:
 
 
 def _is_definition(node: ast.stmt) -> bool:
-    """Tell whether a statement is an import, a def, a class or a simple assignment.
-
-    Returns:
-        False for everything else: calls, loops, prints, training runs.
-    """
+    """Tell whether a statement is an import, a def, a class or a simple assignment."""
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
         return True
     if isinstance(node, ast.AnnAssign):
@@ -63,14 +55,7 @@ def _is_definition(node: ast.stmt) -> bool:
 
 
 def run_definitions(cells: list[str]) -> dict[str, Any]:
-    """Run a notebook's definitions, cell by cell; one that fails is left out.
-
-    Args:
-        cells: The sources of its code cells.
-
-    Returns:
-        The names they define.
-    """
+    """Run a notebook's definitions, cell by cell, and return them; one that fails is left out."""
     space: dict[str, Any] = {"__name__": "student", "__builtins__": __builtins__}
     for number, source in enumerate(cells):
         lines = ["" if line.lstrip()[:1] in ("%", "!") else line for line in source.splitlines()]
@@ -100,38 +85,26 @@ class _Server:
         self.objects: list[Any] = []
 
     def export(self, value: Any) -> dict[str, Any]:
-        """Keep an object here and give the grader a handle.
-
-        Returns:
-            The handle.
-        """
+        """Keep an object here and give the grader a handle."""
         if isinstance(value, _Elsewhere):
             return {"callback": value.number}
         self.objects.append(value)
         return {"handle": len(self.objects) - 1, "kind": type(value).__name__}
 
     def adopt(self, value: dict[str, Any]) -> Any:
-        """Resolve a handle of ours, or stand in for a function of the grader's.
-
-        Returns:
-            The object.
-        """
+        """Resolve a handle of ours, or stand in for a function of the grader's."""
         if "handle" in value:
             return self.objects[value["handle"]]
         return _Elsewhere(self, value["callback"])
 
     def send(self, message: dict[str, Any], **values: Any) -> None:
-        """Send a message."""
         encoder = WireEncoder(self.export)
         encoded = {key: encoder(value) for key, value in values.items()}
         self.sink.write(encoder.pack({**message, **encoded}))
         self.sink.flush()
 
     def receive(self) -> dict[str, Any]:
-        """Wait for a message.
-
-        Returns:
-            It, with its values decoded.
+        """Wait for a message and decode its values.
 
         Raises:
             EOFError: If the grader hung up.
@@ -147,13 +120,10 @@ class _Server:
         return message
 
     def serve_until_returned(self) -> Any:
-        """Answer requests; a reply to a function of the grader's ends it.
-
-        Returns:
-            What that function returned.
+        """Answer requests until a function of the grader's has returned something; return that.
 
         Raises:
-            RuntimeError: If it raised.
+            RuntimeError: If that function raised.
         """
         while True:
             message = self.receive()

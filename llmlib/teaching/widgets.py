@@ -27,11 +27,8 @@ def live_frontend() -> bool:
 
     `LLMLIB_WIDGETS=0` or `1` in the environment overrides the guess.
 
-    Returns:
-        False under nbconvert, nbval and plain Python.
-
     Example:
-        >>> live_frontend()
+        >>> live_frontend()  # nor under nbconvert and nbval
         False
     """
     if choice := os.environ.get("LLMLIB_WIDGETS"):
@@ -56,8 +53,6 @@ def with_slider(
 
     Args:
         draw: Takes the value and returns a figure.
-        name: What the slider is called.
-        values: The values it runs through, at least one.
         static: The value of the still picture and of the slider at first; the first by default.
     """
     chosen = values[0] if static is None and len(values) else static
@@ -73,7 +68,6 @@ def with_controls(
 
     Args:
         draw: Takes the values by name and returns a figure.
-        choices: The values each control runs through.
         static: The values of the still picture and of the controls at first.
 
     Raises:
@@ -102,13 +96,9 @@ def with_controls(
 
 
 def figure_png(figure: Figure) -> bytes:
-    """Render a figure and close it.
+    """Render a figure at its resolution and close it.
 
-    Args:
-        figure: A matplotlib figure.
-
-    Returns:
-        A PNG at the figure's resolution, without the version of matplotlib inside.
+    The picture does not name the version of matplotlib.
     """
     from matplotlib import pyplot
 
@@ -124,11 +114,7 @@ def _controls(
     static: Mapping[str, Any],
     picture: bytes,
 ) -> Any:
-    """Build the sliders over an image that follows them.
-
-    Returns:
-        The widget that holds all of it.
-    """
+    """Build the sliders over an image that follows them."""
     import ipywidgets
 
     image = ipywidgets.Image(value=picture, format="png")

@@ -27,7 +27,7 @@ class BadMessageError(ValueError):
 
 
 class WireEncoder:
-    """Turn values into JSON and tensors.
+    """Turn values into JSON, and keep their tensors for `pack`.
 
     Args:
         export: Called for what is neither data nor a container; returns the JSON that stands for
@@ -39,14 +39,7 @@ class WireEncoder:
         self.tensors: list[Tensor] = []
 
     def __call__(self, value: Any) -> Any:
-        """Encode one value.
-
-        Args:
-            value: Anything.
-
-        Returns:
-            Its JSON form; its tensors are kept for `pack`.
-        """
+        """Encode one value."""
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, Tensor):
@@ -76,12 +69,6 @@ class WireEncoder:
     def pack(self, message: Any) -> bytes:
         """Frame a message together with the tensors encoded so far.
 
-        Args:
-            message: JSON.
-
-        Returns:
-            The bytes to send.
-
         Raises:
             BadMessageError: If it is larger than the other side accepts.
         """
@@ -93,14 +80,7 @@ class WireEncoder:
 
 
 def unpack(data: bytes, sizes: tuple[int, int]) -> tuple[Any, list[Tensor]]:
-    """Read a message's body.
-
-    Args:
-        data: The text and the block, without the header.
-        sizes: Their lengths, from the header.
-
-    Returns:
-        The JSON and the tensors.
+    """Read a message's JSON and tensors from its body; the header says how long each is.
 
     Raises:
         BadMessageError: If either is malformed.
@@ -114,15 +94,10 @@ def unpack(data: bytes, sizes: tuple[int, int]) -> tuple[Any, list[Tensor]]:
 
 
 def decode(value: Any, tensors: list[Tensor], adopt: Callable[[dict[str, Any]], Any]) -> Any:
-    """Turn JSON and tensors back into a value.
+    """Turn what `WireEncoder` made back into a value.
 
     Args:
-        value: What `WireEncoder` made.
-        tensors: The message's tensors.
         adopt: Called for what the other side exported.
-
-    Returns:
-        The value.
 
     Raises:
         BadMessageError: If it is not what `WireEncoder` makes.
