@@ -111,7 +111,7 @@ def test_ids_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_a_damaged_stream_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no token shards"):
+    with pytest.raises(ValueError, match="holds no index.json"):
         TokenShards(tmp_path)
     write_shards(tmp_path, corpus(), vocab_size=997, end_of_text=EOT, shard_tokens=101)
     path = sorted(tmp_path.glob("tokens-*.bin"))[1]
@@ -133,7 +133,7 @@ def test_a_damaged_stream_is_one_clear_error(tmp_path: Path) -> None:
     index.write_text(json.dumps({**json.loads(content), "version": 2}))
     with pytest.raises(ValueError, match="has version 2"):
         TokenShards(tmp_path)
-    index.write_text("[]")
+    index.write_text("{}")
     with pytest.raises(ValueError, match="is not an index of token shards"):
         TokenShards(tmp_path)
 

@@ -11,16 +11,12 @@ from llmlib.data.mixing.mixtures import checked_weights
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with one mixture.
-
-    Attributes:
-        steps: Its length in steps, at least 1.
-        weights: Share of each source, summing to one.
-        name: What it teaches.
-    """
+    """A stretch of training with one mixture."""
 
     steps: int
+    """Its length in steps, at least 1."""
     weights: Sequence[float | int]
+    """Share of each source; they sum to one."""
     name: str = ""
 
 
@@ -28,7 +24,6 @@ class Curriculum:
     """Stages in order, each beginning with a linear change from the mixture before it.
 
     Args:
-        stages: The stages; all weigh the same sources.
         blend: Steps over which a stage's mixture replaces the one before; 0 changes at once.
 
     Raises:
@@ -63,32 +58,8 @@ class Curriculum:
         """Length of all stages together."""
         return int(self._ends[-1])
 
-    def stage_at(self, step: int) -> Stage:
-        """Return the stage that a step belongs to.
-
-        Args:
-            step: Number of the step, from 0.
-
-        Returns:
-            The stage; the last one also after its end.
-
-        Raises:
-            ValueError: If the step is negative.
-        """
-        return self.stages[self._stage(step)]
-
     def weights_at(self, step: int) -> Float[np.ndarray, " sources"]:
-        """Return the mixture of a step.
-
-        Args:
-            step: Number of the step, from 0; after the last stage its mixture stays.
-
-        Returns:
-            Share of each source.
-
-        Raises:
-            ValueError: If the step is negative.
-        """
+        """Return the mixture of a step, counted from 0; after the last stage its mixture stays."""
         stage = self._stage(step)
         begin = int(self._ends[stage]) - self.stages[stage].steps
         if stage == 0 or step - begin + 1 >= self.blend:
@@ -97,11 +68,7 @@ class Curriculum:
         return share * self._weights[stage] + (1 - share) * self._weights[stage - 1]
 
     def totals(self) -> Float[np.ndarray, " sources"]:
-        """Sum the mixtures over all steps: what each source gives, in steps' worth of tokens.
-
-        Returns:
-            One number a source; they sum to `steps`.
-        """
+        """Sum the mixtures over all steps: what each source gives, in steps' worth of tokens."""
         return np.sum([self.weights_at(step) for step in range(self.steps)], axis=0)
 
     def shuffled(self) -> "Curriculum":
@@ -109,18 +76,11 @@ class Curriculum:
 
         Only a comparison with it tells what the order does; against another mixture the amounts
         would differ too.
-
-        Returns:
-            A curriculum of one stage.
         """
         return Curriculum([Stage(self.steps, (self.totals() / self.steps).tolist(), "mixed")])
 
     def reversed(self) -> "Curriculum":
-        """Return the stages in the opposite order, the other control.
-
-        Returns:
-            A curriculum with the same totals if nothing is blended.
-        """
+        """Return the stages in the opposite order: the same totals if nothing is blended."""
         return Curriculum(self.stages[::-1], self.blend)
 
     def _stage(self, step: int) -> int:

@@ -24,12 +24,6 @@ def clipped_excess(
 ) -> Float[np.ndarray, " domains"]:
     """Average by domain how much worse the proxy predicts tokens than the reference.
 
-    Args:
-        proxy: The proxy's loss of each token, in nats.
-        reference: The reference's loss of the same tokens.
-        domains: Number of the domain of each token.
-        n_domains: How many domains there are.
-
     Returns:
         Mean of `max(proxy - reference, 0)`, never negative; NaN for a domain without a token.
 
@@ -46,17 +40,14 @@ def clipped_excess(
 
 @dataclass(frozen=True)
 class LearnedMixture:
-    """Weights that were learnt, and the way there.
-
-    Attributes:
-        weights: The average of the weights of all steps: the mixture to train the large model on.
-        path: The weights of each step, `[steps, domains]`.
-        excess: The excess losses that each step saw, `[steps, domains]`.
-    """
+    """Weights that were learnt, and the way there."""
 
     weights: np.ndarray
+    """The average of the weights of all steps: the mixture to train the large model on."""
     path: np.ndarray
+    """The weights of each step, `[steps, domains]`."""
     excess: np.ndarray
+    """The excess losses that each step saw, `[steps, domains]`."""
 
 
 def doremi(
@@ -78,13 +69,8 @@ def doremi(
             evenly from all domains (see `clipped_excess`); NaN leaves a domain's weight as it is.
         train: Takes the new weights and makes one step of the proxy on the weighted loss of that
             batch.
-        initial: Weights to begin with.
-        steps: Number of steps.
-        step_size: Eta; above 0.
+        step_size: $\eta$, above 0.
         smoothing: Share of the uniform mixture, 0 to 1.
-
-    Returns:
-        The averaged weights and the path.
 
     Raises:
         ValueError: If a setting is out of range, or losses are negative or of the wrong number.

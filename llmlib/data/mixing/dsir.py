@@ -19,14 +19,7 @@ _SHIFT = np.uint64(32)
 
 
 def ngram_buckets(text: str, n_buckets: int) -> Int64[np.ndarray, " features"]:
-    """Hash the words of a text and its pairs of neighbouring words.
-
-    Args:
-        text: Any text; capitals do not count.
-        n_buckets: Number of buckets.
-
-    Returns:
-        The bucket of every word, then of every pair. The same on every machine.
+    """Hash the words of a text, then its pairs of neighbouring words; capitals do not count.
 
     Example:
         >>> len(ngram_buckets("One fish, two fish", 10_000))
@@ -43,9 +36,9 @@ class ImportanceModel:
     r"""Two hashed n-gram models and the importance weight of a text.
 
     Args:
-        target: Texts like those wanted; read once.
-        raw: Texts of the corpus to choose from, or a sample of it; read once.
-        n_buckets: Number of buckets of the hash; memory is a few times 8 bytes each.
+        target: Texts like those wanted; read once, and so is `raw`: the corpus to choose from, or a
+            sample of it.
+        n_buckets: Memory is a few times 8 bytes each.
         smoothing: Added to the count of every bucket.
 
     Attributes:
@@ -74,28 +67,15 @@ class ImportanceModel:
         self.log_ratio = wanted - _log_frequencies(raw, n_buckets, smoothing, "raw")
 
     def log_weight(self, text: str) -> float:
-        """Return the logarithm of a text's importance weight, in nats.
+        """Return a text's log-weight in nats, positive where the target is likelier.
 
         It is a sum over words, so long texts lie further from zero than short ones: compare
         documents of about the same length, as the paper does.
-
-        Args:
-            text: A document.
-
-        Returns:
-            Positive if the text is likelier under the target than in the raw corpus.
         """
         return float(self.log_ratio[ngram_buckets(text, self.n_buckets)].sum())
 
     def log_weights(self, texts: Iterable[str]) -> Float[np.ndarray, " texts"]:
-        """Weigh many texts.
-
-        Args:
-            texts: Documents; read once, one in memory at a time.
-
-        Returns:
-            The logarithm of each one's weight.
-        """
+        """Weigh many texts, one in memory at a time."""
         return np.fromiter(map(self.log_weight, texts), dtype=np.float64)
 
 
@@ -104,13 +84,7 @@ def gumbel_top_k(
 ) -> Int64[np.ndarray, " k"]:
     """Draw items without replacement, each time in proportion to the weights that are left.
 
-    Args:
-        log_weights: Logarithms of the weights, up to a constant.
-        k: How many to draw.
-        seed: Decides which.
-
-    Returns:
-        Their numbers, ascending.
+    Weights come as logarithms, up to a constant; the numbers drawn are ascending.
 
     Raises:
         ValueError: If there are fewer than `k` items, or a weight is NaN.

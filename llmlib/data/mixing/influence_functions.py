@@ -27,20 +27,19 @@ def influence(
     *,
     step: float = 1e-3,
 ) -> Float[Tensor, " documents"]:
-    r"""Measure the slope of many losses along one direction of the parameters.
+    """Measure the slope of many losses along one direction of the parameters.
 
     Args:
         losses: Returns each document's loss under the parameters as they are; called twice.
             Documents of equal length compare fairly: short ones have larger gradients.
-        parameters: What the losses depend on; moved in place and put back.
+        parameters: Moved in place and put back.
         direction: The target's gradient, a tensor a parameter, or the gradient as an optimizer
             would scale it.
         step: Length of the move in each direction, as a share of the parameters' norm. Too small
             drowns in rounding, too large leaves the tangent.
 
     Returns:
-        The product of each document's gradient with the direction, its units the losses' times
-        the direction's over the parameters': the larger, the more the document helps.
+        The product of each document's gradient with the direction: the larger, the more it helps.
 
     Raises:
         ValueError: If the direction does not fit the parameters, is zero or not finite, or the

@@ -15,15 +15,6 @@ Weights = Float[np.ndarray, " sources"]
 def proportional(tokens: Sequence[float | int] | np.ndarray) -> Weights:
     """Weigh each source by its size, so that all are read equally often.
 
-    Args:
-        tokens: Tokens in each source, positive.
-
-    Returns:
-        The weights.
-
-    Raises:
-        ValueError: If a size is not positive.
-
     Example:
         >>> proportional([600, 300, 100]).round(9).tolist()
         [0.6, 0.3, 0.1]
@@ -35,11 +26,7 @@ def temperature(tokens: Sequence[float | int] | np.ndarray, tau: float | int) ->
     r"""Flatten the sizes: $w_i \propto n_i^{1/\tau}$.
 
     Args:
-        tokens: Tokens in each source, positive.
         tau: 1 for weights by size; larger is flatter, infinity is uniform.
-
-    Returns:
-        The weights.
 
     Raises:
         ValueError: If a size or the temperature is not positive.
@@ -68,17 +55,9 @@ def capped(
     From the smallest source on, each gets an equal share of what is left of the budget, or all that
     its cap allows if that is less.
 
-    Args:
-        tokens: Tokens in each source, positive.
-        budget: Tokens to train on.
-        max_epochs: Most times that a source may be read.
-
     Returns:
         The weights. If all caps together stay below the budget, the weights are by size and the
         budget cannot be spent: see `epochs_of`.
-
-    Raises:
-        ValueError: If a number is not positive.
 
     Example:
         >>> capped([1000, 100, 10], budget=300, max_epochs=2).round(3).tolist()
@@ -103,19 +82,10 @@ def epochs_of(
     tokens: Sequence[float | int] | np.ndarray,
     budget: float | int,
 ) -> Float[np.ndarray, " sources"]:
-    """Count how often each source is read.
-
-    Args:
-        weights: Its share of the training tokens.
-        tokens: Tokens in it.
-        budget: Training tokens.
+    """Count how often each source is read: below 1 where it is not used up.
 
     Returns:
-        Epochs; below 1 for a source that is not used up. Muennighoff et al. (2023) see hardly any
-        harm of up to four.
-
-    Raises:
-        ValueError: If the weights do not sum to one or the numbers of sources differ.
+        Epochs. Muennighoff et al. (2023) see hardly any harm of up to four.
 
     Example:
         >>> epochs_of([0.5, 0.5], [1000, 50], budget=400).tolist()
@@ -130,12 +100,6 @@ def epochs_of(
 
 def checked_weights(weights: Sequence[float | int] | np.ndarray) -> Weights:
     """Refuse what is no mixture.
-
-    Args:
-        weights: Shares.
-
-    Returns:
-        The same, as an array of float64.
 
     Raises:
         ValueError: If a share is negative or they do not sum to one.

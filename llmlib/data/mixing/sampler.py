@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from llmlib.data.mixing.mixtures import checked_weights
 
@@ -17,16 +18,10 @@ class MixtureSampler(Iterator[tuple[int, int]]):
     source, every epoch reads all documents in a new order.
 
     Args:
-        sizes: Documents in each source.
         weights: Share of each source, or a function from the step to them, such as
             `Curriculum.weights_at`.
-        seed: Decides the order within sources.
         costs: Mean tokens of a document of each source, where weights are to count tokens; by
             default every document counts the same.
-
-    Attributes:
-        step: Number of the next draw, from 0.
-        drawn: Documents drawn from each source so far.
 
     Raises:
         ValueError: If sizes, weights or costs are not positive or of different number.
@@ -67,12 +62,8 @@ class MixtureSampler(Iterator[tuple[int, int]]):
             raise ValueError(f"{len(shares)} weights for {len(self._sizes)} sources")
         return shares
 
+    @override
     def __next__(self) -> tuple[int, int]:
-        """Draw a document.
-
-        Returns:
-            The source and the number of the document within it.
-        """
         weights = self._fixed
         if weights is None:
             assert self._weights_at is not None
@@ -97,19 +88,11 @@ class MixtureSampler(Iterator[tuple[int, int]]):
         return int(known[1][within])
 
     def epochs(self) -> np.ndarray:
-        """Say how often each source has been read so far.
-
-        Returns:
-            Documents drawn over documents there are.
-        """
+        """Say how often each source has been read so far."""
         return np.array(self.drawn) / np.array(self._sizes)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is needed to go on with the next draw.
-
-        Returns:
-            A dictionary that JSON can hold.
-        """
+        """Return what is needed to go on with the next draw."""
         return {
             "sizes": self._sizes,
             "seed": self._seed,
@@ -120,9 +103,6 @@ class MixtureSampler(Iterator[tuple[int, int]]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where another sampler of the same sources stood; the weights may be new.
-
-        Args:
-            state: What its `state_dict` returned.
 
         Raises:
             ValueError: If the sources or the seed differ.

@@ -20,23 +20,18 @@ class Packing:
     """Which stretch of which document lies where.
 
     One entry for each piece, in the order of rows and places within them.
-
-    Attributes:
-        seq_len: Tokens in a row.
-        n_rows: Number of rows.
-        row: The row that a piece lies in.
-        place: Where in the row it begins.
-        document: Its document.
-        begin: Where in the document it begins; above 0 only for documents that had to be cut.
-        length: Its tokens.
     """
 
     seq_len: int
     n_rows: int
     row: Int64[np.ndarray, " pieces"]
+    """Row of each piece."""
     place: Int64[np.ndarray, " pieces"]
+    """Where in the row it begins."""
     document: Int64[np.ndarray, " pieces"]
+    """Its document."""
     begin: Int64[np.ndarray, " pieces"]
+    """Where in the document it begins; above 0 only for documents that had to be cut."""
     length: Int64[np.ndarray, " pieces"]
 
     @property
@@ -52,16 +47,12 @@ class Packing:
     def rows(
         self, documents: Sequence[Int[np.ndarray, " _"]], pad: int = 0
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Write the rows out.
-
-        Args:
-            documents: The tokens of each document, as many as were packed.
-            pad: Token for the places that stay free.
+        """Write the rows out; `pad` stands in the places that stay free.
 
         Yields:
-            For each row its tokens, the number of each token's document (-1 where it is padding;
-            attention may pass only between equal numbers), and its position, which begins at 0
-            with every piece.
+            Each row's tokens, the number of each token's document (-1 where it is padding;
+            attention may pass only between equal numbers), and its position, which begins at 0 with
+            every piece.
 
         Raises:
             ValueError: If a document is shorter than what was packed of it.
@@ -84,16 +75,11 @@ class Packing:
 
 
 def pack_best_fit(lengths: Sequence[int] | Int[np.ndarray, " documents"], seq_len: int) -> Packing:
-    """Pack documents into rows by best-fit decreasing.
+    """Pack documents into rows by best-fit decreasing; the result depends on the lengths alone.
 
     Args:
-        lengths: Tokens of each document, a separator included if there is to be one. Documents of
+        lengths: Tokens of each document, a separator included if there is to be one; documents of
             length 0 are left out.
-        seq_len: Tokens in a row.
-
-    Returns:
-        Where each piece lies. Documents keep their order among those of equal length, so the
-        result depends on the lengths alone.
 
     Raises:
         ValueError: If there is nothing to pack, or a number is negative.
@@ -131,14 +117,7 @@ def pack_best_fit(lengths: Sequence[int] | Int[np.ndarray, " documents"], seq_le
 def concatenation_truncations(
     lengths: Sequence[int] | Int[np.ndarray, " documents"], seq_len: int
 ) -> int:
-    """Count the cuts within documents when they are concatenated and the stream cut into rows.
-
-    Args:
-        lengths: Tokens of each document, in order, separators included.
-        seq_len: Tokens in a row.
-
-    Returns:
-        The number of rows' boundaries that do not lie between two documents.
+    """Count the rows' boundaries that fall within documents when these are concatenated.
 
     Example:
         >>> concatenation_truncations([3, 9, 2, 1], seq_len=5)
@@ -150,11 +129,7 @@ def concatenation_truncations(
 
 
 def _pieces(sizes: np.ndarray, seq_len: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut documents longer than a row into full rows and a rest.
-
-    Returns:
-        Document, beginning and length of each piece.
-    """
+    """Cut documents longer than a row into full rows and a rest."""
     counts = -(-sizes // seq_len)
     document = np.repeat(np.arange(len(sizes)), counts)
     number = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -163,18 +138,7 @@ def _pieces(sizes: np.ndarray, seq_len: int) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _assign(lengths: np.ndarray, seq_len: int) -> tuple[np.ndarray, int]:
-    """Give each piece a row.
-
-    All pieces of one length are handled together: as long as the best space holds several of
-    them, or several rows have it, no other space becomes better, so whole runs go at once.
-
-    Args:
-        lengths: Tokens of each piece, longest first.
-        seq_len: Tokens in a row.
-
-    Returns:
-        The row of each piece, and the number of rows.
-    """
+    """Give each piece, longest first, a row; return the rows and how many there are."""
     rows = np.empty(len(lengths), dtype=np.int64)
     free: list[list[int]] = [[] for _ in range(seq_len + 1)]  # rows by their free space
     spaces = _SpaceTree(seq_len)
@@ -217,10 +181,7 @@ def _put(free: list[list[int]], spaces: "_SpaceTree", space: int, rows: Sequence
 
 
 class _SpaceTree:
-    """The set of free spaces that occur, and the smallest of at least a size.
-
-    A complete binary tree whose leaves are the spaces and whose nodes hold the largest below them.
-    """
+    """The set of free spaces that occur: a binary tree whose nodes hold the largest below them."""
 
     def __init__(self, largest: int):
         self._first = 1 << largest.bit_length()

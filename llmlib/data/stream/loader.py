@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from llmlib.core.batch import Batch
 from llmlib.data.stream.packing import TokenSource, document_ids
@@ -23,15 +24,10 @@ class TokenLoader(Iterator[Batch]):
     that do not fill a batch are left out. The targets are the inputs one token later.
 
     Args:
-        source: The stream: `TokenShards` or `PackedTokens`.
         batch_size: Windows in a batch, over all ranks together.
-        seq_len: Tokens in a window.
-        seed: Decides offsets and order.
-        rank: Which share of each batch to return, from 0.
-        world_size: Number of shares. Rank r returns the r-th slice of
-            `batch_size // world_size` windows.
-        documents: Say in each batch which document of the stream each input belongs to, so that
-            attention can be kept within documents.
+        rank: Which slice of `batch_size // world_size` windows of each batch to return, from 0.
+        documents: Say in each batch, under `documents`, which document of the stream each input
+            belongs to, so that attention can be kept within documents.
 
     Attributes:
         epoch: Epoch of the next batch, from 0.
@@ -106,13 +102,8 @@ class TokenLoader(Iterator[Batch]):
         """Number of batches in the epoch of the next batch; its offset may change it by one."""
         return len(self._begins) // self._batch_size
 
+    @override
     def __next__(self) -> Batch:
-        """Return this rank's share of the next batch.
-
-        Returns:
-            `inputs` and `targets`, the targets one token ahead, and `documents` where asked for:
-            int64, [B, T].
-        """
         first = self.batch * self._batch_size + self._rank * self._share
         begins = self._begins[first : first + self._share].tolist()
         self.batch += 1
@@ -127,18 +118,11 @@ class TokenLoader(Iterator[Batch]):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is needed to continue with the next batch, for any number of ranks.
-
-        Returns:
-            A dictionary that JSON can hold.
-        """
+        """Return what is needed to go on with the next batch, for any number of ranks."""
         return {**self._config, "epoch": self.epoch, "batch": self.batch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where another loader of the same stream and settings stood.
-
-        Args:
-            state: What its `state_dict` returned.
 
         Raises:
             ValueError: If the stream or the settings differ, which would change the batches, or the

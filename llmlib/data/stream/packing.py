@@ -28,20 +28,16 @@ class TokenSource(Protocol):
         ...
 
     def read(self, begin: int, end: int) -> np.ndarray:
-        """Return the tokens from `begin` up to `end`."""
+        """Return the tokens from `begin` up to `end`; outside the stream is a `ValueError`."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedTokens:
-    """A stream of tokens in memory.
-
-    Attributes:
-        tokens: All documents, each followed by the end-of-text token.
-        starts: Place of each document's first token.
-    """
+    """A stream of tokens in memory."""
 
     tokens: np.ndarray
+    """All documents, each followed by the end-of-text token."""
     starts: np.ndarray
 
     @property
@@ -50,35 +46,17 @@ class PackedTokens:
         return len(self.tokens)
 
     def read(self, begin: int, end: int) -> np.ndarray:
-        """Return the tokens from `begin` up to `end`.
-
-        Args:
-            begin: First place.
-            end: Place after the last.
-
-        Returns:
-            A view of the tokens, one-dimensional.
-
-        Raises:
-            ValueError: If the range does not lie within the stream.
-        """
+        """Return a view of the tokens from `begin` up to `end`."""
         check_range(begin, end, self.n_tokens)
         return self.tokens[begin:end]
 
 
 def pack(documents: Iterable[np.ndarray | Sequence[int]], end_of_text: int) -> PackedTokens:
-    """Concatenate documents, each followed by the end-of-text token.
-
-    Args:
-        documents: The token ids of each document. Empty ones are left out.
-        end_of_text: The id of the separator.
-
-    Returns:
-        The stream, in the widest of the documents' types.
+    """Concatenate documents, each followed by the end-of-text token; empty ones are left out.
 
     Raises:
-        ValueError: If there is no document that is not empty, the ids are not whole
-            numbers, or the separator does not fit their type.
+        ValueError: If every document is empty, the ids are not whole numbers, or the separator does
+            not fit their type.
 
     Example:
         >>> packed = pack([[5, 6, 7], [8]], end_of_text=0)
@@ -105,18 +83,10 @@ def pack(documents: Iterable[np.ndarray | Sequence[int]], end_of_text: int) -> P
 
 
 def document_ids(source: TokenSource, begin: int, end: int) -> np.ndarray:
-    """Number the documents of a stretch of the stream, token by token.
+    """Number the documents of a stretch of the stream, token by token, from the stream's first.
 
     Two tokens may attend to each other only if their numbers are equal, where attention is to be
     kept within documents. A separator belongs to the document that it ends.
-
-    Args:
-        source: The stream.
-        begin: First place.
-        end: Place after the last.
-
-    Returns:
-        For each token the number of its document in the stream, int64, not descending.
 
     Raises:
         ValueError: If the range does not lie within the stream.
@@ -127,15 +97,6 @@ def document_ids(source: TokenSource, begin: int, end: int) -> np.ndarray:
 
 
 def check_range(begin: int, end: int, n_tokens: int) -> None:
-    """Refuse a range outside the stream, which slicing would cut silently.
-
-    Args:
-        begin: First place.
-        end: Place after the last.
-        n_tokens: Length of the stream.
-
-    Raises:
-        ValueError: If not `0 <= begin <= end <= n_tokens`.
-    """
+    """Refuse a range outside the stream, which slicing would cut silently."""
     if not 0 <= begin <= end <= n_tokens:
         raise ValueError(f"tokens {begin}..{end} do not lie within a stream of {n_tokens} tokens")

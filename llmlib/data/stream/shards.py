@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from llmlib.core.files import atomic_path, atomic_write
+from llmlib.core.files import atomic_path, atomic_write, read_json
 from llmlib.data.stream.packing import check_range
 
 _FORMAT = "llmlib token shards"
@@ -24,17 +25,9 @@ _INDEX = "index.json"
 class TokenShards:
     """A stream of tokens in files, memory-mapped: opening it reads only the index.
 
-    Args:
-        folder: Where `write_shards` put it.
-
     Attributes:
-        n_tokens: Length of the stream in tokens, separators included.
-        n_documents: Number of documents.
-        dtype: Type of the ids on disk.
-        end_of_text: Id of the separator.
         tokenizer_sha256: Hash of the tokenizer that made the ids, "" if not given.
         corpus_sha256: Hash of the texts, "" if not given.
-        starts: Place of each document's first token.
 
     Raises:
         ValueError: If the folder holds no such stream, or a file of it is missing or cut short.
@@ -71,18 +64,7 @@ class TokenShards:
         return np.memmap(path, dtype=dtype, mode="r")
 
     def read(self, begin: int, end: int) -> np.ndarray:
-        """Return the tokens from `begin` up to `end`, across files where need be.
-
-        Args:
-            begin: First place.
-            end: Place after the last.
-
-        Returns:
-            The tokens, one-dimensional, of type `dtype`.
-
-        Raises:
-            ValueError: If the range does not lie within the stream.
-        """
+        """Return the tokens from `begin` up to `end`, across files where need be."""
         check_range(begin, end, self.n_tokens)
         parts = []
         shard = int(np.searchsorted(self._ends, begin, side="right"))
@@ -99,11 +81,7 @@ class TokenShards:
         return np.concatenate(parts)
 
     def verify(self) -> None:
-        """Read every file and compare its hash with the index.
-
-        Raises:
-            ValueError: If a file has changed since it was written.
-        """
+        """Read every file and refuse one whose hash is no longer the index's."""
         for entry in self._files:
             path = self.folder / entry["file"]
             with path.open("rb") as file:
@@ -129,15 +107,9 @@ def write_shards(
     Args:
         folder: Where to write; made if missing. A stream that is there already stays readable
             until the new one is whole, then its files are removed.
-        documents: The token ids of each document, read once. Empty ones are left out.
+        documents: The token ids of each document, read once; empty ones are left out.
         vocab_size: Ids are below this; up to 65,536 they take two bytes each, else four.
-        end_of_text: The id of the separator.
         tokenizer_sha256: `ByteBPE.sha256`, so that a reader can check it.
-        corpus_sha256: Hash of the texts.
-        shard_tokens: Most tokens in one file.
-
-    Returns:
-        The stream, opened.
 
     Raises:
         ValueError: If an id is not below `vocab_size`, or every document is empty.
@@ -226,14 +198,9 @@ def _write_array(folder: Path, kind: str, number: int, array: np.ndarray) -> dic
     return {"file": name, "length": len(array), "sha256": sha256}
 
 
-def _read_index(path: Path) -> dict:
-    if not path.exists():
-        raise ValueError(f"{path.parent} holds no token shards (no {path.name}). Write them first.")
-    try:
-        index = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is cut short: {error}. Write the shards again.") from error
-    if not isinstance(index, dict) or index.get("format") != _FORMAT:
+def _read_index(path: Path) -> dict[str, Any]:
+    index = read_json(path)
+    if index.get("format") != _FORMAT:
         raise ValueError(f"{path} is not an index of token shards")
     if index.get("version") != _VERSION:
         raise ValueError(

@@ -22,20 +22,15 @@ from llmlib.data.corpora.document import (
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """A corpus in two parts.
-
-    Attributes:
-        train: Documents to learn from.
-        held_out: Documents to measure on.
-        left_out: Documents of held-out modules that stand mostly in the training part.
-        shared: Share of the held-out bytes that lies in paragraphs which also stand in the
-            training part, after leaving out.
-    """
+    """A corpus in two parts."""
 
     train: list[Document]
     held_out: list[Document]
     left_out: list[Document]
+    """Documents of held-out modules that stand mostly in the training part."""
     shared: float
+    """Share of the held-out bytes that lies in paragraphs which also stand in the training part,
+    after leaving out."""
 
 
 def split_by_module(
@@ -53,12 +48,8 @@ def split_by_module(
     Args:
         documents: The corpus; `meta["module"]` names each document's module.
         held_out: Share of the bytes to hold out, between 0 and 1.
-        seed: Decides which modules.
         max_shared: Held-out documents of which a larger share of bytes stands in paragraphs of
             the training part are left out; 1 keeps all.
-
-    Returns:
-        Both parts in the order given.
 
     Raises:
         ValueError: If no held-out document remains, or `held_out_modules` refuses.
@@ -73,26 +64,15 @@ def split_by_module(
     """
     chosen = held_out_modules(documents, held_out, seed)
     train = [document for document in documents if document.meta["module"] not in chosen]
-    paragraphs = {_key(part) for document in train for part in _paragraphs(document.text)}
     candidates = [document for document in documents if document.meta["module"] in chosen]
-    kept, left_out, shared = _leave_out(candidates, paragraphs, max_shared)
+    kept, left_out, shared = _leave_out(candidates, paragraphs_of(train), max_shared)
     return Split(train=train, held_out=kept, left_out=left_out, shared=shared)
 
 
 def held_out_modules(
     documents: Iterable[Document], held_out: float = 0.05, seed: int = 0
 ) -> set[str]:
-    """Choose the modules to hold out, in one pass.
-
-    Memory: a name and a number for each module.
-
-    Args:
-        documents: The corpus; read once.
-        held_out: Share of the bytes to hold out, between 0 and 1.
-        seed: Decides which.
-
-    Returns:
-        Names of modules.
+    """Choose modules that hold a share of the bytes; memory holds a name and a number each.
 
     Raises:
         ValueError: If a document has no module, or there are fewer than two.
@@ -121,19 +101,15 @@ def held_out_modules(
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSizes:
-    """What `split_files` wrote.
-
-    Attributes:
-        train: Documents and UTF-8 bytes of the training part.
-        held_out: The same of the held-out part.
-        left_out: Held-out documents that stand mostly in the training part, in neither file.
-        shared: As in `Split`.
-    """
+    """What `split_files` wrote."""
 
     train: tuple[int, int]
+    """Documents and UTF-8 bytes."""
     held_out: tuple[int, int]
     left_out: int
+    """Held-out documents that stand mostly in the training part, in neither file."""
     shared: float
+    """As in `Split`."""
 
 
 def split_files(
@@ -147,22 +123,8 @@ def split_files(
 ) -> SplitSizes:
     """Split a saved corpus into two files, the same parts as `split_by_module`.
 
-    Memory: the held-out part, and a name and a number for each module; the training part passes
-    through.
-
-    Args:
-        corpus: A file that `save_documents` wrote; it is read twice.
-        train: File to write the training part to.
-        held_out: File to write the held-out part to.
-        share: Share of the bytes to hold out, between 0 and 1.
-        seed: Decides which modules.
-        max_shared: As in `split_by_module`.
-
-    Returns:
-        The sizes.
-
-    Raises:
-        ValueError: As `split_by_module`.
+    The corpus is read twice. Memory: the held-out part, and a name and a number for each module;
+    the training part passes through.
     """
     chosen = held_out_modules(iterate_documents(corpus), share, seed)
     candidates: list[Document] = []
@@ -207,40 +169,18 @@ def _leave_out(
 
 
 def shared_share(held_out: Sequence[Document], train: Iterable[Document]) -> float:
-    """Measure how much of a part stands, paragraph by paragraph, in another.
-
-    Args:
-        held_out: The part to look at.
-        train: The part to look for it in, read once.
-
-    Returns:
-        Share of bytes, from 0 to 1.
-    """
+    """Measure which share of a part's bytes stands, paragraph by paragraph, in another part."""
     return known_share(held_out, known_paragraphs(train, paragraphs_of(held_out)))
 
 
 def known_share(held_out: Sequence[Document], known: set[str]) -> float:
-    """Measure how much of a part lies in known paragraphs.
-
-    Args:
-        held_out: The part to look at.
-        known: Paragraphs, as `paragraphs_of` returns them.
-
-    Returns:
-        Share of bytes, from 0 to 1.
-    """
+    """Measure which share of a part's bytes lies in known paragraphs (see `paragraphs_of`)."""
     shared = sum(_shared_bytes(document, known) for document in held_out)
     return shared / max(1, corpus_bytes(held_out))
 
 
 def paragraphs_of(documents: Iterable[Document]) -> set[str]:
     r"""Gather the different paragraphs of documents, white space reduced to single blanks.
-
-    Args:
-        documents: The documents.
-
-    Returns:
-        The paragraphs; a paragraph ends where a line is empty.
 
     Example:
         >>> sorted(paragraphs_of([Document(text="one\n two\n\nthree", source="x")]))
@@ -250,15 +190,7 @@ def paragraphs_of(documents: Iterable[Document]) -> set[str]:
 
 
 def known_paragraphs(documents: Iterable[Document], wanted: set[str]) -> set[str]:
-    """Find which paragraphs stand in documents.
-
-    Args:
-        documents: Read once; memory holds one of them.
-        wanted: Paragraphs to look for, as `paragraphs_of` returns them.
-
-    Returns:
-        Those that are there.
-    """
+    """Find which of the wanted paragraphs stand in documents, holding one of these in memory."""
     return {
         key
         for document in documents
