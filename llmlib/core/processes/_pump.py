@@ -1,16 +1,11 @@
 """Feed a sandboxed program and collect what it prints, within limits."""
 
-from __future__ import annotations
-
 import os
 import selectors
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from llmlib.core.processes.sandbox import SandboxProcess
-
-KilledFor = Literal["time", "output", "cpu", "memory"]
+from llmlib.core.processes.sandbox_process import KilledFor, SandboxProcess
 
 
 class Pump:
@@ -19,9 +14,10 @@ class Pump:
     def __init__(self, process: SandboxProcess, stdin: bytes, max_output: int) -> None:
         assert process.stderr is not None
         self.process, self.stdin, self.max_output = process, memoryview(stdin), max_output
-        self.collected = {"out": bytearray(), "err": bytearray()}
+        self.streams = {"out": process.stdout, "err": process.stderr}
+        self.collected = {name: bytearray() for name in self.streams}
         self.selector = selectors.DefaultSelector()
-        for stream, name in ((process.stdout, "out"), (process.stderr, "err")):
+        for name, stream in self.streams.items():
             os.set_blocking(stream.fileno(), False)
             self.selector.register(stream, selectors.EVENT_READ, name)
         os.set_blocking(process.stdin.fileno(), False)
@@ -40,8 +36,8 @@ class Pump:
                         self._drain()
                         return self._overflow()
                 elif key.data == "in":
-                    self._feed(key.fileobj)
-                elif not self._collect(key.fileobj, key.data):
+                    self._feed()
+                elif self._collect(key.data) == b"":
                     self.selector.unregister(key.fileobj)
             if limit := self._overflow():
                 return limit
@@ -50,7 +46,7 @@ class Pump:
         too_much = any(len(data) > self.max_output for data in self.collected.values())
         return "output" if too_much else None
 
-    def _feed(self, stream: object) -> None:
+    def _feed(self) -> None:
         try:
             self.stdin = self.stdin[os.write(self.process.stdin.fileno(), self.stdin[:65536]) :]
         except BrokenPipeError:  # it does not read its input: its choice
@@ -59,26 +55,20 @@ class Pump:
             self.selector.unregister(self.process.stdin)
             self.process.stdin.close()
 
-    def _collect(self, stream: object, name: str) -> bool:
-        source = self.process.stdout if name == "out" else self.process.stderr
-        assert source is not None
+    def _collect(self, name: str) -> bytes | None:
+        """Take what a stream holds: nothing at its end, None if there is nothing yet."""
         try:
-            chunk = os.read(source.fileno(), 65536)
+            chunk = os.read(self.streams[name].fileno(), 65536)
         except BlockingIOError:
-            return True
+            return None
         self.collected[name] += chunk
-        return bool(chunk)
+        return chunk
 
     def _drain(self) -> None:
         """Take what is left in the pipes, without waiting for whoever still holds them."""
-        for key in list(self.selector.get_map().values()):
-            if key.data in ("out", "err"):
-                while self._overflow() is None:
-                    before = len(self.collected[key.data])
-                    if not self._collect(key.fileobj, key.data):
-                        break
-                    if len(self.collected[key.data]) == before:
-                        break
+        for name in self.streams:
+            while self._overflow() is None and self._collect(name):
+                pass
 
     def text(self, name: str) -> str:
         """Return what was collected, up to the limit, with a note where more was cut off."""
