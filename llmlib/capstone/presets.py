@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.counts import decoder_training_flops, parameters
-from llmlib.data.privacy.spans import KINDS
+from llmlib.data.privacy.spans import PERSONAL_KINDS
 from llmlib.scaling.flops import run_cost
 from llmlib.training.config import TrainConfig
 from llmlib.training.optimizers.schedules import Schedule
@@ -28,7 +28,7 @@ class Corpus:
         kind: `documentation`, judged by `QualityRules`, or `web`, judged by Gopher's rules.
         max_overlap: A document is dropped when more than this share of its 8-word sequences
             stood in earlier documents; 1 keeps near-duplicates.
-        mask: Kinds of personal items to replace (`llmlib.data.privacy.KINDS`). Names are left by
+        mask: Kinds of personal items to replace (`privacy.spans.PERSONAL_KINDS`). Names are left by
             default: in documentation they are those of a bibliography's authors.
         drop_leaks: Take a training document out that shares 13 words in a row with a held-out one;
             the report counts them either way.
@@ -40,7 +40,7 @@ class Corpus:
     held_out: float = 0.05
     kind: Literal["documentation", "web"] = "documentation"
     max_overlap: float = 0.5
-    mask: tuple[str, ...] = tuple(kind for kind in KINDS if kind != "name")
+    mask: tuple[str, ...] = tuple(kind for kind in PERSONAL_KINDS if kind != "name")
     drop_leaks: bool = True
     tokenizer_bytes: int = 200_000_000
 

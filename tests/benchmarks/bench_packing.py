@@ -18,7 +18,7 @@ from llmlib.core.files import atomic_write
 from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.data import fixed_corpus
 from llmlib.data.privacy import find_personal
-from llmlib.data.privacy.spans import KINDS
+from llmlib.data.privacy.spans import PERSONAL_KINDS
 from llmlib.data.stream.best_fit import concatenation_truncations, pack_best_fit
 
 OUTPUT = Path(__file__).parents[2] / "build" / "bench" / "packing.json"
@@ -77,7 +77,7 @@ def privacy(every: int) -> dict[str, float]:
     texts = [document.text for document in fixed_corpus()[::every]]
     size = sum(len(text.encode()) for text in texts)
     figures = {}
-    for label, kinds in (("all detectors", KINDS), ("without names", KINDS[:-1])):
+    for label, kinds in (("all detectors", PERSONAL_KINDS), ("without names", PERSONAL_KINDS[:-1])):
         begin = time.perf_counter()
         for text in texts:
             find_personal(text, kinds)

@@ -35,12 +35,6 @@ def luhn_valid(digits: str) -> bool:
     adds the digits of the result. Any single wrong digit is caught, and of two exchanged
     neighbours all but 09 and 90.
 
-    Args:
-        digits: Decimal digits only.
-
-    Returns:
-        Whether the sum is a multiple of ten.
-
     Example:
         >>> luhn_valid("4111111111111111"), luhn_valid("4111111111111112")
         (True, False)
@@ -51,16 +45,10 @@ def luhn_valid(digits: str) -> bool:
 
 
 def iban_valid(iban: str) -> bool:
-    """Check length and check digits of an international bank account number.
+    """Check length and check digits of an account number in capitals and digits, without spaces.
 
     The first four characters go to the end, letters become numbers (A is 10, Z is 35), and the
     whole, read as one number, leaves 1 when divided by 97.
-
-    Args:
-        iban: Capital letters and digits without spaces.
-
-    Returns:
-        Whether it has its country's length and the right remainder.
 
     Example:
         >>> iban_valid("GB82WEST12345698765432"), iban_valid("GB82WEST12345698765423")
@@ -77,12 +65,6 @@ def iban_valid(iban: str) -> bool:
 def find_cards(text: str) -> Iterator[Span]:
     """Find payment card numbers: an issuer's prefix and length, and a right check digit.
 
-    Args:
-        text: Any text.
-
-    Yields:
-        Spans of kind `card`.
-
     Example:
         >>> [span.text for span in find_cards("4111 1111 1111 1111 or 4111 1111 1111 1112")]
         ['4111 1111 1111 1111']
@@ -94,13 +76,7 @@ def find_cards(text: str) -> Iterator[Span]:
 
 
 def find_ibans(text: str) -> Iterator[Span]:
-    """Find bank account numbers whose length and check digits are right.
-
-    Args:
-        text: Any text.
-
-    Yields:
-        Spans of kind `iban`, with the spaces inside.
+    """Find bank account numbers, spaces inside, whose length and check digits are right.
 
     Example:
         >>> [span.text for span in find_ibans("Pay to BE68 5390 0754 7034 BY Friday")]
@@ -119,11 +95,7 @@ def find_ibans(text: str) -> Iterator[Span]:
 
 
 def _issued(digits: str) -> bool:
-    """Whether some issuer gives out numbers of this prefix and length.
-
-    Returns:
-        True for the ranges of ISO/IEC 7812 that the six large networks use.
-    """
+    """Whether one of the six large networks gives out this prefix and length (ISO/IEC 7812)."""
     length, two, three, four = len(digits), *(int(digits[:n]) for n in (2, 3, 4))
     if digits[0] == "4":
         return length in (13, 16, 19)

@@ -62,20 +62,14 @@ _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 def find_emails(text: str) -> Iterator[Span]:
     """Find e-mail addresses, also those written with `[at]` and `[dot]`.
 
-    Args:
-        text: Any text.
-
-    Yields:
-        Spans of kind `email`.
-
     Example:
         >>> [span.text for span in find_emails("Ask ada@example.org, not @property or icon@2x.png")]
         ['ada@example.org']
     """
     if "@" not in text and "at]" not in text.lower() and "at)" not in text.lower():
         return
-    matches = (m for m in _EMAIL.finditer(text) if m[1].lower() not in _FILE_ENDINGS)
-    yield from spans_of("email", text, (m.span() for m in matches))
+    matches = _EMAIL.finditer(text)
+    yield from spans_of("email", (m for m in matches if m[1].lower() not in _FILE_ENDINGS))
 
 
 def find_phones(text: str) -> Iterator[Span]:
@@ -83,11 +77,7 @@ def find_phones(text: str) -> Iterator[Span]:
 
     Digits without such a form or such a word are left alone: they may count anything.
 
-    Args:
-        text: Any text.
-
-    Yields:
-        Spans of kind `phone`, which may overlap.
+    Spans may overlap.
 
     Example:
         >>> [span.text for span in find_phones("Tel. 01632 960011; ISBN 978-0-306-40615-7")]
@@ -100,7 +90,7 @@ def find_phones(text: str) -> Iterator[Span]:
         separated = digits + 1 < len(match[0])
         if (8 if separated else 10) <= digits <= 15:
             yield Span(*match.span(), "phone", match[0])
-    yield from spans_of("phone", text, (m.span() for m in _NORTH_AMERICAN.finditer(text)))
+    yield from spans_of("phone", _NORTH_AMERICAN.finditer(text))
     for match in _CUE.finditer(text):
         number = 1 if match[1] else 2
         if 7 <= sum(map(str.isdigit, match[number])) <= 15 and not _DATE.match(match[number]):
@@ -112,12 +102,6 @@ def find_ips(text: str) -> Iterator[Span]:
 
     Addresses of the machine itself, of local networks, and masks are left alone, and so are
     version and section numbers of four parts.
-
-    Args:
-        text: Any text.
-
-    Yields:
-        Spans of kind `ipv4` and `ipv6`.
 
     Example:
         >>> [s.text for s in find_ips("192.0.2.7 and 2001:db8::7, not 127.0.0.1, a[::2] or 12:30")]

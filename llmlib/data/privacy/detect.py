@@ -6,7 +6,7 @@ from llmlib.data.privacy.checked_numbers import find_cards, find_ibans
 from llmlib.data.privacy.contacts import find_emails, find_ips, find_phones
 from llmlib.data.privacy.keys import find_keys
 from llmlib.data.privacy.names import find_names
-from llmlib.data.privacy.spans import KINDS, Span, resolve_overlaps
+from llmlib.data.privacy.spans import PERSONAL_KINDS, Span, resolve_overlaps
 
 _FINDERS: tuple[tuple[set[str], Callable[[str], Iterator[Span]]], ...] = (
     ({"key"}, find_keys),
@@ -19,19 +19,15 @@ _FINDERS: tuple[tuple[set[str], Callable[[str], Iterator[Span]]], ...] = (
 )
 
 
-def find_personal(text: str, kinds: Collection[str] = KINDS) -> list[Span]:
+def find_personal(text: str, kinds: Collection[str] = PERSONAL_KINDS) -> list[Span]:
     """Find personal and secret items in a text, none overlapping another.
 
     All rules run whatever is asked for, so that a card number is not taken for a telephone number
     when cards are not wanted; only names, the slowest, are skipped where they are not.
 
     Args:
-        text: Any text.
-        kinds: Which of `KINDS` to return. Names are the least sure and the most useful to keep:
-            a corpus without the names of authors and places knows less of the world.
-
-    Returns:
-        The spans, by place.
+        kinds: Names are the least sure and the most useful to keep: a corpus without the names of
+            authors and places knows less of the world.
 
     Raises:
         ValueError: If a kind is unknown.
@@ -47,8 +43,8 @@ def find_personal(text: str, kinds: Collection[str] = KINDS) -> list[Span]:
         Laurençon et al. (2022), The BigScience ROOTS Corpus, section 3.2 (rules for personal
         information before pre-training BLOOM).
     """
-    if unknown := set(kinds) - set(KINDS):
-        raise ValueError(f"unknown kinds {sorted(unknown)}; choose from {KINDS}")
+    if unknown := set(kinds) - set(PERSONAL_KINDS):
+        raise ValueError(f"unknown kinds {sorted(unknown)}; choose from {PERSONAL_KINDS}")
     spans = [
         span
         for found, finder in _FINDERS

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from llmlib.data.privacy.spans import Span
+from llmlib.data.privacy.spans import Span, spans_of
 
 # Published formats of issuers; each alternative begins with letters that no word begins with.
 _ISSUED = re.compile(
@@ -45,12 +45,6 @@ def bits_per_character(text: str) -> float:
 
     $H = -\sum_c p_c \log_2 p_c$, at most $\log_2$ of the length.
 
-    Args:
-        text: A string that is not empty.
-
-    Returns:
-        Bits per character.
-
     Example:
         >>> bits_per_character("aaaa"), bits_per_character("abcd")
         (0.0, 2.0)
@@ -67,24 +61,19 @@ def find_keys(text: str) -> Iterator[Span]:
     that change between capitals, small letters and digits as only random strings do. Hashes in
     hexadecimal are left alone unless they are named as a secret.
 
-    Args:
-        text: Any text.
-
-    Yields:
-        Spans of kind `key`, which may overlap.
+    Spans may overlap.
 
     Example:
         >>> [span.text for span in find_keys("api_key = 'q7Zp1xW4mN8bT2vK'; token = next(tokens)")]
         ['q7Zp1xW4mN8bT2vK']
     """
     if any(prefix in text for prefix in _PREFIXES):
-        for match in _ISSUED.finditer(text):
-            yield Span(*match.span(), "key", match[0])
-    for match in _PRIVATE_KEY.finditer(text) if "PRIVATE KEY-----" in text else ():
-        yield Span(*match.span(), "key", match[0])
-    for match in _IN_URL.finditer(text) if "://" in text else ():
-        if not _NOT_REAL.search(match[1]):
-            yield Span(*match.span(1), "key", match[1])
+        yield from spans_of("key", _ISSUED.finditer(text))
+    if "PRIVATE KEY-----" in text:
+        yield from spans_of("key", _PRIVATE_KEY.finditer(text))
+    if "://" in text:
+        real = (match for match in _IN_URL.finditer(text) if not _NOT_REAL.search(match[1]))
+        yield from spans_of("key", real, 1)
     small = text.lower()
     for name in _NAMED.finditer(text) if any(word in small for word in _WORDS) else ():
         match = _ASSIGNED.match(text, name.end())
@@ -94,22 +83,11 @@ def find_keys(text: str) -> Iterator[Span]:
         bare_space = text[name.end() : match.start(1)].strip(" \"'`") == ""
         if _is_secret(name[0].lower(), value, bare_space):
             yield Span(match.start(1), match.start(1) + len(value), "key", value)
-    for match in _BARE.finditer(text):
-        if _is_random(match[0]):
-            yield Span(*match.span(), "key", match[0])
+    yield from spans_of("key", (match for match in _BARE.finditer(text) if _is_random(match[0])))
 
 
 def _is_secret(name: str, value: str, bare_space: bool) -> bool:
-    """Whether a named value is disordered enough for its name.
-
-    Args:
-        name: What it is called, in small letters.
-        value: The value.
-        bare_space: Whether only a space parts them, as in a sentence, which asks for more.
-
-    Returns:
-        True if it should be taken for a secret.
-    """
+    """Whether a named value is disordered enough; a bare space, as in a sentence, asks for more."""
     letters, digits = any(map(str.isalpha, value)), any(map(str.isdigit, value))
     if not (letters and digits) or _NOT_REAL.search(value):
         return False
@@ -119,17 +97,12 @@ def _is_secret(name: str, value: str, bare_space: bool) -> bool:
 
 
 def _is_random(value: str) -> bool:
-    """Whether a string without a name looks drawn at random from letters and digits.
-
-    Returns:
-        True if it has all three kinds of characters, changes between them about as often as
-        random strings do (62% of the steps; words joined by capitals stay below 45%), and is
-        disordered.
-    """
+    """Whether a string without a name looks drawn at random from letters and digits."""
     if _NOT_REAL.search(value):
         return False
     classes = "".join("A" if c.isupper() else "a" if c.islower() else "0" for c in value)
     if not {"A", "a", "0"} <= set(classes) or not any(map(str.isdigit, value)):
         return False
+    # Random strings change their kind at 62% of the steps, words joined by capitals below 45%.
     changes = sum(a != b for a, b in zip(classes, classes[1:], strict=False))
     return changes >= 0.45 * (len(value) - 1) and bits_per_character(value) >= 4.0

@@ -43,44 +43,29 @@ _CHINESE = regex.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class NameLists:
-    """Words by which names are told.
-
-    Attributes:
-        given: Given names.
-        family: Family names.
-        ambiguous: Given names that are also words, months or places.
-        not_names: Capitalized words that a context does not make a name.
-        places: Words after which the capitalized words before them are no person.
-        chinese: First characters of Chinese names.
-    """
+    """Words by which names are told."""
 
     given: frozenset[str]
     family: frozenset[str]
     ambiguous: frozenset[str]
+    """Given names that are also words, months or places."""
     not_names: frozenset[str]
+    """Capitalized words that a context does not make a name."""
     places: frozenset[str]
+    """Words after which the capitalized words before them are no person."""
     chinese: frozenset[str]
+    """First characters of Chinese names."""
 
 
 @cache
 def name_lists() -> NameLists:
-    """Read the lists that come with the book.
-
-    Returns:
-        The lists.
-    """
+    """Read the lists that come with the book."""
     lists = json.loads(resource("privacy/names.json").read_text(encoding="utf-8"))
     return NameLists(**{name: frozenset(words.split()) for name, words in lists.items()})
 
 
 def find_names(text: str) -> Iterator[Span]:
-    """Find names of people.
-
-    Args:
-        text: Any text.
-
-    Yields:
-        Spans of kind `name`, without titles.
+    """Find names of people, without titles.
 
     Example:
         >>> [span.text for span in find_names("Dr. Quux met Maria Silva in Florence Street in May")]
@@ -104,16 +89,7 @@ def find_names(text: str) -> Iterator[Span]:
 
 
 def _name_in(text: str, start: int, matches: list) -> tuple[int, int] | None:
-    """Say which words of a run of capitalized words are a name.
-
-    Args:
-        text: The text.
-        start: Where the run begins in it.
-        matches: The run's words, with places relative to its beginning.
-
-    Returns:
-        The first word and the word after the last; None if there is no name.
-    """
+    """First word of the name in a run of capitalized words, and the one after its last."""
     lists = name_lists()
     words = [match[0] for match in matches]
     first = 0
@@ -139,15 +115,7 @@ def _name_in(text: str, start: int, matches: list) -> tuple[int, int] | None:
 
 
 def _is_name(word: str, following: str) -> bool:
-    """Whether a word and the one after it begin a name.
-
-    Args:
-        word: A capitalized word or an initial.
-        following: The next one, without a possessive ending.
-
-    Returns:
-        True if the first is a given name, or an initial before a family name.
-    """
+    """Whether a word begins a name: given, or an initial before a family name."""
     lists = name_lists()
     if word.endswith(".") and len(word) < 6:
         return following in lists.family

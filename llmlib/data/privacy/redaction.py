@@ -7,61 +7,36 @@ import numpy as np
 
 from llmlib.data.corpora.document import Document
 from llmlib.data.privacy.detect import find_personal
-from llmlib.data.privacy.spans import KINDS, Span
+from llmlib.data.privacy.spans import PERSONAL_KINDS, Span
 
 MASKS = ("placeholder", "numbered", "shape")
 
 
 @dataclass(frozen=True)
 class OffsetMap:
-    """Places in a text before and after stretches of it were replaced.
-
-    Attributes:
-        old: Start and stop of each stretch in the old text, by place, `[n, 2]`.
-        new: Start and stop of what stands for it in the new text, `[n, 2]`.
-    """
+    """Places in a text before and after stretches of it were replaced."""
 
     old: np.ndarray
+    """Start and stop of each stretch in the old text, by place, `[n, 2]`."""
     new: np.ndarray
+    """Start and stop of what stands for it in the new text, `[n, 2]`."""
 
     def to_new(self, start: int, stop: int) -> tuple[int, int]:
-        """Follow a stretch of the old text into the new one.
-
-        Args:
-            start: Place of its first character.
-            stop: Place after its last.
-
-        Returns:
-            Start and stop in the new text, widened to whole replacements where the stretch cuts
-            through one.
-        """
+        """Follow a stretch into the new text, widened to the whole replacements that it cuts."""
         return _follow(self.old, self.new, start, stop)
 
     def to_old(self, start: int, stop: int) -> tuple[int, int]:
-        """Follow a stretch of the new text back into the old one.
-
-        Args:
-            start: Place of its first character.
-            stop: Place after its last.
-
-        Returns:
-            Start and stop in the old text, widened to whole items where the stretch cuts one.
-        """
+        """Follow a stretch back into the old text, widened to the whole items that it cuts."""
         return _follow(self.new, self.old, start, stop)
 
 
 @dataclass(frozen=True)
 class Redacted:
-    """A text whose personal items are replaced.
-
-    Attributes:
-        text: The new text.
-        spans: What was replaced, with places in the old text.
-        offsets: From old places to new ones and back.
-    """
+    """A text whose personal items are replaced."""
 
     text: str
     spans: tuple[Span, ...]
+    """What was replaced, with places in the old text."""
     offsets: OffsetMap
 
 
@@ -69,15 +44,10 @@ def redact(text: str, spans: Iterable[Span], mask: str = "placeholder") -> Redac
     """Replace spans of a text and remember where everything went.
 
     Args:
-        text: The text.
-        spans: What to replace; they may not overlap.
         mask: What to write instead. `placeholder`: `<EMAIL>`. `numbered`: `<EMAIL_1>`, the same
             number wherever the same item stands in this text, so that it can still be told who
             wrote to whom. `shape`: letters become x or X and digits 0, so that the length and the
             format stay.
-
-    Returns:
-        The new text with its offsets.
 
     Raises:
         ValueError: If spans overlap or do not belong to this text, or the mask is unknown.
@@ -111,18 +81,12 @@ def redact(text: str, spans: Iterable[Span], mask: str = "placeholder") -> Redac
 
 
 def redact_document(
-    document: Document, kinds: Sequence[str] = KINDS, mask: str = "placeholder"
+    document: Document, kinds: Sequence[str] = PERSONAL_KINDS, mask: str = "placeholder"
 ) -> Document:
-    """Replace the personal items of a document.
+    """Replace the personal items of a document, the same object if it has none.
 
-    Args:
-        document: The document.
-        kinds: Which items; see `find_personal`.
-        mask: What to write instead; see `redact`.
-
-    Returns:
-        The same document if there is nothing to replace; else a new one whose `meta["redacted"]`
-        counts the items by kind.
+    `meta["redacted"]` counts the items by kind. For `kinds` see `find_personal`, for `mask`
+    `redact`.
 
     Example:
         >>> redact_document(Document(text="Ping 192.0.2.9", source="x")).meta
@@ -131,7 +95,7 @@ def redact_document(
     spans = find_personal(document.text, kinds)
     if not spans:
         return document
-    counts = {kind: sum(s.kind == kind for s in spans) for kind in KINDS}
+    counts = {kind: sum(s.kind == kind for s in spans) for kind in PERSONAL_KINDS}
     redacted = {kind: count for kind, count in counts.items() if count}
     text = redact(document.text, spans, mask).text
     return replace(document, text=text, meta={**document.meta, "redacted": redacted})
@@ -141,29 +105,17 @@ def redact_document(
 class RedactStep:
     """The same as a step of a cleaning pipeline, which rewrites documents and drops none.
 
-    Attributes:
-        kinds: Which items to replace.
-        mask: What to write instead; see `redact`.
-        name: What the pipeline's report calls it.
-
     Example:
         >>> RedactStep(kinds=("email",)).apply(Document(text="a@example.org", source="x")).text
         '<EMAIL>'
     """
 
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = PERSONAL_KINDS
     mask: str = "placeholder"
     name: str = "personal items"
 
     def apply(self, document: Document) -> Document:
-        """Replace the personal items of a document.
-
-        Args:
-            document: The document.
-
-        Returns:
-            The same object if there is nothing to replace.
-        """
+        """Return the document redacted, the same object if there is nothing to replace."""
         return redact_document(document, self.kinds, self.mask)
 
 
@@ -185,17 +137,7 @@ def _follow(origin: np.ndarray, target: np.ndarray, start: int, stop: int) -> tu
 
 
 def _moved(origin: np.ndarray, target: np.ndarray, place: int, end: int) -> int:
-    """Map a place between characters from one text to the other.
-
-    Args:
-        origin: The edits' places in the text that the place is of.
-        target: Their places in the other.
-        place: The place.
-        end: Where a place inside an edit goes: to its start (0) or its stop (1).
-
-    Returns:
-        The place in the other text.
-    """
+    """Map a place; inside an edit it goes to the edit's start (0) or stop (1)."""
     passed = int(np.searchsorted(origin[:, 1], place, side="right"))  # edits that end before it
     if passed < len(origin) and origin[passed, 0] < place:
         return int(target[passed, end])

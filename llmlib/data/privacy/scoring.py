@@ -9,7 +9,7 @@ import numpy as np
 
 from llmlib.core.resources import resource
 from llmlib.core.statistics import Interval, wilson
-from llmlib.data.privacy.spans import KINDS, Span
+from llmlib.data.privacy.spans import PERSONAL_KINDS, Span
 
 _MARKED = re.compile(r"\[\[(\w+)\|(.*?)\]\]")
 _DRAWN = re.compile(r"\{(alnum|digit):(\d+)\}")
@@ -21,12 +21,7 @@ _ALPHABETS = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """A text and the personal items in it.
-
-    Attributes:
-        text: The text.
-        spans: The items, by place.
-    """
+    """A text and the personal items in it."""
 
     text: str
     spans: tuple[Span, ...]
@@ -36,17 +31,13 @@ class Labelled:
 class SpanScore:
     """Counts of exact matches.
 
-    Attributes:
-        found: Spans of the labels that were found, with the same start, stop and kind.
-        invented: Spans found that are not in the labels.
-        missed: Spans of the labels that were not found.
-
     Example:
         >>> print(SpanScore(found=19, invented=1, missed=0).precision)
         0.95 [0.76, 0.99]
     """
 
     found: int
+    """Spans of the labels that were found, with the same start, stop and kind."""
     invented: int
     missed: int
 
@@ -64,12 +55,6 @@ class SpanScore:
 def parse_marked(marked: str) -> Labelled:
     """Read a text whose items are written as `[[kind|item]]`.
 
-    Args:
-        marked: The text with marks.
-
-    Returns:
-        The text without marks, and the spans.
-
     Raises:
         ValueError: If a mark names an unknown kind.
 
@@ -80,8 +65,8 @@ def parse_marked(marked: str) -> Labelled:
     parts, spans, end, length = [], [], 0, 0
     for match in _MARKED.finditer(marked):
         kind, item = match.groups()
-        if kind not in KINDS:
-            raise ValueError(f"unknown kind {kind!r} in {match[0]!r}; choose from {KINDS}")
+        if kind not in PERSONAL_KINDS:
+            raise ValueError(f"unknown kind {kind!r} in {match[0]!r}; choose from {PERSONAL_KINDS}")
         parts += [marked[end : match.start()], item]
         length += match.start() - end
         spans.append(Span(length, length + len(item), kind, item))
@@ -90,19 +75,13 @@ def parse_marked(marked: str) -> Labelled:
 
 
 def labelled_texts(part: str) -> list[Labelled]:
-    """Read the labelled texts that come with the book.
+    """Read the labelled texts, with near-misses, that come with the book.
 
     Random strings in them are drawn here, always the same, so that no file of the project holds
     what looks like a key.
 
     Args:
         part: `development`, on which the rules were tuned, or `test`, on which they were not.
-
-    Returns:
-        The texts, with near-misses among them.
-
-    Raises:
-        ValueError: If there is no such part.
     """
     if part not in ("development", "test"):
         raise ValueError(f"part is 'development' or 'test', not {part!r}")
@@ -120,16 +99,12 @@ def labelled_texts(part: str) -> list[Labelled]:
 def score_spans(
     found: Iterable[Sequence[Span]], expected: Iterable[Sequence[Span]]
 ) -> dict[str, SpanScore]:
-    """Count exact matches by kind, over many texts.
-
-    Args:
-        found: For each text the spans that a detector found.
-        expected: For each text, in the same order, the spans of its labels.
+    """Count exact matches by kind over many texts, found and expected in the same order.
 
     Returns:
-        A score for each kind that occurs, in the order of `KINDS`, and one for `all`.
+        A score for each kind that occurs, in the order of `PERSONAL_KINDS`, and one for `all`.
     """
-    counts: dict[str, list[int]] = {kind: [0, 0, 0] for kind in (*KINDS, "all")}
+    counts: dict[str, list[int]] = {kind: [0, 0, 0] for kind in (*PERSONAL_KINDS, "all")}
     for ours, labels in zip(found, expected, strict=True):
         for number, spans in enumerate(
             (set(ours) & set(labels), set(ours) - set(labels), set(labels) - set(ours))

@@ -1,38 +1,28 @@
 """Stretches of text that say something about a person, and which to keep where they overlap."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 # First those that a check digit or a fixed prefix proves, then those that only look the part.
-KINDS = ("key", "iban", "card", "email", "ipv6", "ipv4", "phone", "name")
+PERSONAL_KINDS = ("key", "iban", "card", "email", "ipv6", "ipv4", "phone", "name")
 
 
 @dataclass(frozen=True, order=True)
 class Span:
-    """A stretch of a text.
-
-    Attributes:
-        start: Place of its first character.
-        stop: Place after its last.
-        kind: What it is, one of `KINDS`.
-        text: The characters themselves.
-    """
+    """A stretch of a text."""
 
     start: int
     stop: int
+    """Place after its last."""
     kind: str
+    """What it is, one of `PERSONAL_KINDS`."""
     text: str
 
 
 def resolve_overlaps(spans: Iterable[Span]) -> list[Span]:
     """Keep spans that do not overlap: the surest kind first, then the longest, then the first.
-
-    Args:
-        spans: Spans of one text, in any order.
-
-    Returns:
-        The spans kept, by place.
 
     Example:
         >>> card = Span(0, 16, "card", "4111111111111111")
@@ -41,7 +31,7 @@ def resolve_overlaps(spans: Iterable[Span]) -> list[Span]:
         ['card']
     """
     ranked = sorted(
-        set(spans), key=lambda s: (KINDS.index(s.kind), s.start - s.stop, s.start, s.text)
+        set(spans), key=lambda s: (PERSONAL_KINDS.index(s.kind), s.start - s.stop, s.start, s.text)
     )
     kept: list[Span] = []
     for span in ranked:
@@ -55,16 +45,7 @@ def resolve_overlaps(spans: Iterable[Span]) -> list[Span]:
     return kept
 
 
-def spans_of(kind: str, text: str, places: Iterable[tuple[int, int]]) -> Iterator[Span]:
-    """Make spans of one kind from places in a text.
-
-    Args:
-        kind: One of `KINDS`.
-        text: The text.
-        places: Where each begins and ends.
-
-    Yields:
-        One span for each place.
-    """
-    for start, stop in places:
-        yield Span(start, stop, kind, text[start:stop])
+def spans_of(kind: str, matches: Iterable[re.Match[str]], group: int = 0) -> Iterator[Span]:
+    """Make spans of one kind from what a pattern or a group of it matched."""
+    for match in matches:
+        yield Span(*match.span(group), kind, match[group])

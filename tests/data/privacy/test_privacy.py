@@ -24,7 +24,7 @@ from llmlib.data.privacy.keys import bits_per_character, find_keys
 from llmlib.data.privacy.names import find_names
 from llmlib.data.privacy.redaction import RedactStep
 from llmlib.data.privacy.scoring import SpanScore, parse_marked
-from llmlib.data.privacy.spans import KINDS, resolve_overlaps
+from llmlib.data.privacy.spans import PERSONAL_KINDS, resolve_overlaps
 
 
 def items(text: str) -> list[tuple[str, str]]:
@@ -112,7 +112,7 @@ def test_what_looks_like_two_things_is_the_surer_one() -> None:
     ]
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9), st.sampled_from(KINDS))))
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9), st.sampled_from(PERSONAL_KINDS))))
 def test_kept_spans_do_not_overlap_and_every_other_overlaps_one(rows: list) -> None:
     spans = [Span(start, start + size, kind, "x" * size) for start, size, kind in rows]
     kept = resolve_overlaps(spans)
@@ -120,7 +120,8 @@ def test_kept_spans_do_not_overlap_and_every_other_overlaps_one(rows: list) -> N
     for span in spans:
         rivals = [k for k in kept if k.start < span.stop and span.start < k.stop]
         assert rivals and (
-            span in kept or min(KINDS.index(k.kind) for k in rivals) <= KINDS.index(span.kind)
+            span in kept
+            or min(PERSONAL_KINDS.index(k.kind) for k in rivals) <= PERSONAL_KINDS.index(span.kind)
         )
 
 
@@ -242,12 +243,12 @@ def test_precision_and_recall_on_labelled_text() -> None:
     texts = labelled_texts("test")
     assert len(texts) > 90 and sum(not text.spans for text in texts) > 40
     scores = score_spans([find_personal(t.text) for t in texts], [t.spans for t in texts])
-    assert set(scores) == {*KINDS, "all"}
+    assert set(scores) == {*PERSONAL_KINDS, "all"}
     total = scores["all"]
     assert total.precision.value >= 0.95 and total.precision.low > 0.88, total
     assert total.recall.value >= 0.9 and total.recall.low > 0.8, total
     assert scores["name"].recall.value < 1, "names outside the list are missed without a context"
-    for kind in set(KINDS) - {"name"}:
+    for kind in set(PERSONAL_KINDS) - {"name"}:
         assert scores[kind].precision.value == scores[kind].recall.value == 1, kind
 
 
