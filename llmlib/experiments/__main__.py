@@ -143,9 +143,6 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the missing runs of an experiment, print its table, or check its record.
 
-    Args:
-        arguments: Command line; default: that of the process.
-
     Returns:
         Exit status: 0 when the record is complete, or was found to hold; 2 where nothing could
         be done.

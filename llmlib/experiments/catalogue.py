@@ -17,13 +17,10 @@ def modules() -> dict[str, str]:
 
 
 def declared_in(folder: Path) -> dict[str, str]:
-    """List the experiments below a folder from their sources, importing nothing.
-
-    Args:
-        folder: Holds a folder a chapter.
+    """List the modules of a folder's chapters that declare an `EXPERIMENT`, importing nothing.
 
     Returns:
-        Dotted names of the modules that declare an `EXPERIMENT`, by the experiment's name.
+        Dotted names by the experiment's, which is the last part.
 
     Raises:
         ValueError: If two are of one name, and so of one record.
@@ -39,12 +36,6 @@ def declared_in(folder: Path) -> dict[str, str]:
 
 def find_experiment(name: str) -> Experiment:
     """Return the experiment of a name.
-
-    Args:
-        name: The last part of its module's name.
-
-    Returns:
-        What the module declares.
 
     Raises:
         KeyError: If there is none; the message names the nearest.

@@ -11,11 +11,7 @@ PLACE = re.compile(r"\{(\w+)\}")
 
 @cache
 def claims_by_row() -> dict[str, dict[str, list[str]]]:
-    """Gather the sentences of all experiments.
-
-    Returns:
-        For each row with claims, the sentences by the name of the experiment.
-    """
+    """Gather the sentences of all experiments, by row and by the name of the experiment."""
     found: dict[str, dict[str, list[str]]] = {}
     for name in modules():
         experiment = find_experiment(name)
@@ -25,14 +21,7 @@ def claims_by_row() -> dict[str, dict[str, list[str]]]:
 
 
 def expanded(result: str, row: str) -> str:
-    """Put an experiment's claims in the place of its name in braces.
-
-    Args:
-        result: A row's result, as `{norm_placement}; 84 runs`.
-        row: The row's id.
-
-    Returns:
-        The result in words.
+    """Put an experiment's claims for a row in the place of its name in braces: `{NAME}; 84 runs`.
 
     Raises:
         KeyError: If an experiment in braces claims nothing for this row.

@@ -23,9 +23,6 @@ Quantity = str | Callable[[Run], float]
 class Runs(Sequence[Run]):
     """Runs of one experiment, to select from and to compare by seed.
 
-    Args:
-        runs: Lines of a record.
-
     Example:
         >>> runs = Runs([{"rank": r, "seed": s, "loss": 2.0 - 0.1 * r + s}
         ...              for r in (1, 4) for s in (0, 1, 2)])
@@ -49,13 +46,7 @@ class Runs(Sequence[Run]):
         return len(self._runs)
 
     def where(self, **fields: Any) -> Runs:
-        """Select the runs whose fields have these values.
-
-        Args:
-            **fields: Values by name; a function of the value selects where it is true.
-
-        Returns:
-            The runs, by seed.
+        """Select the runs whose fields have these values, or are true of these functions, by seed.
 
         Raises:
             ValueError: If there is none, which is always a misspelt condition.
@@ -82,14 +73,9 @@ class Runs(Sequence[Run]):
         return t_interval(self.values(quantity, **fields))
 
     def differences(self, quantity: Quantity, **fields: Any) -> list[float]:
-        """Compare two conditions seed by seed.
+        """Return the differences of two conditions seed by seed, the first's less the second's.
 
-        Args:
-            quantity: What was measured.
-            **fields: As in `where`; exactly one is a pair of values, whose runs are compared.
-
-        Returns:
-            The first condition's less the second's, one number a seed.
+        Fields are as in `where`; exactly one is a pair of values, whose runs are compared.
 
         Raises:
             ValueError: If no field or several are pairs, or the seeds of the two differ.
@@ -132,37 +118,34 @@ class Experiment:
     It stands in a module of its own, `llmlib/experiments/CHAPTER/NAME.py`, as `EXPERIMENT`; the
     module's name is the experiment's, and its record is `data/results/NAME.jsonl`.
 
-    Args:
-        conditions: Values of each field that is varied; the plan is their product, or the list of
-            these where some combinations are left out. One of a list that names a seed itself is
-            run with that one alone.
-        seeds: Fixed before the first run.
-        measure: Does one run, given its condition and seed; returns what it measured, as JSON
-            values. On the same machine the same run gives the same values.
-        equal: Measured fields that must have one value in all runs, as `tokens`.
-        claims: What the record says: sentences, each with a predicate on the runs, by the row of
-            the coverage table that they prove (an empty name for none).
-        depends: Further modules whose change may change what is measured. What `measure` calls in
-            `llmlib.experiments` is followed without being named.
-        threads: Threads of torch that a run takes.
-        tolerance: How much the numbers of a repeated run may differ, relatively, before a record
-            counts as stale.
-        table: Prints the record; default: means over the seeds.
-
     Raises:
         ValueError: If the plan has no runs, or some that a record's lines could not be told from,
             or a sentence stands twice.
     """
 
     measure: Callable[[Run], Run]
+    """Does one run, given its condition and seed; returns what it measured, as JSON values.
+
+    On the same machine the same run gives the same values.
+    """
     seeds: Sequence[int]
+    """Fixed before the first run."""
     claims: Mapping[str, Mapping[str, Claim]]
+    """What the record says: sentences, each with a predicate on the runs, by the row of the
+    coverage table that they prove (an empty name for none)."""
     conditions: Mapping[str, Sequence[Any]] | Sequence[Run] = field(default_factory=dict)
+    """Values of each field that is varied; the plan is their product, or the list of these where
+    some combinations are left out. One of a list that names a seed is run with that one alone."""
     equal: tuple[str, ...] = ()
+    """Measured fields that must have one value in all runs, as `tokens`."""
     depends: tuple[str, ...] = ()
+    """Further modules whose change may change what is measured. What `measure` calls in
+    `llmlib.experiments` is followed without being named."""
     threads: int = 1
     tolerance: float = 1e-2
+    """How much the numbers of a repeated run may differ, relatively, before a record is stale."""
     table: Callable[[Runs], object] | None = None
+    """Prints the record; default: means over the seeds."""
 
     def __post_init__(self) -> None:
         plan = list(self.plan())
@@ -206,11 +189,7 @@ class Experiment:
         yield from (dict(condition) for condition in conditions if "seed" in condition)
 
     def runs(self) -> Runs:
-        """Read the committed record.
-
-        Returns:
-            Its runs in the order in which they were made.
-        """
+        """Read the committed record, its runs in the order in which they were made."""
         return Runs(read_runs(self.name))
 
     def sentences(self, row: str | None = None) -> list[str]:
@@ -223,13 +202,7 @@ class Experiment:
         ]
 
     def holds(self, sentence: str) -> bool:
-        """Say whether the committed record bears a claim out.
-
-        Args:
-            sentence: The claim, word for word.
-
-        Returns:
-            What its predicate says.
+        """Say whether the committed record bears a claim out, a sentence given word for word.
 
         Raises:
             KeyError: If there is no such claim; the message names the nearest.
@@ -245,11 +218,7 @@ class Experiment:
         return bool(said)
 
     def problems(self) -> Iterator[str]:
-        """Say what is wrong with the committed record: runs that are missing, twice or unequal.
-
-        Yields:
-            A sentence a fault.
-        """
+        """Say what is wrong with the committed record: runs missing, twice or unequal."""
         runs = self.runs()
         missing = list(self.plan())
         for run in runs:

@@ -22,13 +22,7 @@ Definition = tuple[str, str]
 
 
 def fingerprint(experiment: Experiment) -> str:
-    """Hash the code behind an experiment's numbers.
-
-    Args:
-        experiment: The experiment.
-
-    Returns:
-        Sixteen hexadecimal digits, the same on every machine and Python.
+    """Hash the code behind an experiment's numbers: sixteen hexadecimal digits, on any machine.
 
     Raises:
         ValueError: If `measure` is no plain function of a module, or a dependency none with a file
@@ -51,10 +45,6 @@ def fingerprint(experiment: Experiment) -> str:
 
 def reached(module: str, name: str) -> dict[Definition, str]:
     """Follow a definition to all that it needs within the experiments.
-
-    Args:
-        module: Dotted name of the module that it stands in.
-        name: Its name.
 
     Returns:
         The structure of each definition without what does not count, by module and name.

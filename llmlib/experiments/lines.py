@@ -10,25 +10,12 @@ from llmlib.core.resources import resource
 
 
 def read_runs(name: str) -> list[dict[str, Any]]:
-    """Read the committed runs of an experiment.
-
-    Args:
-        name: The experiment, as `norm_placement`.
-
-    Returns:
-        One entry a run, in the order they were made.
-    """
+    """Read the committed runs of an experiment, as `norm_placement`, in the order of making."""
     return load_record(resource(f"results/{name}.jsonl"))
 
 
 def load_record(record: Path) -> list[dict[str, Any]]:
-    """Read the lines of a record; none where there is no such file.
-
-    Args:
-        record: The file.
-
-    Returns:
-        One entry a run.
+    """Read the lines of a record, a run each; none where there is no such file.
 
     Raises:
         ValueError: If a line is no JSON object, as where a file was cut.

@@ -32,18 +32,15 @@ def record_of(experiment: Experiment) -> Path:
 def run_missing(
     experiment: Experiment, record: Path, *, minutes: float = math.inf, say: Any = sys.stderr
 ) -> int:
-    """Do those runs of an experiment that its record does not hold yet.
+    """Do those runs of an experiment that its record does not hold yet; return how many are left.
+
+    The record is whole after every run, so that an interrupted experiment goes on. Lines that a
+    check has marked stale are made again. What another process adds meanwhile is kept, and not
+    done twice.
 
     Args:
-        experiment: The experiment.
-        record: Its file, whole after every run, so that an interrupted experiment goes on. Lines
-            that a check has marked stale are made again. What another process adds meanwhile is
-            kept, and not done twice.
         minutes: Begin no run after so long.
         say: Stream for a line a run.
-
-    Returns:
-        How many runs are still missing.
     """
     missing = not_made(experiment, load_record(record))
     code, begun = fingerprint(experiment), time.monotonic()
@@ -67,14 +64,7 @@ def not_made(experiment: Experiment, runs: Sequence[Run]) -> list[Run]:
 
 
 def perform(experiment: Experiment, condition: Run) -> Run:
-    """Do one run and say how it was made.
-
-    Args:
-        experiment: The experiment.
-        condition: Its condition and seed.
-
-    Returns:
-        The line of the record, without the fingerprint.
+    """Do one run and say how it was made: the line of the record, without the fingerprint.
 
     Raises:
         ValueError: If the measurement renames its own condition, or what this function adds.
@@ -101,13 +91,8 @@ def perform(experiment: Experiment, condition: Run) -> Run:
 def state(experiment: Experiment, runs: Sequence[Run]) -> str:
     """Say what may be thought of a record.
 
-    Args:
-        experiment: The experiment.
-        runs: Its record.
-
-    Returns:
-        `current`; `changed`: some line was made by other code, which a check may find to measure
-        the same; `stale`: a check found that it does not.
+    `current`; `changed`: some line was made by other code, which a check may find to measure the
+    same; `stale`: a check found that it does not.
     """
     if any("stale" in run for run in runs):
         return "stale"
@@ -117,10 +102,6 @@ def state(experiment: Experiment, runs: Sequence[Run]) -> str:
 
 def stamp(experiment: Experiment, record: Path) -> None:
     """Declare that the present code measures what the record says: after a pure move.
-
-    Args:
-        experiment: The experiment.
-        record: Its file.
 
     Raises:
         ValueError: If the record holds no run.
@@ -137,11 +118,6 @@ def check_record(
     experiment: Experiment, record: Path, perform: Callable[[Experiment, Run], Run] = perform
 ) -> list[str]:
     """Do the cheapest run of a record again; stamp the record if it gives the same, or mark it.
-
-    Args:
-        experiment: The experiment.
-        record: Its file.
-        perform: Does a run.
 
     Returns:
         What differs by more than the experiment's tolerance; nothing where the record holds.

@@ -18,35 +18,20 @@ VOCAB_SIZE = 512
 
 @dataclass(frozen=True)
 class ShortText:
-    """Documents as tokens, in two parts that share no module.
-
-    Attributes:
-        train: Token ids to learn from.
-        held_out: Token ids to measure on.
-        sha256: Hash of both parts' documents.
-        unigram_loss: Cross-entropy of the held-out tokens under the training part's token
-            frequencies, in nats a token: what a model pays that has learnt no context.
-    """
+    """Documents as tokens, in two parts that share no module."""
 
     train: Int[Tensor, " n"]
     held_out: Int[Tensor, " m"]
     sha256: str
+    """Hash of both parts' documents."""
     unigram_loss: float
+    """`frequency_loss` of the held-out tokens after the training part."""
 
 
 def cut_text(
     train: Sequence[Document], held_out: Sequence[Document], tokenizer: ByteBPE
 ) -> ShortText:
-    """Cut two parts of a corpus into tokens.
-
-    Args:
-        train: Documents to learn from.
-        held_out: Documents to measure on.
-        tokenizer: What cuts them.
-
-    Returns:
-        The text, documents one behind the other.
-    """
+    """Cut two parts of a corpus into tokens, documents one behind the other."""
     tokens, measured = (
         torch.tensor([i for document in part for i in tokenizer.encode(document.text)])
         for part in (train, held_out)
@@ -59,8 +44,7 @@ def cut_text(
 def short_text() -> ShortText:
     """Cut an eighth of the fixed corpus into the 512 tokens that byte-level BPE learns from it.
 
-    Returns:
-        The text, the same on every machine; about 430,000 tokens to learn from.
+    About 430,000 tokens to learn from, the same on every machine.
     """
     split = split_by_module(fixed_corpus())
     train = split.train[::8]
@@ -73,13 +57,7 @@ def frequency_loss(
 ) -> float:
     """Return what a model pays that has learnt how common the tokens are, and no context.
 
-    Args:
-        tokens: The text whose frequencies are known.
-        held_out: The text that is predicted.
-        vocab_size: Number of tokens; each counts once more, so that none is impossible.
-
-    Returns:
-        Cross-entropy of the held-out tokens, in nats a token.
+    Each token counts once more than it is there, so that none is impossible. In nats a token.
 
     Example:
         >>> text = torch.tensor([0, 0, 1])

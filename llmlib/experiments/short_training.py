@@ -24,17 +24,12 @@ def small_decoder(
 ) -> Transformer:
     """Build a decoder of LLaMA's choices that two cores train in a minute.
 
-    The tied embeddings are scaled by the root of the width (Vaswani et al. 2017, section 3.4).
+    It has 0.8 million parameters besides the embeddings at the default size. The tied embeddings
+    are scaled by the root of the width (Vaswani et al. 2017, section 3.4).
 
     Args:
-        vocab_size: Number of tokens.
-        seed: Decides the weights.
         length: Longest row it is to read.
-        d_model: Width, a multiple of 32: heads have 32 dimensions.
-        n_layers: Depth.
-
-    Returns:
-        The model; 0.8 million parameters besides the embeddings at the default size.
+        d_model: A multiple of 32: heads have 32 dimensions.
     """
     seed_everything(seed)
     return Transformer(
@@ -50,15 +45,7 @@ def small_decoder(
 
 
 def warmup_decay(peak: float, steps: int) -> Callable[[int], float]:
-    """Return a schedule: a twentieth of the steps up to the peak, then straight down to zero.
-
-    Args:
-        peak: Largest learning rate.
-        steps: Length of the run.
-
-    Returns:
-        A function from the step to the rate.
-    """
+    """Return a schedule: a twentieth of the steps up to the peak, then straight down to zero."""
     warmup = max(1, steps // 20)
     falling = max(1, steps - warmup)
     return lambda step: peak * min((step + 1) / warmup, (steps - step) / falling)
@@ -69,14 +56,7 @@ def warmup_hold_decay(
 ) -> Callable[[int], float]:
     """Return a schedule: up to the peak, there for a while, then straight down to zero.
 
-    Args:
-        peak: Largest learning rate.
-        steps: Length of the run.
-        warmup: Steps of the rise.
-        share: The part of the run over which it falls, above 0 and at most 1.
-
-    Returns:
-        A function from the step to the rate.
+    It rises for `warmup` steps, and falls over the last `share` of the run.
     """
     slope = 1 / share
     return lambda step: peak * min((step + 1) / warmup, 1.0, slope * (1 - step / steps))
@@ -85,14 +65,8 @@ def warmup_hold_decay(
 def random_rows(tokens: Int[Tensor, " n"], *, length: int, batch: int, seed: int) -> Rows:
     """Draw rows that begin anywhere in a text, each place as likely.
 
-    Args:
-        tokens: The text, longer than a row.
-        length: Inputs of a row; a target more is drawn.
-        batch: Rows a step.
-        seed: Decides which; equal seeds see equal rows if the steps are asked for in order.
-
-    Returns:
-        A function from the step to its rows.
+    Equal seeds see equal rows if the steps are asked for in order. A row has `length` inputs and a
+    target more, so the text must be longer.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -113,15 +87,7 @@ def mixed_rows(
 ) -> Rows:
     """Draw every row from one of several texts, chosen with the probability that is its weight.
 
-    Args:
-        sources: The texts, each longer than a row.
-        weights: Share of each, or a function from the step to the shares.
-        length: Inputs of a row.
-        batch: Rows a step.
-        seed: Decides sources and places.
-
-    Returns:
-        A function from the step to its rows.
+    The weights may change with the step. Rows are as those of `random_rows`.
     """
     generator = torch.Generator().manual_seed(seed)
     ends = torch.tensor([len(source) - length for source in sources])
@@ -153,14 +119,9 @@ def train_briefly(
     """Train with Adam, without clipping or weight decay, until the end or until the loss is lost.
 
     Args:
-        model: The model, changed in place.
+        model: Changed in place.
         source: Text to draw rows from; or what then decides `batch`, `length` and `seed` itself:
             a function from the step to its rows, or batches, as many as there are steps or more.
-        lr: Learning rate, or a function from the step to it.
-        steps: Number of updates.
-        batch: Rows a step.
-        seed: Decides which rows; equal seeds see equal rows.
-        length: Tokens of a row.
         after_backward: Called with the step when the gradients are there.
 
     Returns:
@@ -189,17 +150,7 @@ def train_briefly(
 def loss_on_text(
     model: Transformer, tokens: Int[Tensor, " n"], *, rows: int = 128, length: int = 64
 ) -> float:
-    """Measure a model on evenly spaced rows of a text.
-
-    Args:
-        model: The model.
-        tokens: The text.
-        rows: How many rows.
-        length: Tokens of a row.
-
-    Returns:
-        Nats a token; not finite if the model is broken.
-    """
+    """Measure a model, in nats a token, on evenly spaced rows; not finite if it is broken."""
     starts = torch.linspace(0, len(tokens) - length - 1, rows).long().unsqueeze(1)
     chosen = tokens[starts + torch.arange(length + 1)]  # [rows, T + 1]
     losses = [

@@ -107,9 +107,9 @@ def _converted(model: Transformer, seed: int, loss: float, uptraining: int) -> R
 
 
 def conversion_cost(runs: Runs, grouping: str, when: str) -> Interval:
-    """Return how much worse a grouped model is than the unchanged one, `converted` or `uptrained`.
+    """Return by how many nats a token a grouped model is worse than the unchanged one.
 
-    In nats a token, with the interval over the seeds.
+    Either at once, `converted`, or after training on, `uptrained`.
     """
     grouped, unchanged = (
         runs.values(f"{name}.{when}", variant=CONVERSION) for name in (grouping, BASELINE)

@@ -125,13 +125,6 @@ def measure(run: Run, *, lengths: Sequence[int] = LENGTHS, seconds: int | float 
 def slope(lengths: Sequence[int | float], values: Sequence[int | float]) -> float:
     r"""Fit an exponent: $\ln \mathrm{value} \approx a \ln T + b$ by least squares.
 
-    Args:
-        lengths: Two lengths or more.
-        values: A positive value for each.
-
-    Returns:
-        The slope a: 1 for proportional, 2 for quadratic, 0 for constant.
-
     Example:
         >>> round(slope([1, 2, 4], [3, 12, 48]), 6)
         2.0

@@ -246,15 +246,8 @@ def change(
 ) -> Interval:
     """Compare a loss, `before` or `after` fine-tuning, with another one, seed by seed.
 
-    Args:
-        runs: The record.
-        method: One of `METHODS`.
-        factor: Length of the text as a multiple of the trained one.
-        when: `before` or `after` fine-tuning.
-        baseline: The same three of what it is compared with.
-
-    Returns:
-        Nats a token, above zero where the method is worse.
+    Lengths are a `factor` of the trained one; `baseline` is method, factor and when of what it is
+    compared with. In nats a token, above zero where the method is worse.
     """
     ours, theirs = (
         runs.values(f"{when}.{factor}", part="stretch", method=method)
@@ -333,7 +326,7 @@ EXPERIMENT = Experiment(
     measure=measure,
     depends=(
         "llmlib.architecture.positions.rope_scaling",
-        "llmlib.architecture.positions.rerope",
+        "llmlib.architecture.attention.rerope",
         "llmlib.architecture.caches.memory_cache",
         "llmlib.architecture.caches.parallel_windows",
         "llmlib.architecture.caches.rolling_cache",

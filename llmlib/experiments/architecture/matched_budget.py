@@ -20,7 +20,7 @@ from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.transformer import Transformer
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import Interval, t_factor, t_interval
-from llmlib.data.cleaning.rules.quality_rules import clean
+from llmlib.data.cleaning.steps import clean
 from llmlib.data.corpora.document import Document, corpus_bytes
 from llmlib.data.corpora.fixed import fixed_corpus
 from llmlib.data.deduplication.near.overlap import drop_overlapping
@@ -106,17 +106,12 @@ def config_of(design: str) -> ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """The fixed corpus as two streams of tokens.
-
-    Attributes:
-        train: What is learned from.
-        held_out: Text of other modules, to measure on.
-        bytes_per_token: Length of a held-out token, a separator a document included.
-    """
+    """The fixed corpus as two streams of tokens, of different modules."""
 
     train: PackedTokens
     held_out: PackedTokens
     bytes_per_token: float
+    """Length of a held-out token, a separator a document included."""
 
 
 @functools.cache

@@ -31,16 +31,7 @@ VARIANTS: dict[str, dict[str, object]] = {
 
 
 def config_of(variant: str, n_layers: int = N_LAYERS, d_model: int = 48) -> ModelConfig:
-    """Return the configuration of a variant: the first Transformer's choices but for RoPE.
-
-    Args:
-        variant: One of `VARIANTS`.
-        n_layers: Depth.
-        d_model: Width, a multiple of 8.
-
-    Returns:
-        A decoder with LayerNorm, ReLU and an output matrix of its own.
-    """
+    """Return the first Transformer's choices but for RoPE, with one placement of the norms."""
     base = ModelConfig(
         vocab_size=VOCAB_SIZE, d_model=d_model, n_layers=n_layers, n_heads=4, max_seq_len=64,
         norm="layer", activation="relu", tie_embeddings=False,
@@ -57,15 +48,6 @@ def build(variant: str, seed: int, n_layers: int = N_LAYERS, d_model: int = 48) 
     embeddings have variance 1. The library's own start makes the matrices that feed the residual
     stream smaller with the depth, which is a remedy too and would hide the difference. DeepNorm
     keeps its initialization, which is part of the method.
-
-    Args:
-        variant: One of `VARIANTS`.
-        seed: Decides the weights.
-        n_layers: Depth.
-        d_model: Width.
-
-    Returns:
-        The model.
     """
     seed_everything(seed)
     model = Transformer(config_of(variant, n_layers, d_model))
@@ -78,29 +60,13 @@ def build(variant: str, seed: int, n_layers: int = N_LAYERS, d_model: int = 48) 
 
 
 def layer_gradients(model: Transformer) -> list[float]:
-    """Return the gradient's norm at each layer's last matrix, the feed-forward layer's output.
-
-    Args:
-        model: A model after a backward pass.
-
-    Returns:
-        One Frobenius norm a layer, the first layer first.
-    """
+    """Return the gradient's norm at the last matrix of each layer's feed-forward part."""
     matrices = [block.get_parameter("feedforward.out.weight") for block in model.blocks]
     return [torch.linalg.vector_norm(w.grad).item() for w in matrices if w.grad is not None]
 
 
 def measure(run: Run, *, steps: int = STEPS, n_layers: int = N_LAYERS) -> Run:
-    """Train one variant at one rate from one seed.
-
-    Args:
-        run: `variant`, `lr` and `seed`.
-        steps: Number of updates.
-        n_layers: Depth.
-
-    Returns:
-        Gradients at the start, some losses, and the held-out loss, None where it is not finite.
-    """
+    """Record gradients at the start, some losses, and the held-out one, None where not finite."""
     text = short_text()
     model = build(run["variant"], run["seed"], n_layers)
     gradients: list[float] = []
@@ -136,25 +102,12 @@ def has_failed(run: Run) -> bool:
 
     A normalized network rarely overflows. Its typical failure is to get stuck where it predicts
     every token by its frequency alone, whatever it has read.
-
-    Args:
-        run: A line of the record.
-
-    Returns:
-        Whether its held-out loss is at or above the unigram loss.
     """
     return run["held_out_loss"] is None or run["held_out_loss"] >= run["unigram_loss"]
 
 
 def largest_stable_rate(runs: Sequence[Run]) -> float:
-    """Return the largest rate below which no run failed.
-
-    Args:
-        runs: Runs of one variant and one seed, one a rate.
-
-    Returns:
-        The rate; 0 if the smallest fails.
-    """
+    """Return the largest rate of a variant and seed below which no run failed; 0 if all do."""
     stable = 0.0
     for run in sorted(runs, key=lambda run: run["lr"]):
         if has_failed(run):

@@ -21,7 +21,7 @@ from llmlib.training.objectives.denoising import (
     mixture_of_denoisers,
     span_corruption,
 )
-from llmlib.training.objectives.next_token import Model
+from llmlib.training.objectives.next_token import LanguageModel
 
 LENGTH, BATCH, LAYERS = 64, 16, 2
 SPECIAL = SpecialTokens(n_text_tokens=VOCAB_SIZE, n_sentinels=16)
@@ -40,17 +40,11 @@ DESIGNS: dict[str, tuple[str, str]] = {
 LM, PREFIX_LM = "causal decoder, LM", "prefix decoder, prefix LM"
 
 
-def build(family: str) -> Model:
-    """Build a model: a decoder of two layers, or two stacks of two layers.
+def build(family: str) -> LanguageModel:
+    """Build a decoder of two layers, `causal` or `prefix`, or an `encoder-decoder` of two stacks.
 
     Two stacks have nearly twice the parameters, and work as much on a token as one: each token
     passes through one of them.
-
-    Args:
-        family: `causal`, `prefix` or `encoder-decoder`.
-
-    Returns:
-        The model, freshly drawn.
     """
     config = ModelConfig(
         vocab_size=SPECIAL.vocab_size, d_model=64, n_layers=LAYERS, n_heads=4, max_seq_len=128,
@@ -62,17 +56,7 @@ def build(family: str) -> Model:
 def make_batch(
     rows: Int[Tensor, "B T1"], family: str, objective: str, generator: torch.Generator
 ) -> Batch:
-    """Turn rows of text into what a design learns from.
-
-    Args:
-        rows: Token ids, one more than `LENGTH` a row.
-        family: See `build`.
-        objective: `lm`, `prefix-lm`, `spans` or `denoisers`.
-        generator: Source of randomness.
-
-    Returns:
-        A batch for one sequence or for two.
-    """
+    """Turn rows of text, a token longer than `LENGTH`, into what a design learns from."""
     if objective == "lm":
         return language_modeling(rows)
     if objective == "prefix-lm" and family != "encoder-decoder":
@@ -85,16 +69,8 @@ def make_batch(
     return batch if family == "encoder-decoder" else as_one_sequence(batch, SPECIAL)
 
 
-def step_flops(model: Model, batch: Batch) -> int:
-    """Count the operations of a training step, padding included: it is computed too.
-
-    Args:
-        model: The model.
-        batch: A batch of its kind.
-
-    Returns:
-        Operations.
-    """
+def step_flops(model: LanguageModel, batch: Batch) -> int:
+    """Count the operations of a training step, padding included: it is computed too."""
     if "inputs" in batch:
         return 3 * forward_flops(model.config, *batch["inputs"].shape)
     rows, n_encoded = batch["encoder_inputs"].shape

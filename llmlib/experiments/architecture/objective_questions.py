@@ -10,7 +10,7 @@ from llmlib.experiments.architecture.objective_designs import DESIGNS, LENGTH, S
 from llmlib.experiments.short_text import VOCAB_SIZE, short_text
 from llmlib.training.objectives.causal_and_prefix import split_prefix
 from llmlib.training.objectives.denoising import as_one_sequence, denoise
-from llmlib.training.objectives.next_token import Model, hidden_states
+from llmlib.training.objectives.next_token import LanguageModel, hidden_states
 
 CHANCE = 0.25
 ENDING = torch.arange(LENGTH) >= 48  # what "continue" asks for: the last 16 of 64 tokens
@@ -18,14 +18,7 @@ GAP = (torch.arange(LENGTH) >= 40) & (torch.arange(LENGTH) < 45)  # what "fill t
 
 
 def evaluation_rows(n_rows: int) -> Int[Tensor, "rows T"]:
-    """Cut evenly spaced rows out of the held-out text.
-
-    Args:
-        n_rows: How many.
-
-    Returns:
-        Token ids, `LENGTH` a row.
-    """
+    """Cut evenly spaced rows of `LENGTH` tokens out of the held-out text."""
     tokens = short_text().held_out
     starts = torch.linspace(0, len(tokens) - LENGTH, n_rows).long().unsqueeze(1)
     return tokens[starts + torch.arange(LENGTH)]
@@ -34,16 +27,10 @@ def evaluation_rows(n_rows: int) -> Int[Tensor, "rows T"]:
 def question(
     rows: Int[Tensor, "B T"], asked: Bool[Tensor, " T"], family: str, objective: str
 ) -> tuple[Batch, Bool[Tensor, "B T2"]]:
-    """Put a part of each row to a design in the form that it was trained on.
+    """Put a part of each row, where `asked` is true, to a design in the form it was trained on.
 
     A language model reads what stands before the part and says the part and what follows. A
     denoiser reads the row with a sentinel in the part's place, and says the part.
-
-    Args:
-        rows: Token ids of texts.
-        asked: True where a token belongs to the part.
-        family: See `build`.
-        objective: See `make_batch`.
 
     Returns:
         The batch, and which of its targets make up the answer. A language model's answer goes on
@@ -63,19 +50,9 @@ def question(
 
 @torch.no_grad()
 def answer_losses(
-    model: Model, design: str, rows: Int[Tensor, "B T"], asked: Bool[Tensor, " T"]
+    model: LanguageModel, design: str, rows: Int[Tensor, "B T"], asked: Bool[Tensor, " T"]
 ) -> Float[Tensor, " B"]:
-    """Return how unlikely a design finds the answer in each row.
-
-    Args:
-        model: The model.
-        design: One of `DESIGNS`.
-        rows: Token ids of texts.
-        asked: True where a token belongs to the part asked for.
-
-    Returns:
-        Nats a row, summed over the answer's tokens.
-    """
+    """Return how unlikely a design finds each row's answer, in nats summed over its tokens."""
     losses = []
     for part in rows.split(256):
         batch, counts = question(part, asked, *DESIGNS[design])
@@ -85,37 +62,19 @@ def answer_losses(
     return torch.cat(losses)
 
 
-def endings_loss(model: Model, design: str, rows: Int[Tensor, "B T"]) -> float:
-    """Return the mean loss of the endings of texts.
-
-    Args:
-        model: The model.
-        design: One of `DESIGNS`.
-        rows: Token ids of texts.
-
-    Returns:
-        Nats a token.
-    """
+def endings_loss(model: LanguageModel, design: str, rows: Int[Tensor, "B T"]) -> float:
+    """Return the mean loss of the endings of texts, in nats a token."""
     return answer_losses(model, design, rows, ENDING).mean().item() / int(ENDING.sum())
 
 
 def choice_accuracy(
-    model: Model, design: str, rows: Int[Tensor, "B T"], asked: Bool[Tensor, " T"]
+    model: LanguageModel, design: str, rows: Int[Tensor, "B T"], asked: Bool[Tensor, " T"]
 ) -> float:
-    """Let a design choose the true part of each row among four.
+    """Let a design choose the true part of each row among four; a guess is right in `CHANCE`.
 
     The other three are the same places of other rows, a quarter, a half and three quarters of all
     rows further on. It chooses what it finds likeliest in the row. Four rows share the same four
     parts, so a model that does not look at the rest of a row is right exactly once in four times.
-
-    Args:
-        model: The model.
-        design: One of `DESIGNS`.
-        rows: Token ids of texts.
-        asked: True where a token belongs to the part.
-
-    Returns:
-        Share of rows where the choice was right; `CHANCE` for a guess.
     """
     candidates = []
     for quarter in range(4):

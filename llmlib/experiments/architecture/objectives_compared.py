@@ -38,7 +38,7 @@ from llmlib.experiments.architecture.objective_questions import (
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import short_text
 from llmlib.experiments.short_training import random_rows
-from llmlib.training.objectives.next_token import Model, next_token_loss
+from llmlib.training.objectives.next_token import LanguageModel, next_token_loss
 from llmlib.training.optimizers.combined import muon_with_adamw
 
 STEPS, WARMUP, POINTS = 240, 0.05, 8
@@ -55,27 +55,22 @@ def budget(steps: int = STEPS) -> int:
 
 @dataclass
 class Trained:
-    """A trained model and how it got there.
+    """A trained model and how it got there."""
 
-    Attributes:
-        model: The model.
-        steps: Updates made.
-        tokens: Tokens of text read.
-        targets: Targets that counted.
-        flops: Operations spent.
-        curve: Steps made, and the loss of the endings of held-out texts then.
-    """
-
-    model: Model
+    model: LanguageModel
     steps: int
     tokens: int
+    """Of text read."""
     targets: int
+    """Those that counted."""
     flops: int
+    """Spent."""
     curve: list[tuple[int, float]]
+    """Steps made, and the loss of the endings of held-out texts then."""
 
 
 def train(
-    model: Model,
+    model: LanguageModel,
     design: str,
     seed: int,
     *,
@@ -152,7 +147,7 @@ def _rounded(curve: list[tuple[int, float]]) -> list[list[float]]:
     return [[step, round(loss, 4)] for step, loss in curve]
 
 
-def convert(model: Model) -> Transformer:
+def convert(model: LanguageModel) -> Transformer:
     """Make a prefix decoder of a causal decoder: a copy of its weights under another mask."""
     converted = Transformer(model.config.replace(mask="prefix"))
     converted.load_state_dict(model.state_dict())

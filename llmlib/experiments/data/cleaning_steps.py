@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmlib.data.cleaning.rules.quality_rules import QualityRules, deduplicate
+from llmlib.data.cleaning.rules.quality_rules import QualityRules
 from llmlib.data.corpora.document import Document, corpus_bytes, corpus_sha256
 from llmlib.data.corpora.fixed import fixed_corpus
 from llmlib.data.deduplication.contamination.decontamination import decontaminate
+from llmlib.data.deduplication.exact import SPACING_ONLY, deduplicate_exact
 from llmlib.data.deduplication.near.overlap import drop_overlapping
+from llmlib.data.stream.packing import pack
 from llmlib.data.stream.splits import split_by_module
 from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
@@ -40,32 +42,24 @@ Before near-duplicates go, so do copies and what is hardly prose, two hundredths
 
 @dataclass(frozen=True)
 class CleanedText:
-    """The training text after each step, and one held-out text for all.
-
-    Attributes:
-        train: Token ids by the name of the step.
-        train_bytes: UTF-8 bytes by the name of the step.
-        held_out: Token ids of documents that passed every step, of modules no training text has.
-        bytes_per_token: Length of a held-out token, a separator a document included.
-        sha256: Hash of the held-out documents and of the last step's training documents.
-    """
+    """The training text after each step, and one held-out text for all."""
 
     train: dict[str, Int[Tensor, " n"]]
+    """Token ids by the name of the step."""
     train_bytes: dict[str, int]
     held_out: Int[Tensor, " m"]
+    """Token ids of documents that passed every step, of modules no training text has."""
     bytes_per_token: float
+    """Length of a held-out token, a separator a document included."""
     sha256: str
+    """Hash of the held-out documents and of the last step's training documents."""
 
 
 def cleaned_documents() -> tuple[dict[str, list[Document]], list[Document]]:
-    """Clean the fixed corpus step by step.
-
-    Returns:
-        Training documents after each step, and held-out ones, whose modules no other has.
-    """
+    """Clean the fixed corpus step by step; of held-out documents no module is in another part."""
     rules = QualityRules()
     gathered = fixed_corpus()
-    unique, _ = deduplicate(gathered)
+    unique, _ = deduplicate_exact(gathered, SPACING_ONLY)
     prose = [document for document in unique if rules.reason(document.text) is None]
     different, _ = drop_overlapping(prose)
     split = split_by_module(different)
@@ -89,9 +83,8 @@ def cleaned_text() -> CleanedText:
     bpe = ByteBPE.train((document.text for document in last), VOCAB_SIZE, (end,))
 
     def stream(documents: Sequence[Document]) -> Int[Tensor, " n"]:
-        arrays = bpe.encode_batch([document.text for document in documents])
-        separated = [np.append(ids, bpe.special_tokens[end]) for ids in arrays]
-        return torch.from_numpy(np.concatenate(separated).astype(np.int64))
+        ids = bpe.encode_batch(document.text for document in documents)
+        return torch.from_numpy(pack(ids, bpe.special_tokens[end]).tokens.astype(np.int64))
 
     measured = stream(held_out)
     return CleanedText(

@@ -60,12 +60,6 @@ TEXTS: Mapping[str, Callable[[random.Random], list[str]]] = {
 def shares_of(mix: str) -> dict[str, float]:
     """Return the share of each kind of text in the tokens of a mixture.
 
-    Args:
-        mix: One of `MIXES`.
-
-    Returns:
-        Shares by kind, one in all.
-
     Example:
         >>> shares_of("50% programs")
         {'problems': 0.2, 'stories': 0.3, 'programs': 0.5, 'bare programs': 0.0}
@@ -77,15 +71,7 @@ def shares_of(mix: str) -> dict[str, float]:
 
 
 def problems(kind: str, n: int) -> list[Problem]:
-    """Draw problems to ask.
-
-    Args:
-        kind: One of `KINDS`.
-        n: How many.
-
-    Returns:
-        The problems, the same at every call.
-    """
+    """Draw n problems of a kind to ask, the same at every call."""
     rng = random.Random(f"asked:{kind}")
     return [problem(rng, kind) for _ in range(n)]
 
@@ -109,17 +95,6 @@ def answered(model: Transformer, asked: Sequence[Problem]) -> list[list[bool]]:
 
 
 def train(mix: str, seed: int, *, steps: int = STEPS, batch: int = BATCH) -> Transformer:
-    """Train a decoder of two layers on one mixture.
-
-    Args:
-        mix: One of `MIXES`.
-        seed: Decides weights and texts.
-        steps: Number of updates.
-        batch: Rows an update.
-
-    Returns:
-        The model.
-    """
     rows = fresh_rows(TEXTS, shares_of(mix), length=LENGTH, batch=batch, seed=seed)
     model = small_decoder(len(words()), seed, length=2 * LENGTH, d_model=64, n_layers=2)
     train_briefly(model, rows, lr=warmup_decay(PEAK_LR, steps), steps=steps)
@@ -127,31 +102,17 @@ def train(mix: str, seed: int, *, steps: int = STEPS, batch: int = BATCH) -> Tra
 
 
 def held_out_loss(model: Transformer, kind: str) -> float:
-    """Return the loss of a model on 300 new documents of one kind.
-
-    Args:
-        model: The model.
-        kind: One of `TEXTS`.
-
-    Returns:
-        Nats a token.
-    """
+    """Return the loss of a model on 300 new documents of one kind, in nats a token."""
     rng = random.Random(f"held out:{kind}")
     tokens = torch.tensor([i for _ in range(300) for i in as_document(TEXTS[kind](rng))])
     return loss_on_text(model, tokens, rows=len(tokens) // LENGTH, length=LENGTH)
 
 
 def measure(run: Run, *, steps: int = STEPS, n: int = N_QUESTIONS) -> Run:
-    """Train on one mixture from one seed; ask problems, and measure stories and programs.
+    """Ask for results, and measure stories and programs, in nats a token.
 
-    Args:
-        run: `mix` and `seed`.
-        steps: Number of updates.
-        n: Number of problems of each kind.
-
-    Returns:
-        For each kind of problem the share of right results, and the share of problems of changes
-        in which all are right; nats a token of new stories and programs.
+    Of each kind of problem it is the share of right results, and of changes also the share of
+    problems in which all are right.
     """
     model = train(run["mix"], run["seed"], steps=steps)
     right = {kind: answered(model, problems(kind, n)) for kind in KINDS}

@@ -44,27 +44,22 @@ Rows = Int[Tensor, "rows _"]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Rows to choose from, and the text to be good at.
-
-    Attributes:
-        rows: Token ids `[rows, T + 1]`.
-        texts: What the rows say.
-        kind: Number of each row's kind, in the order of `KINDS`.
-        target: A few rows of the target that the choice may look at.
-        target_texts: What they say.
-        held_out: Rows of other modules of the target, to measure on.
-        unigram_loss: Loss of the held-out rows under the token frequencies of `rows`.
-        sha256: Hash of all texts that rows were cut from.
-    """
+    """Rows to choose from, and the text to be good at."""
 
     rows: Rows
     texts: list[str]
+    """What the rows say."""
     kind: Int[Tensor, " rows"]
+    """Number of each row's kind, in the order of `KINDS`."""
     target: Int[Tensor, "sample _"]
+    """A few rows of the target that the choice may look at."""
     target_texts: list[str]
     held_out: Int[Tensor, "measured _"]
+    """Rows of other modules of the target, to measure on."""
     unigram_loss: float
+    """Loss of the held-out rows under the token frequencies of `rows`."""
     sha256: str
+    """Hash of all texts that rows were cut from."""
 
 
 @cache
@@ -181,11 +176,6 @@ def cost_of_choosing(way: str, *, steps: int = STEPS) -> tuple[int, int]:
 
 
 def measure(run: Run, *, steps: int = STEPS) -> Run:
-    """Choose in one way and train on the choice.
-
-    Returns:
-        Loss on the target's held-out text, of what kinds the choice is, and what it cost.
-    """
     data = candidates()
     chosen = choose(run["way"], run["seed"], data)
     model = train_on_rows(data.rows[chosen], run["seed"], steps=steps)

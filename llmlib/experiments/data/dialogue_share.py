@@ -128,7 +128,6 @@ def write(answer: str) -> list[int]:
 
 
 def train(mix: str, seed: int, *, steps: int = STEPS, batch: int = BATCH) -> Transformer:
-    """Train a decoder of two layers on one mixture; the seed decides weights and documents."""
     rows = fresh_rows(KINDS, shares_of(mix), length=LENGTH, batch=batch, seed=seed)
     model = small_decoder(len(words()), seed, length=2 * LENGTH, d_model=64, n_layers=2)
     train_briefly(model, rows, lr=warmup_decay(PEAK_LR, steps), steps=steps)
@@ -153,9 +152,8 @@ def chances(
 def examine(model: Transformer, *, n: int = N_QUESTIONS, examples: int = 0) -> Run:
     """Ask a model n questions, and look whether it answers or talks.
 
-    Returns:
-        Share answered by greedy decoding, by task and in all; mean probability of the answer, which
-        is the accuracy when words are drawn; and of talk.
+    `greedy` is the share answered by greedy decoding; `drawn` the mean probability of the answer,
+    which is the accuracy when words are drawn; `talk` that of talk.
     """
     task = questions(n, examples=examples)
     right = torch.tensor(answers_greedily(model, task, read, write)).float()

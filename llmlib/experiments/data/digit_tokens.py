@@ -134,11 +134,9 @@ def accuracy(model: Transformer, way: str, pairs: Sequence[Sum]) -> list[bool]:
 
 @torch.no_grad()
 def answer_nats(model: Transformer, way: str, pairs: Sequence[Sum]) -> float:
-    """Measure how surprised a model is by right answers, whole ones, however they are cut.
+    """Return how surprised a model is by right answers, whole ones, however they are cut.
 
-    Returns:
-        Mean negative log-likelihood of an answer with its end mark, in nats a sum: comparable
-        between ways, as nats a token are not.
+    Nats a sum, its end mark included, are comparable between ways, as nats a token are not.
     """
     batch = as_batch(pairs, way, DIGITS)
     return next_token_loss(model.eval(), batch).item() * count_targets(batch) / len(pairs)
@@ -162,9 +160,8 @@ def without_carrying(pair: Sum) -> bool:
 def measure(run: Run, *, steps: int = STEPS, n_tested: int = N_TESTED) -> Run:
     """Train one decoder and ask it for sums that it has not seen.
 
-    Returns:
-        Share of exact answers, in all and by the digits of the larger number, and nats an answer;
-        the shares of a reader who forgets to carry; the chance of the commonest sum; tokens a sum.
+    Beside its exact answers stand the shares of a reader who forgets to carry, and the chance of
+    the commonest sum.
     """
     way, seed = run["way"], run["seed"]
     model = train(way, seed, steps=steps)

@@ -46,20 +46,16 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Stories:
-    """Stories of the four worlds as tokens, one a word or a mark; 0 begins a story.
-
-    Attributes:
-        train: A stream of each world.
-        pairs: Of each world pairs of held-out stories `[pairs, T + 1]`, padded with 0.
-        counted: Which targets of the pairs `[pairs, T]` belong to the second story.
-        least: Of each world what the grammar itself pays for those targets, in nats together.
-        vocab_size: Number of tokens.
-    """
+    """Stories of the four worlds as tokens, one a word or a mark; 0 begins a story."""
 
     train: list[Int[Tensor, " _"]]
+    """A stream of each world."""
     pairs: list[Int[Tensor, "_ _"]]
+    """Of each world pairs of held-out stories `[pairs, T + 1]`, padded with 0."""
     counted: list[Bool[Tensor, "_ _"]]
+    """Which targets of the pairs `[pairs, T]` belong to the second story."""
     least: list[float]
+    """Of each world what the grammar itself pays for those targets, in nats together."""
     vocab_size: int
 
 
@@ -101,10 +97,8 @@ def excess_losses(model: Transformer, told: Stories) -> list[float]:
     r"""Measure how far a model is from the grammars: $\mathrm{KL}(p \,\|\, q) / \bar n$ by world.
 
     The grammar's own log-probability of each held-out story is taken off the model's, so that
-    chance in which stories were drawn cancels.
-
-    Returns:
-        Nats a token of each world, above zero up to chance: no model beats the grammar.
+    chance in which stories were drawn cancels. In nats a token, above zero up to chance: no model
+    beats the grammar.
     """
     model.eval()
     excesses = []
@@ -136,11 +130,7 @@ def learn_weights(
 ) -> LearnedMixture:
     """Let DoReMi's proxy, of the reference's size, learn the weights of the sources.
 
-    Args:
-        reference: Trained on the uniform mixture.
-        sources: A stream of tokens of each domain.
-        seed: Decides the proxy's start and rows.
-        steps: Number of updates of the proxy.
+    The reference was trained on the uniform mixture.
     """
     n = len(sources)
     proxy = small_decoder(
@@ -176,10 +166,7 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
     """Train on the worlds by size, evenly, and by weights that DoReMi learns.
 
     Every model takes as many steps: the reference, which is also the uniform mixture's model, the
-    proxy, and one for each other mixture.
-
-    Returns:
-        Excess losses by mixture and world, the weights, and their path at every tenth step.
+    proxy, and one for each other mixture. Of the weights every tenth step is recorded.
     """
     told, seed = stories(), run["seed"]
     weights = {"uniform": np.full(4, 0.25), "proportional": proportional(SIZES)}

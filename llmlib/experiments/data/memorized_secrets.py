@@ -108,15 +108,8 @@ def exposure(true_loss: float, other_losses: Float[Tensor, " n"]) -> float:
     r"""Return by how many bits a secret is easier to guess for one who has the model.
 
     $\log_2 N - \log_2 \operatorname{rank}(s)$, where s is ranked by its loss among N candidates,
-    itself included. A secret that the model never saw has $\log_2 e = 1.44$ bits on average when N
-    is large, one that is likelier than all others $\log_2 N$.
-
-    Args:
-        true_loss: Loss of the secret.
-        other_losses: Losses of the other candidates; a tie counts against the secret.
-
-    Returns:
-        Bits, 0 to $\log_2 N$.
+    itself included; a tie counts against it. A secret that the model never saw has $\log_2 e =
+    1.44$ bits on average when N is large, one that is likelier than all others $\log_2 N$.
 
     Example:
         >>> exposure(1.0, torch.tensor([2.0, 3.0, 0.5]))
@@ -164,10 +157,7 @@ def write(number: str) -> list[int]:
 def ask(model: Transformer, secrets: Sequence[Secret], seed: int) -> list[tuple[bool, float]]:
     """Ask a model for each secret: does greedy decoding give its number, and its exposure.
 
-    Args:
-        model: The model.
-        secrets: The secrets.
-        seed: Decides the random numbers that each true one is ranked among.
+    The seed decides the random numbers that each true one is ranked among.
     """
     rng = random.Random(seed)
     others = torch.tensor([write(card_number(rng)) for _ in range(CANDIDATES - 1)])
@@ -203,10 +193,10 @@ def mean_exposure_by_chance(candidates: int) -> float:
 
 
 def measure(run: Run, *, tokens: int = TOKENS) -> Run:
-    """Train under one condition from one seed and ask for every secret.
+    """Train under one condition from one seed and ask for every secret, in places equal by seed.
 
-    Equal seeds have equal secrets in equal places. Of the raw text it is also recorded how often
-    the numbers would stand there after deduplicating whole documents.
+    Of the raw text it is also recorded how often the numbers would stand there after
+    deduplicating whole documents.
     """
     seed, condition = run["seed"], run["condition"]
     hosts, spare, held_out = corpus()

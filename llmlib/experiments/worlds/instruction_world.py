@@ -57,13 +57,7 @@ SPEAKERS = ("speaker-1", "speaker-2")
 
 @dataclass(frozen=True)
 class Question:
-    """A question or an instruction, and what is right.
-
-    Attributes:
-        task: One of `TASKS`.
-        sentence: The words that ask.
-        answer: The words that answer.
-    """
+    """A question or an instruction of one of `TASKS`, and what is right."""
 
     task: str
     sentence: str
@@ -180,14 +174,8 @@ def fresh_rows(
     """Write new documents for every step, each kind with its share of the tokens.
 
     A row begins with the beginning of a document and is filled with further ones, all kinds mixed;
-    the last one is cut off.
-
-    Args:
-        kinds: Functions that write a document, by name.
-        shares: Share of each kind in the tokens; they sum to one.
-        length: Inputs of a row; a target more is written.
-        batch: Rows a step.
-        seed: Decides all documents.
+    the last one is cut off. It has `length` inputs, and a target more. Kinds are functions that
+    write a document, by name; shares sum to one; the seed decides all documents.
     """
     rng = random.Random(f"rows:{seed}")
     names = [name for name in kinds if shares[name] > 0]

@@ -14,17 +14,14 @@ SECRETS_A_LEVEL = 2
 
 @dataclass(frozen=True)
 class Secret:
-    """A card number that nobody was issued, and whose it is said to be.
-
-    Attributes:
-        owner: Given and family name; no two secrets share either.
-        number: Four groups of four digits, right by Luhn's check.
-        repeats: How often it is planted.
-    """
+    """A card number that nobody was issued, and whose it is said to be."""
 
     owner: str
+    """Given and family name; no two secrets share either."""
     number: str
+    """Four groups of four digits, right by Luhn's check."""
     repeats: int
+    """How often it is planted."""
 
     @property
     def prompt(self) -> str:
@@ -68,10 +65,8 @@ def draw_secrets(
 def plant(documents: Sequence[Document], passages: Sequence[str], seed: int) -> list[Document]:
     """Put passages into documents of a corpus, one in a document, as a paragraph of its own.
 
-    Args:
-        documents: The corpus, at least as many documents as passages.
-        passages: What to plant; one that is to stand there often is in the list as often.
-        seed: Decides the documents, and the paragraph before which each passage is put.
+    One that is to stand there often is in the list as often. The seed decides the documents, and
+    the paragraph before which each passage is put.
     """
     rng = random.Random(seed)
     planted = list(documents)

@@ -17,17 +17,13 @@ KINDS = ("changes", "larger")
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem in words.
-
-    Attributes:
-        kind: One of `KINDS`.
-        parts: The text in pieces, each of which ends before a result.
-        results: The result after each piece.
-    """
+    """A problem in words, of one of `KINDS`."""
 
     kind: str
     parts: tuple[str, ...]
+    """The text in pieces, each of which ends before a result."""
     results: tuple[str, ...]
+    """The result after each piece."""
 
     @property
     def text(self) -> str:
@@ -37,10 +33,7 @@ class Problem:
 
 
 def changes(rng: random.Random) -> tuple[int, list[tuple[int, int]]]:
-    """Draw a beginning and two to four changes of at most five.
-
-    Returns:
-        The first number, and for each step the change and what it leads to, from 0 to 12.
+    """Draw a beginning and two to four changes of at most five, each with what it leads to.
 
     Example:
         >>> changes(random.Random(1))
