@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from llmlib.architecture.attention.latent import LatentAttention
 from llmlib.architecture.attention.multihead import Attention
-from llmlib.architecture.caches.kv_cache import Cache
+from llmlib.architecture.attention.rerope import TruncatedAttention
+from llmlib.architecture.caches.base import Cache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.experts.grouped_linear import Stacked
@@ -41,10 +42,6 @@ class Block(nn.Module):
     - deepnorm: $x \leftarrow \mathrm{n}(\alpha x + f(x))$ with $\alpha = (2L)^{1/4}$, L layers
     - parallel: $x \leftarrow x + f_1(\mathrm{n}(x)) + f_2(\mathrm{n}(x))$
 
-    Args:
-        config: The model's configuration.
-        layer: Index of the block, from 0.
-
     References:
         Vaswani et al. (2017), figure 1 (post); Xiong et al. (2020), On Layer Normalization in the
         Transformer Architecture (pre); Ding et al. (2021), CogView, section 2.4 (sandwich); Wang
@@ -72,16 +69,7 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T D"], context: Context, cache: Cache | None = None
     ) -> Float[Tensor, "B T D"]:
-        """Apply the block.
-
-        Args:
-            x: Residual stream.
-            context: Positions and masks.
-            cache: What the layer keeps of earlier tokens; extended in place.
-
-        Returns:
-            The residual stream after the block.
-        """
+        """Return the residual stream after the block; the cache is extended in place."""
         placement = self.config.norm_placement
         if self.config.parallel:
             normed = self.mixer_norm(x)
@@ -159,18 +147,11 @@ def _draw_xavier(sublayer: nn.Module, gain: float, last_gains: dict[str, float])
 
 
 def make_mixer(config: ModelConfig, layer: int) -> nn.Module:
-    """Return the module that mixes the tokens of a layer.
-
-    Args:
-        config: The model's configuration.
-        layer: Index of the block, from 0.
-
-    Returns:
-        A module called as `mixer(x, context, cache, layer)`.
-    """
+    """Return what mixes the tokens of a layer, called as `mixer(x, context, cache, layer)`."""
     match config.mixer:
         case "attention":
-            return Attention(config, layer)
+            kind = TruncatedAttention if config.rope_scaling == "rerope" else Attention
+            return kind(config, layer)
         case "latent":
             return LatentAttention(config)
         case "s4":
@@ -188,15 +169,7 @@ def make_mixer(config: ModelConfig, layer: int) -> nn.Module:
 
 
 def make_channel_mixer(config: ModelConfig, layer: int) -> nn.Module:
-    """Return the module that transforms each token of a layer.
-
-    Args:
-        config: The model's configuration.
-        layer: Index of the block, from 0.
-
-    Returns:
-        A feed-forward layer, a mixture of them, or RWKV's.
-    """
+    """Return what transforms each token of a layer: feed-forward, a mixture of them, or RWKV's."""
     if config.channel_mixer == "rwkv":
         return ChannelMix(config, layer)
     if config.n_experts:

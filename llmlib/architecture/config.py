@@ -16,7 +16,8 @@ from llmlib.architecture.choices import (
     NormPlacement,
     Position,
     RopeScaling,
-    check,
+    check_fields,
+    require,
 )
 
 
@@ -27,73 +28,6 @@ class ModelConfig:
     The fields left at `None` are filled in on construction, so a finished configuration has no
     unknowns. `n_kv_heads = n_heads` is multi-head attention, `1` multi-query, anything between
     grouped-query.
-
-    Args:
-        vocab_size: Number of token ids, V.
-        d_model: Width of the residual stream, D.
-        n_layers: Number of blocks.
-        n_heads: Number of query heads, H.
-        n_kv_heads: Number of key and value heads, G; divides `n_heads`. Default: `n_heads`.
-        head_dim: Width of a head, K; even for RoPE. Default: `d_model / n_heads`.
-        d_ff: Width of the feed-forward layer, F. Default: `4 D`, or for the gated activations
-            `8 D / 3` rounded up to a multiple of 32, which has as many parameters.
-        max_seq_len: Longest sequence the model is built for, in tokens.
-        mixer: What mixes the tokens: `attention`, `latent` (attention on compressed keys and
-            values), or the layers without attention `s4`, `h3`, `mamba`, `rwkv`, `retnet`, `hyena`.
-        channel_mixer: What transforms each token: `feedforward`, `rwkv` or `none`. Default: the
-            mixer's own: `rwkv` for RWKV, `none` for Mamba, else `feedforward`.
-        norm: `rms` (RMSNorm) or `layer` (LayerNorm).
-        norm_placement: `pre` (before each sublayer), `post` (after the residual sum), `sandwich`
-            (before and after each sublayer) or `deepnorm` (post-norm with DeepNorm's scaled
-            residual and initialization).
-        norm_eps: Added to the variance or mean square before the root.
-        norm_bias: Give LayerNorm a bias. Default: as `bias`.
-        embedding_norm: Normalize the embeddings, as BLOOM and RWKV do.
-        embedding_scale: Factor of the token embeddings, before positions are added: the first
-            Transformer's and Gemma's is the root of `d_model`.
-        parallel: Attention and feed-forward layer side by side from one norm, as in PaLM.
-        activation: Feed-forward non-linearity; `swiglu`, `geglu` and `geglu_tanh` are gated;
-            `gelu_tanh` is GPT-2's approximation.
-        bias: Give every linear layer a bias.
-        qkv_bias: Give the projections to queries, keys and values a bias, as Qwen2 alone does.
-            Default: as `bias`.
-        position: `rope`, `learned`, `sinusoidal`, `t5` (bucketed bias), `relative`
-            (Transformer-XL's, Gopher's), `alibi` or `none`. Default: `rope`, and `none` for the
-            mixers whose recurrence knows the order by itself.
-        rope_theta: Base of RoPE's wavelengths.
-        rope_scaling: How RoPE is stretched beyond `rope_original_len`: `none`, `linear`
-            (interpolation), `ntk`, `dynamic`, `yarn`, `rerope` (position truncation) or `basis`
-            (basis truncation).
-        rope_factor: By how much the length is stretched.
-        rope_original_len: Length the weights were trained for. Default: `max_seq_len`.
-        rope_window: Largest relative position that `rerope` keeps, in tokens.
-        relative_buckets: Number of T5's buckets.
-        relative_max_distance: Distance from which T5's last bucket starts, in tokens.
-        attention: Which keys a query sees: `full`, `window`, `strided` or `fixed`.
-        window: Keys of a sliding window, the query's own token included.
-        stride: Block length of the strided and fixed patterns.
-        n_sinks: First tokens that every query of a window sees.
-        full_every: Make every n-th layer full although the others are sparse; 0: none.
-        attention_scale: Factor of the scores; 0: `1 / sqrt(head_dim)`. See `score_scale`.
-        qk_norm: Normalize each query and key head before the rotation.
-        latent_dim: Width of the compressed keys and values of `latent` attention.
-        query_latent_dim: Width of its compressed queries; 0: not compressed.
-        rope_head_dim: Width of its rotated part of queries and keys.
-        mask: `causal`, `prefix` (the prefix sees itself whole) or `bidirectional`.
-        n_experts: Experts of each feed-forward layer, E; 0: one dense layer.
-        experts_per_token: Experts that each token is sent to.
-        n_shared_experts: Experts that every token visits besides.
-        expert_capacity: Room of an expert as a multiple of its fair share; 0: unlimited.
-        normalize_gates: Let the chosen experts' weights sum to one.
-        balance: Load-balancing loss: `switch`, `gshard` or `none`.
-        balance_weight: Its factor in the training loss.
-        state_dim: Numbers of state a channel of `s4`, `h3` and `mamba`, N.
-        conv_kernel: Taps of the short convolutions of `mamba`, `h3` and `hyena`.
-        expand: Inner width of `mamba` as a multiple of `d_model`.
-        tie_embeddings: Use the embedding matrix as the output matrix.
-        dropout: Probability of zeroing in embeddings, attention weights and sublayer outputs.
-        init_std: Standard deviation of the initial weights; the projections into the residual
-            stream take `init_std / sqrt(2 n_layers)`.
 
     Raises:
         ValueError: When a field is out of its range or two fields contradict each other.
@@ -108,61 +42,121 @@ class ModelConfig:
     """
 
     vocab_size: int
+    """Number of token ids, V."""
     d_model: int
+    """Width of the residual stream, D."""
     n_layers: int
     n_heads: int
+    """Number of query heads, H."""
     max_seq_len: int
+    """Longest sequence the model is built for, in tokens."""
     n_kv_heads: int = 0
+    """Number of key and value heads, G; divides `n_heads`, the default."""
     head_dim: int = 0
+    """Width of a head, K; even for RoPE. Default: `d_model / n_heads`."""
     d_ff: int = 0
+    """Width of the feed-forward layer, F. Default: `4 D`, or for the gated activations `8 D / 3`
+    rounded up to a multiple of 32, which has as many parameters."""
     mixer: Mixer = "attention"
+    """What mixes the tokens: attention, attention on compressed keys and values (`latent`), or a
+    layer without attention."""
     channel_mixer: ChannelMixer = ""
+    """What transforms each token. Default: the mixer's own: `rwkv` for RWKV, `none` for Mamba,
+    else `feedforward`."""
     norm: Norm = "rms"
     norm_placement: NormPlacement = "pre"
+    """`pre` (before each sublayer), `post` (after the residual sum), `sandwich` (before and after
+    each sublayer) or `deepnorm` (post-norm with DeepNorm's scaled residual and initialization)."""
     norm_eps: float = 1e-5
+    """Added to the variance or mean square before the root."""
     norm_bias: bool | None = None
+    """Give LayerNorm a bias. Default: as `bias`."""
     embedding_norm: bool = False
+    """Normalize the embeddings, as BLOOM and RWKV do."""
     embedding_scale: float = 1.0
+    """Factor of the token embeddings, before positions are added: the first Transformer's and
+    Gemma's is the root of `d_model`."""
     parallel: bool = False
+    """Attention and feed-forward layer side by side from one norm, as in PaLM."""
     activation: Activation = "swiglu"
+    """Feed-forward non-linearity; `swiglu`, `geglu` and `geglu_tanh` are gated, `gelu_tanh` is
+    GPT-2's approximation."""
     bias: bool = False
+    """Give every linear layer a bias."""
     qkv_bias: bool | None = None
+    """Give the projections to queries, keys and values a bias, as Qwen2 alone does. Default: as
+    `bias`."""
     position: Position = ""
+    """`t5` is its bucketed bias, `relative` Transformer-XL's and Gopher's. Default: `rope`, and
+    `none` for the mixers whose recurrence knows the order by itself."""
     rope_theta: float = 10_000.0
+    """Base of RoPE's wavelengths."""
     rope_scaling: RopeScaling = "none"
+    """How RoPE is stretched beyond `rope_original_len`; `linear` is interpolation, `rerope`
+    position truncation and `basis` basis truncation."""
     rope_factor: float = 1.0
+    """By how much the length is stretched."""
     rope_original_len: int = 0
+    """Length the weights were trained for. Default: `max_seq_len`."""
     rope_window: int = 0
+    """Largest relative position that `rerope` keeps, in tokens."""
     relative_buckets: int = 32
+    """Number of T5's buckets."""
     relative_max_distance: int = 128
+    """Distance from which T5's last bucket starts, in tokens."""
     attention: AttentionPattern = "full"
+    """Which keys a query sees."""
     window: int = 0
+    """Keys of a sliding window, the query's own token included."""
     stride: int = 0
+    """Block length of the strided and fixed patterns."""
     n_sinks: int = 0
+    """First tokens that every query of a window sees."""
     full_every: int = 0
+    """Make every n-th layer full although the others are sparse; 0: none."""
     attention_scale: float = 0.0
+    """Factor of the scores; 0: `1 / sqrt(head_dim)`. See `score_scale`."""
     qk_norm: bool = False
+    """Normalize each query and key head before the rotation."""
     latent_dim: int = 0
+    """Width of the compressed keys and values of `latent` attention."""
     query_latent_dim: int = 0
+    """Width of its compressed queries; 0: not compressed."""
     rope_head_dim: int = 0
+    """Width of its rotated part of queries and keys."""
     mask: MaskKind = "causal"
+    """With `prefix`, the prefix sees itself whole."""
     n_experts: int = 0
+    """Experts of each feed-forward layer, E; 0: one dense layer."""
     experts_per_token: int = 2
     n_shared_experts: int = 0
+    """Experts that every token visits besides."""
     expert_capacity: float = 0.0
+    """Room of an expert as a multiple of its fair share; 0: unlimited."""
     normalize_gates: bool = True
+    """Let the chosen experts' weights sum to one."""
     balance: Balance = "switch"
+    """Load-balancing loss."""
     balance_weight: float = 0.01
+    """Its factor in the training loss."""
     state_dim: int = 16
+    """Numbers of state a channel of `s4`, `h3` and `mamba`, N."""
     conv_kernel: int = 4
+    """Taps of the short convolutions of `mamba`, `h3` and `hyena`."""
     expand: int = 2
+    """Inner width of `mamba` as a multiple of `d_model`."""
     tie_embeddings: bool = True
+    """Use the embedding matrix as the output matrix."""
     dropout: float = 0.0
+    """Probability of zeroing in embeddings, attention weights and sublayer outputs."""
     init_std: float = 0.02
+    """Standard deviation of the initial weights; the projections into the residual stream take
+    `init_std / sqrt(2 n_layers)`."""
 
     def __post_init__(self) -> None:
         self._fill()
-        check(self)
+        check_fields(vars(self))
+        _check(self)
 
     def _fill(self) -> None:
         """Derive the fields that were left open; the class is frozen, hence `__setattr__`."""
@@ -210,6 +204,11 @@ class ModelConfig:
         return self.attention_scale or 1 / math.sqrt(width)
 
     @property
+    def rotates_late(self) -> bool:
+        """Whether keys are rotated anew as the text grows, so that a cache holds them unrotated."""
+        return self.rope_scaling in ("dynamic", "rerope")
+
+    @property
     def has_final_norm(self) -> bool:
         """Whether a norm follows the last block; a post-norm block already ends with one."""
         return self.norm_placement in ("pre", "sandwich")
@@ -228,14 +227,7 @@ class ModelConfig:
         return shape, shape
 
     def is_local(self, layer: int) -> bool:
-        """Whether a layer's attention follows the sparse pattern.
-
-        Args:
-            layer: Index of the layer, from 0.
-
-        Returns:
-            False in the layers that `full_every` keeps full.
-        """
+        """Whether a layer's attention, counted from 0, follows the sparse pattern."""
         if self.attention == "full":
             return False
         return not (self.full_every and (layer + 1) % self.full_every == 0)
@@ -250,12 +242,6 @@ class ModelConfig:
 
         Fields that were derived from others stay as they are: name them to change them too. Only
         positions and channel mixer follow a new mixer, where they were the old one's own.
-
-        Args:
-            **changes: New values by field name.
-
-        Returns:
-            The changed configuration.
         """
         if changes.get("mixer", self.mixer) != self.mixer:
             if self.position == _own_position(self.mixer):
@@ -265,22 +251,12 @@ class ModelConfig:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values for a JSON file.
-
-        Returns:
-            A value for every field.
-        """
+        """Return the fields as plain values for a JSON file."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Build a configuration from `to_dict`'s output.
-
-        Args:
-            values: A value for each field; fields with a default may be missing.
-
-        Returns:
-            The configuration.
+        """Build a configuration from `to_dict`'s output, in which defaults may be missing.
 
         Raises:
             ValueError: When a name is not a field.
@@ -305,3 +281,97 @@ def _own_position(mixer: Mixer) -> Position:
 def _own_channel_mixer(mixer: Mixer) -> ChannelMixer:
     own: dict[Mixer, ChannelMixer] = {"rwkv": "rwkv", "mamba": "none"}
     return own.get(mixer, "feedforward")
+
+
+def _check(config: ModelConfig) -> None:
+    require(0 <= config.dropout < 1, f"dropout={config.dropout} must be at least 0 and below 1")
+    require(
+        config.n_heads % config.n_kv_heads == 0,
+        f"n_kv_heads={config.n_kv_heads} does not divide n_heads={config.n_heads}: "
+        "every key/value head serves the same number of query heads",
+    )
+    _check_attention(config)
+    _check_positions(config)
+    _check_blocks(config)
+
+
+def _check_attention(config: ModelConfig) -> None:
+    if config.mixer == "latent":
+        require(config.latent_dim > 0, "latent attention needs latent_dim, the cache's width")
+        require(
+            config.position != "rope" or config.rope_head_dim % 2 == 0 < config.rope_head_dim,
+            f"rope_head_dim={config.rope_head_dim} must be even and above zero: latent attention "
+            "rotates that part of each head alone",
+        )
+        require(
+            config.position in ("rope", "none", "learned", "sinusoidal"),
+            f"latent attention does not take position={config.position!r}",
+        )
+    if config.attention == "window":
+        require(config.window > 0, "attention='window' needs window, its number of keys")
+    if config.attention in ("strided", "fixed"):
+        require(config.stride > 0, f"attention={config.attention!r} needs stride, its block length")
+    require(
+        config.attention == "full" or config.mask == "causal",
+        f"attention={config.attention!r} is causal: it cannot have mask={config.mask!r}",
+    )
+    require(
+        config.is_attention or (config.attention == "full" and config.mask == "causal"),
+        f"mixer={config.mixer!r} reads from left to right: it has no attention pattern or mask",
+    )
+
+
+def _check_positions(config: ModelConfig) -> None:
+    require(
+        config.is_attention
+        or config.position in ("learned", "sinusoidal", "none")
+        or (config.mixer == "retnet" and config.position == "rope"),
+        f"position={config.position!r} acts on attention scores, mixer={config.mixer!r} has none",
+    )
+    rotates = config.mixer == "attention" and config.position == "rope"
+    require(
+        not rotates or config.head_dim % 2 == 0,
+        f"head_dim={config.head_dim} is odd: RoPE rotates pairs, make it even "
+        "or choose another position scheme",
+    )
+    require(
+        config.rope_scaling == "none" or config.position == "rope",
+        f"rope_scaling={config.rope_scaling!r} needs position='rope'",
+    )
+    require(
+        config.rope_scaling != "rerope" or config.rope_window > 0,
+        "rope_scaling='rerope' needs rope_window, the largest relative position it keeps",
+    )
+    require(
+        config.rope_factor >= 1,
+        f"rope_factor={config.rope_factor} must be at least 1: it stretches the length",
+    )
+    if config.position == "t5":
+        exact = config.relative_buckets // (4 if config.mask == "bidirectional" else 2)
+        require(
+            config.relative_max_distance > exact,
+            f"relative_max_distance={config.relative_max_distance} must be above {exact}, the "
+            f"exact half of {config.relative_buckets} buckets",
+        )
+
+
+def _check_blocks(config: ModelConfig) -> None:
+    require(
+        not config.parallel or config.norm_placement == "pre",
+        "parallel sublayers share one norm before them: set norm_placement='pre'",
+    )
+    require(
+        not config.parallel or config.channel_mixer != "none",
+        "parallel=True needs a channel mixer beside the mixer",
+    )
+    if config.n_experts:
+        require(
+            1 <= config.experts_per_token <= config.n_experts,
+            f"experts_per_token={config.experts_per_token} must lie between 1 and "
+            f"n_experts={config.n_experts}",
+        )
+        require(
+            config.channel_mixer == "feedforward",
+            f"experts replace the feed-forward layer: channel_mixer={config.channel_mixer!r} "
+            "has none",
+        )

@@ -7,34 +7,95 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmlib.architecture.attention.sparse import sparse_mask
-from llmlib.architecture.caches.kv_cache import Cache
+from llmlib.architecture.caches.base import Cache
 from llmlib.architecture.config import ModelConfig
+
+Angles = tuple[Float[Tensor, "#B _ half"], Float[Tensor, "#B _ half"]]
+"""Cosine and sine of what RoPE turns each pair of a token's components by."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How texts lie in the rows that a decoder reads.
+
+    Raises:
+        ValueError: When two of its fields exclude each other.
+    """
+
+    left_padding: Int[Tensor, " B"] | None = None
+    """Number of padding tokens at the start of each row, so that prompts of unequal length end
+    together. With a cache, give it to `new_cache` instead."""
+    prefix_lengths: Int[Tensor, " B"] | None = None
+    """With `mask="prefix"`: how many tokens at the start of each row see each other whole; they
+    must be read in one call."""
+    documents: Int[Tensor, "B T"] | None = None
+    """Number of the text that each token belongs to, where a row holds several: they do not see
+    each other, and each one's positions begin at 0. A text's tokens are neighbours."""
+
+    def __post_init__(self) -> None:
+        is_whole = self.left_padding is None and self.prefix_lengths is None
+        if self.documents is not None and not is_whole:
+            raise ValueError("documents go without padding and prefix: pack whole texts")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every row is one text from its first token on."""
+        fields = (self.left_padding, self.prefix_lengths, self.documents)
+        return all(field is None for field in fields)
+
+    def within(self, config: ModelConfig, cache: Cache | None) -> "Layout":
+        """Return the layout of what is read behind a cache, which keeps the padding.
+
+        Raises:
+            ValueError: When the model or the cache cannot heed it.
+        """
+        if self.prefix_lengths is not None and config.mask != "prefix":
+            raise ValueError("prefix_lengths needs mask='prefix': replace the configuration's mask")
+        if not config.is_attention and not self.is_plain:
+            raise ValueError(
+                f"mixer={config.mixer!r} carries a state over every token: give it rows of "
+                "equal length with one text each, without left_padding or documents"
+            )
+        if cache is None:
+            return self
+        if config.mask == "bidirectional":
+            raise ValueError("a bidirectional model has no cache: a new token changes the old ones")
+        if self.left_padding is not None:
+            raise ValueError("give left_padding to new_cache: the cache keeps it")
+        if self.documents is not None:
+            raise ValueError("documents go without a cache: pack whole texts")
+        return Layout(cache.left_padding, self.prefix_lengths)
+
+
+PLAIN = Layout()
+"""One text a row, from its first token on."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every layer of a forward pass shares.
-
-    Attributes:
-        queries: Position of each new token in its text.
-        keys: Position of each token that may be seen, earlier ones first; negative in padding.
-        angles: Cosine and sine of the new tokens' RoPE angles, or None.
-        key_angles: The same for all keys, where they come before rotation, else None.
-        window_angles: The same for the largest relative position of `rerope`, else None.
-        mask: For layers with full attention: True where a query may see a key, or a number to add
-            to the score. None where the fused kernel needs no mask.
-        local: The same for layers with a sparse pattern.
-        is_causal: Without a mask: whether a token sees only itself and what came before.
-    """
+    """What every layer of a forward pass shares."""
 
     queries: Int[Tensor, "#B T"]
+    """Position of each new token in its text."""
     keys: Int[Tensor, "#B S"]
-    angles: tuple[Float[Tensor, "#B T half"], Float[Tensor, "#B T half"]] | None = None
-    key_angles: tuple[Float[Tensor, "#B S half"], Float[Tensor, "#B S half"]] | None = None
-    window_angles: tuple[Float[Tensor, "1 1 half"], Float[Tensor, "1 1 half"]] | None = None
+    """Position of each token that may be seen, earlier ones first; negative in padding."""
+    angles: Angles | None = None
+    """RoPE's for the new tokens."""
+    key_angles: Angles | None = None
+    """RoPE's for all keys, where these come before rotation."""
+    window_angles: Angles | None = None
+    """RoPE's for the largest relative position of `rerope`."""
     mask: Tensor | None = None
+    """For layers with full attention: True where a query may see a key, or a number to add to the
+    score. None where the fused kernel needs no mask."""
     local: Tensor | None = None
+    """The same for layers with a sparse pattern."""
     is_causal: bool = True
+    """Without a mask: whether a token sees only itself and what came before."""
+
+    def layer_mask(self, *, is_local: bool) -> Tensor | None:
+        """Return the mask of the layers with full attention, or of those with a sparse pattern."""
+        return self.local if is_local else self.mask
 
 
 def allowed_pairs(
@@ -42,52 +103,45 @@ def allowed_pairs(
     keys: Int[Tensor, "#B S"],
     config: ModelConfig,
     *,
-    is_padded: bool = False,
+    layout: Layout = PLAIN,
     is_local: bool = False,
-    prefix_lengths: Int[Tensor, " B"] | None = None,
-    documents: Int[Tensor, "B T"] | None = None,
+    places: Int[Tensor, " T"] | None = None,
 ) -> Bool[Tensor, "#B T S"]:
     """Return which keys each query may see.
 
+    Padding sees itself alone: a row without any key has no softmax.
+
     Args:
-        queries: Positions of the queries, which are the last tokens.
+        queries: Positions of the queries.
         keys: Positions of all tokens; negative in padding.
-        config: Gives the mask and the sparse pattern.
-        is_padded: Whether some keys are padding. Padding sees itself alone: a row without any key
-            has no softmax.
         is_local: Apply the sparse pattern.
-        prefix_lengths: Tokens at the start of each row that all its tokens see.
-        documents: Number of the text that each token belongs to; texts do not see each other.
+        places: Where among the keys the queries' own tokens stand. Default: at the end.
 
     Returns:
         True where the query (row) may attend to the key (column).
     """
-    n_queries, n_keys = queries.shape[1], keys.shape[1]
-    slots = torch.arange(n_keys, device=keys.device)
-    own = slots[None, None, :] == slots[None, n_keys - n_queries :, None]  # [1, T, S]
+    slots = torch.arange(keys.shape[1], device=keys.device)
+    if places is None:
+        places = slots[keys.shape[1] - queries.shape[1] :]
+    own = slots[None, None, :] == places[None, :, None]  # [1, T, S]
     if config.mask == "bidirectional":
         allowed = torch.ones_like(own)
     else:
-        allowed = slots[None, None, :] <= slots[None, n_keys - n_queries :, None]
+        allowed = slots[None, None, :] <= places[None, :, None]
     if is_local:
         allowed = allowed & sparse_mask(config, queries, keys)
-    if prefix_lengths is not None:
-        allowed = allowed | (keys < prefix_lengths[:, None])[:, None, :]
-    if documents is not None:
-        allowed = allowed & (documents[:, None, :] == documents[:, :, None])
-    if is_padded:
+    if layout.prefix_lengths is not None:
+        is_prefix = (keys < layout.prefix_lengths[:, None]) & (slots <= places[-1])
+        allowed = allowed | is_prefix[:, None, :]
+    if layout.documents is not None:
+        allowed = allowed & (layout.documents[:, None, :] == layout.documents[:, :, None])
+    if layout.left_padding is not None:
         allowed = (allowed & (keys >= 0)[:, None, :]) | own
     return allowed
 
 
 def document_positions(documents: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     """Return each token's position in its own text.
-
-    Args:
-        documents: Number of the text that each token belongs to; a text's tokens are neighbours.
-
-    Returns:
-        Positions that begin again at 0 with every text.
 
     Example:
         >>> document_positions(torch.tensor([[4, 4, 4, 7, 7]]))
@@ -97,39 +151,3 @@ def document_positions(documents: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     starts = torch.ones_like(documents, dtype=torch.bool)
     starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
     return slots - slots.where(starts, 0).cummax(dim=1).values
-
-
-def require_fitting(
-    config: ModelConfig,
-    cache: Cache | None,
-    left_padding: Tensor | None,
-    prefix_lengths: Tensor | None,
-    documents: Tensor | None,
-) -> None:
-    """Refuse what a decoder is given beside its tokens where it does not go together.
-
-    Args:
-        config: The decoder's configuration.
-        cache: What is kept of earlier tokens.
-        left_padding: Number of padding tokens at the start of each row.
-        prefix_lengths: Number of tokens of each row that see each other.
-        documents: Number of each token's document.
-
-    Raises:
-        ValueError: If two of them exclude each other, or the model cannot heed one.
-    """
-    if cache is not None and left_padding is not None:
-        raise ValueError("give left_padding to new_cache: the cache keeps it")
-    if prefix_lengths is not None and config.mask != "prefix":
-        raise ValueError("prefix_lengths needs mask='prefix': replace the configuration's mask")
-    if documents is not None and (cache, left_padding, prefix_lengths) != (None, None, None):
-        raise ValueError("documents go without cache, padding and prefix: pack whole texts")
-    if cache is not None and config.mask == "bidirectional":
-        raise ValueError("a bidirectional model has no cache: a new token changes the old ones")
-    if config.is_attention:
-        return
-    if left_padding is not None or documents is not None:
-        raise ValueError(
-            f"mixer={config.mixer!r} carries a state over every token: give it rows of "
-            "equal length with one text each, without left_padding or documents"
-        )

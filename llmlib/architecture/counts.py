@@ -11,23 +11,20 @@ from llmlib.architecture.config import ModelConfig
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Where a model's parameters are.
-
-    Attributes:
-        embedding: Token embeddings, and learned positions.
-        attention: All layers' mixers of tokens: attention's projections, or what takes their place.
-        feedforward: All layers' feed-forward matrices, those of all experts included.
-        norms: All normalization weights and biases.
-        head: The output matrix; 0 when tied to the embeddings.
-        inactive: Parameters of experts that a token does not visit.
-    """
+    """Where a model's parameters are."""
 
     embedding: int
+    """Token embeddings, and learned positions."""
     attention: int
+    """All layers' mixers of tokens: attention's projections, or what takes their place."""
     feedforward: int
+    """All layers' feed-forward matrices, those of all experts included."""
     norms: int
+    """All normalization weights and biases."""
     head: int
+    """The output matrix; 0 when tied to the embeddings."""
     inactive: int = 0
+    """Parameters of experts that a token does not visit."""
 
     @property
     def total(self) -> int:
@@ -46,13 +43,7 @@ class ParameterCounts:
 
 
 def parameters(config: ModelConfig) -> ParameterCounts:
-    """Count a configuration's parameters.
-
-    Args:
-        config: The model's configuration.
-
-    Returns:
-        The counts, exact.
+    """Count a configuration's parameters, exactly.
 
     Example:
         >>> config = ModelConfig(vocab_size=11, d_model=16, n_layers=2, n_heads=2, max_seq_len=8)
@@ -132,14 +123,12 @@ def forward_flops(
     instead: see `mixing_flops`.
 
     Args:
-        config: The model's configuration.
-        batch_size: Rows, B.
         seq_len: Tokens a row, T.
         causal: Count only unmasked scores. The default counts all T^2, as torch's counter does
             wherever it knows the kernel.
 
     Returns:
-        Operations (multiplications and additions).
+        Multiplications and additions.
 
     References:
         Kaplan et al. (2020), Scaling Laws for Neural Language Models, section 2.1 and table 1;
@@ -169,13 +158,8 @@ def mixing_flops(config: ModelConfig, seq_len: int, *, causal: bool = False) -> 
     - Mamba: $9$ operations a state, channel and token; RWKV about 16 a channel and token
     - RetNet: as attention in its parallel form
 
-    Args:
-        config: The model's configuration.
-        seq_len: Tokens, T.
-        causal: Count only the pairs that a causal mask allows.
-
     Returns:
-        Operations for one row.
+        Operations for one row of T tokens; `causal` counts only the pairs that the mask allows.
 
     References:
         Gu and Dao (2023), Mamba, section 3.3.2; Poli et al. (2023), Hyena, section 3.4; Cooley
@@ -207,16 +191,8 @@ def decoder_training_flops(
 ) -> int:
     """Count the operations of a forward and backward pass: three times the forward pass.
 
-    Each product Y = X W has two more in the backward pass, for the gradients of X and of W.
-
-    Args:
-        config: The model's configuration.
-        batch_size: Rows, B.
-        seq_len: Tokens a row, T.
-        causal: See `forward_flops`.
-
-    Returns:
-        Operations of one optimizer step without the optimizer's own.
+    Each product Y = X W has two more in the backward pass, for the gradients of X and of W. The
+    optimizer's own operations are not counted.
     """
     return 3 * forward_flops(config, batch_size, seq_len, causal=causal)
 
@@ -230,11 +206,7 @@ def training_state_bytes(n_parameters: int, *, mixed: bool = False) -> int:
     product: 16 and, while the step runs, 2 more.
 
     Args:
-        n_parameters: All parameters.
         mixed: Whether `torch.autocast` casts the weights.
-
-    Returns:
-        Bytes; activations come on top.
 
     Example:
         >>> training_state_bytes(1_000_000)
@@ -257,13 +229,7 @@ def activation_bytes(
     `llmlib.training` keeps the last hidden states' gradient and no logits.
 
     Args:
-        config: The model's configuration.
-        batch_size: Rows, B.
-        seq_len: Tokens a row, T.
         bytes_per_number: 4 for float32, 2 where autocast keeps the products' inputs in bfloat16.
-
-    Returns:
-        Bytes, a first estimate.
 
     References:
         Korthikanti et al. (2022), Reducing Activation Recomputation, section 4.1.
@@ -279,16 +245,7 @@ def activation_bytes(
 def kv_cache_bytes(
     config: ModelConfig, batch_size: int, seq_len: int, *, bytes_per_number: int = 4
 ) -> int:
-    """Return the size of a key/value cache: `2 L B G S K` numbers; latent attention's is narrower.
-
-    Args:
-        config: The model's configuration.
-        batch_size: Rows, B.
-        seq_len: Tokens a row, S.
-        bytes_per_number: 4 for float32, 2 for bfloat16.
-
-    Returns:
-        Bytes.
+    """Return the bytes of a key/value cache: `2 L B G S K` numbers; latent attention's is narrower.
 
     Example:
         >>> config = ModelConfig(vocab_size=7, d_model=8, n_layers=3, n_heads=2, max_seq_len=5)

@@ -3,12 +3,14 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from typing_extensions import override
 
 from llmlib.architecture.attention.cross_attention import CrossAttention, Memory
 from llmlib.architecture.block import Block
-from llmlib.architecture.caches.kv_cache import Cache, KVCache
+from llmlib.architecture.caches.base import Cache
+from llmlib.architecture.caches.kv_cache import KVCache
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.context import Context
+from llmlib.architecture.context import Context, Layout
 from llmlib.architecture.counts import forward_flops
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.transformer import Transformer
@@ -17,9 +19,7 @@ from llmlib.architecture.transformer import Transformer
 class DecoderBlock(Block):
     """A decoder layer that also looks at the encoded text: between mixer and feed-forward layer.
 
-    Args:
-        config: The model's configuration, of pre-norm or post-norm placement.
-        layer: Index of the block, from 0.
+    The norms are placed before or after the sublayers.
 
     References:
         Vaswani et al. (2017), section 3.1 and figure 1, right half.
@@ -30,6 +30,7 @@ class DecoderBlock(Block):
         self.cross_norm = make_norm(config)
         self.cross = CrossAttention(config)
 
+    @override
     def forward(
         self,
         x: Float[Tensor, "B T D"],
@@ -37,17 +38,7 @@ class DecoderBlock(Block):
         cache: Cache | None = None,
         memory: Memory | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Apply the block.
-
-        Args:
-            x: Residual stream.
-            context: Positions and masks among the decoder's tokens.
-            cache: Keys and values of earlier decoder tokens; extended in place.
-            memory: The encoded text.
-
-        Returns:
-            The residual stream after the block.
-        """
+        """Apply the block; context and cache are of the decoder's tokens."""
         assert memory is not None
         keys, values = memory.keys[self.layer], memory.values[self.layer]
         if self.config.norm_placement == "pre":
@@ -58,6 +49,7 @@ class DecoderBlock(Block):
         x = self.cross_norm(x + self.dropout(self.cross(x, keys, values, memory.mask)))
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
+    @override
     def reset_parameters(self) -> None:
         """Draw new weights as in `Block`; cross-attention's output too feeds the residual."""
         super().reset_parameters()
@@ -153,9 +145,6 @@ class EncoderDecoder(nn.Module):
             tokens: Token ids, padded on the right.
             lengths: Tokens of each row before the padding, at least 1. Default: no padding.
 
-        Returns:
-            The memory: made once, whatever number of tokens is decoded.
-
         Raises:
             ValueError: When the text is longer than `max_seq_len`, or a length does not fit.
         """
@@ -167,7 +156,7 @@ class EncoderDecoder(nn.Module):
             is_text = torch.arange(n_tokens, device=tokens.device) < lengths[:, None]  # [B, S]
             mask = is_text[:, None, None]
             texts = (~is_text).long()  # padding is a text of its own: neither sees the other
-        encoded = self.encoder.hidden(tokens, documents=texts)
+        encoded = self.encoder.hidden(tokens, layout=Layout(documents=texts))
         pairs = [block.cross.project(encoded) for block in self.decoder_blocks]
         return Memory([keys for keys, _ in pairs], [values for _, values in pairs], mask)
 
@@ -179,11 +168,6 @@ class EncoderDecoder(nn.Module):
         Args:
             tokens: What has been written so far, behind a start token; with a cache, the tokens
                 that it does not hold yet.
-            memory: Output of `encode`.
-            cache: Earlier decoder tokens; extended in place.
-
-        Returns:
-            One vector a token, the logits before the output matrix.
 
         Raises:
             ValueError: When the sequence is longer than `max_seq_len`.
@@ -203,19 +187,7 @@ class EncoderDecoder(nn.Module):
         decoder_tokens: Int[Tensor, "B T"],
         encoder_lengths: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Return the last hidden states of both stacks' pass.
-
-        Args:
-            encoder_tokens: See `encode`.
-            decoder_tokens: See `decode`.
-            encoder_lengths: See `encode`.
-
-        Returns:
-            One vector a decoder token.
-
-        Raises:
-            ValueError: See `encode` and `decode`.
-        """
+        """Return the last hidden states of both stacks' pass, one vector a decoder token."""
         return self.decode(decoder_tokens, self.encode(encoder_tokens, encoder_lengths))
 
     def forward(
@@ -224,41 +196,17 @@ class EncoderDecoder(nn.Module):
         decoder_tokens: Int[Tensor, "B T"],
         encoder_lengths: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T V"]:
-        """Return the logits of the token that follows each beginning of the decoder's text.
-
-        Args:
-            encoder_tokens: See `encode`.
-            decoder_tokens: See `decode`.
-            encoder_lengths: See `encode`.
-
-        Returns:
-            Unnormalized log-probabilities.
-
-        Raises:
-            ValueError: See `encode` and `decode`.
-        """
+        """Return the logits of the token that follows each beginning of the decoder's text."""
         return self.unembed(self.hidden(encoder_tokens, decoder_tokens, encoder_lengths))
 
     def unembed(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
-        """Turn hidden states into logits.
-
-        Args:
-            hidden: Output of `decode` or `hidden`, or any of its rows.
-
-        Returns:
-            Unnormalized log-probabilities.
-        """
+        """Turn hidden states, or any of their rows, into logits."""
         return self.decoder.unembed(hidden)
 
     def new_cache(self, batch_size: int, max_len: int) -> KVCache:
         """Return an empty cache of the decoder's own keys and values; `Memory` holds the others.
 
-        Args:
-            batch_size: Number of rows, B.
-            max_len: Number of tokens that will be decoded, the start token included.
-
-        Returns:
-            The cache.
+        `max_len` tokens can be decoded, the start token included.
         """
         cache = self.decoder.new_cache(batch_size, max_len)
         assert isinstance(cache, KVCache)
@@ -287,14 +235,11 @@ def encoder_decoder_flops(
     for each decoder layer the cross-attention: its projections and $4 H K T S$.
 
     Args:
-        config: The decoder's configuration.
-        n_encoder_layers: Blocks of the encoder.
-        batch_size: Rows, B.
         n_encoded: Tokens a row that the encoder reads, S.
         n_decoded: Tokens a row that the decoder reads, T.
 
     Returns:
-        Operations (multiplications and additions); a training step has three times as many.
+        Multiplications and additions; a training step has three times as many.
 
     Example:
         >>> config = ModelConfig(vocab_size=11, d_model=16, n_layers=2, n_heads=2, max_seq_len=8)

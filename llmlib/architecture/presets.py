@@ -17,31 +17,19 @@ from llmlib.architecture.transformer import Transformer
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A published model: its configuration, size and paper.
-
-    Attributes:
-        name: As the paper writes it.
-        config: The full configuration.
-        parameters: Published number of parameters.
-        source: The paper.
-        n_encoder_layers: Layers of the encoder; None for a decoder alone.
-    """
+    """A published model: its configuration, size and paper."""
 
     name: str
+    """As the paper writes it."""
     config: ModelConfig
     parameters: float
+    """Number of parameters as published."""
     source: str
     n_encoder_layers: int | None = None
+    """Layers of the encoder; None for a decoder alone."""
 
     def build(self, device: str | torch.device = "meta") -> nn.Module:
-        """Build the model.
-
-        Args:
-            device: Where; on `meta` it takes no memory, only shapes.
-
-        Returns:
-            A `Transformer`, or an `EncoderDecoder` for T5.
-        """
+        """Build the `Transformer`, or T5's `EncoderDecoder`; on `meta` it has shapes, no memory."""
         with torch.device(device):
             if self.n_encoder_layers is None:
                 return Transformer(self.config)
@@ -61,17 +49,6 @@ class PublishedModel:
 
         Query heads per width, query heads per key/value head, the feed-forward layer's width as a
         multiple of `d_model` and a window's share of the context are kept, rounded.
-
-        Args:
-            d_model: Width, D.
-            n_layers: Number of blocks.
-            vocab_size: Number of token ids.
-            max_seq_len: Longest sequence, in tokens.
-            head_dim: Width of a head, K.
-            **changes: Fields of `ModelConfig` to set besides.
-
-        Returns:
-            The configuration.
         """
         full = self.config
         widening = full.n_heads * full.head_dim / full.d_model

@@ -9,9 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmlib.architecture.block import Block
-from llmlib.architecture.caches.kv_cache import AttentionCache, Cache, KVCache, StateCache
+from llmlib.architecture.caches.base import AttentionCache, Cache, row_positions
+from llmlib.architecture.caches.kv_cache import KVCache
+from llmlib.architecture.caches.state_cache import StateCache
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.context import Context, allowed_pairs, document_positions, require_fitting
+from llmlib.architecture.context import (
+    PLAIN,
+    Angles,
+    Context,
+    Layout,
+    allowed_pairs,
+    document_positions,
+)
 from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.positions.rope import rope_angles
@@ -23,14 +32,9 @@ from llmlib.architecture.positions.schemes import (
     sinusoidal_positions,
 )
 
-Angles = tuple[Tensor, Tensor]
-
 
 class Transformer(nn.Module):
     """A decoder-only language model, every design choice taken from its configuration.
-
-    Args:
-        config: The model's configuration.
 
     Example:
         >>> config = ModelConfig(vocab_size=11, d_model=16, n_layers=2, n_heads=2, max_seq_len=8)
@@ -115,73 +119,30 @@ class Transformer(nn.Module):
         self,
         tokens: Int[Tensor, "B T"],
         *,
+        layout: Layout = PLAIN,
         cache: Cache | None = None,
-        left_padding: Int[Tensor, " B"] | None = None,
-        prefix_lengths: Int[Tensor, " B"] | None = None,
-        documents: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Return the logits of the token that follows each prefix.
 
         Args:
-            tokens: Token ids.
+            layout: How texts lie in the rows.
             cache: What the model has read before; extended in place by these tokens.
-            left_padding: Number of padding tokens at the start of each row, so that prompts of
-                unequal length end together. With a cache, give it to `new_cache` instead.
-            prefix_lengths: With `mask="prefix"`: how many tokens at the start of each row see
-                each other whole; they must be read in one call.
-            documents: Number of the text that each token belongs to, where a row holds several:
-                they do not see each other, and each one's positions begin at 0.
-
-        Returns:
-            Unnormalized log-probabilities.
 
         Raises:
-            ValueError: When the sequence is longer than `max_seq_len`, when padding is given
-                twice, or when an argument does not fit the configuration.
+            ValueError: When the sequence is longer than `max_seq_len`, or the layout does not fit
+                the configuration or the cache.
         """
-        hidden = self.hidden(
-            tokens,
-            cache=cache,
-            left_padding=left_padding,
-            prefix_lengths=prefix_lengths,
-            documents=documents,
-        )
-        return self.unembed(hidden)
+        return self.unembed(self.hidden(tokens, layout=layout, cache=cache))
 
     def hidden(
         self,
         tokens: Int[Tensor, "B T"],
         *,
+        layout: Layout = PLAIN,
         cache: Cache | None = None,
-        left_padding: Int[Tensor, " B"] | None = None,
-        prefix_lengths: Int[Tensor, " B"] | None = None,
-        documents: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Return the last hidden states, normalized: the logits before the output matrix.
-
-        Args:
-            tokens: Token ids.
-            cache: See `forward`.
-            left_padding: See `forward`.
-            prefix_lengths: See `forward`.
-            documents: See `forward`.
-
-        Returns:
-            One vector a token.
-
-        Raises:
-            ValueError: See `forward`.
-        """
-        require_fitting(self.config, cache, left_padding, prefix_lengths, documents)
-        if cache is not None:
-            left_padding = cache.left_padding
-        context = self.context(
-            tokens,
-            cache=cache,
-            left_padding=left_padding,
-            prefix_lengths=prefix_lengths,
-            documents=documents,
-        )
+        """Return the last hidden states, normalized: what `forward` makes its logits of."""
+        context = self.context(tokens, layout=layout, cache=cache)
         x = self.embed(tokens, context)
         for block in self.blocks:
             x = block(x, context, cache)
@@ -190,15 +151,7 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def embed(self, tokens: Int[Tensor, "B T"], context: Context) -> Float[Tensor, "B T D"]:
-        """Return what the first block reads: embeddings, with absolute positions where there are.
-
-        Args:
-            tokens: Token ids.
-            context: Their positions.
-
-        Returns:
-            The residual stream at its beginning.
-        """
+        """Return what the first block reads: embeddings, with absolute positions if any."""
         x = self.embedding(tokens)  # [B, T, D]
         if self.config.embedding_scale != 1:
             x = x * self.config.embedding_scale
@@ -211,22 +164,13 @@ class Transformer(nn.Module):
         return self.dropout(x)
 
     def unembed(self, hidden: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
-        """Turn hidden states into logits.
-
-        Args:
-            hidden: Output of `hidden`, or any of its rows.
-
-        Returns:
-            Unnormalized log-probabilities.
-        """
+        """Turn hidden states, or any of their rows, into logits."""
         return F.linear(hidden, self.output_weight)
 
     def balance_loss(self) -> Float[Tensor, ""] | None:
-        """Return the experts' load-balancing loss of the last training pass, weighted.
+        """Return the load-balancing loss of the last training pass: its weight times the mean.
 
-        Returns:
-            `balance_weight` times the mean over the layers, or None without experts or outside
-            training.
+        None without experts or outside training.
         """
         losses = [
             module.balance_loss
@@ -246,22 +190,18 @@ class Transformer(nn.Module):
         """Return an empty cache that fits this model: keys and values, or states.
 
         Args:
-            batch_size: Number of rows, B.
             max_len: Number of tokens there is room for, prompt and continuation together.
             left_padding: Number of padding tokens at the start of each row.
             dtype: Type of the keys and values. Default: that of the weights.
-
-        Returns:
-            The cache.
 
         Raises:
             ValueError: When a model without attention is given padding.
         """
         if not self.config.is_attention:
-            require_fitting(self.config, None, left_padding, None, None)
+            Layout(left_padding).within(self.config, None)
             return StateCache.allocate(self.config.n_layers)
         weight = self.embedding.weight
-        cache = KVCache.allocate(
+        return KVCache.allocate(
             self.config,
             batch_size,
             max_len,
@@ -269,59 +209,45 @@ class Transformer(nn.Module):
             device=weight.device,
             dtype=dtype or weight.dtype,
         )
-        # These rotate an old key by another angle once the text has grown.
-        cache.rotated = self.config.rope_scaling not in ("dynamic", "rerope")
-        return cache
 
     def context(
         self,
         tokens: Int[Tensor, "B T"],
         *,
+        layout: Layout = PLAIN,
         cache: Cache | None = None,
-        left_padding: Int[Tensor, " B"] | None = None,
-        prefix_lengths: Int[Tensor, " B"] | None = None,
-        documents: Int[Tensor, "B T"] | None = None,
     ) -> Context:
         """Return the positions and masks of a forward pass, to run the blocks one by one.
 
-        Args:
-            tokens: Token ids.
-            cache: See `forward`.
-            left_padding: See `forward`; with a cache, the cache's own.
-            prefix_lengths: See `forward`.
-            documents: See `forward`.
-
-        Returns:
-            What every block of the pass is given.
-
         Raises:
-            ValueError: When the sequence is longer than `max_seq_len`.
+            ValueError: See `forward`.
         """
+        layout = layout.within(self.config, cache)
         n_new, device = tokens.shape[1], tokens.device
-        if documents is not None:
-            keys = document_positions(documents)
+        places = None  # of the new tokens among the keys: at the end
+        if layout.documents is not None:
+            keys = document_positions(layout.documents)
         elif isinstance(cache, AttentionCache):
             keys = cache.key_positions(n_new, device)
+            places = cache.new_places(n_new)
         else:
             start = 0 if cache is None else cache.length
-            keys = torch.arange(start + n_new, device=device).unsqueeze(0)
-            if left_padding is not None:
-                keys = keys - left_padding.unsqueeze(1)
+            keys = row_positions(start + n_new, layout.left_padding, device)
         n_keys = keys.shape[1]
         if n_keys > self.config.max_seq_len:
             raise ValueError(
                 f"{n_keys} tokens are more than max_seq_len={self.config.max_seq_len}: shorten the "
                 "text or build the model with a larger max_seq_len"
             )
-        queries = keys[:, n_keys - n_new :]
-        if left_padding is not None:
+        queries = keys[:, n_keys - n_new :] if places is None else keys[:, places]
+        if layout.left_padding is not None:
             queries = queries.clamp_min(0)
         context = Context(queries, keys, is_causal=self.config.mask != "bidirectional")
         return replace(
             context,
             **self._rotations(context, cache),
-            mask=self._mask(context, left_padding, prefix_lengths, documents, is_local=False),
-            local=self._mask(context, left_padding, prefix_lengths, documents, is_local=True),
+            mask=self._mask(context, layout, places, is_local=False),
+            local=self._mask(context, layout, places, is_local=True),
         )
 
     def _rotations(self, context: Context, cache: Cache | None) -> dict[str, Angles | None]:
@@ -348,9 +274,8 @@ class Transformer(nn.Module):
     def _mask(
         self,
         context: Context,
-        left_padding: Tensor | None,
-        prefix_lengths: Tensor | None,
-        documents: Tensor | None,
+        layout: Layout,
+        places: Tensor | None,
         *,
         is_local: bool,
     ) -> Tensor | None:
@@ -361,20 +286,12 @@ class Transformer(nn.Module):
         n_new, n_keys = context.queries.shape[1], context.keys.shape[1]
         sees_all = n_new == 1 or config.mask == "bidirectional"
         is_plain = (
-            not is_local
-            and (left_padding, prefix_lengths, documents) == (None, None, None)
-            and (sees_all or n_new == n_keys)
+            not is_local and layout.is_plain and places is None and (sees_all or n_new == n_keys)
         )
         if is_plain and config.position not in ("t5", "alibi", "relative"):
             return None
         allowed = allowed_pairs(
-            context.queries,
-            context.keys,
-            config,
-            is_padded=left_padding is not None,
-            is_local=is_local,
-            prefix_lengths=prefix_lengths,
-            documents=documents,
+            context.queries, context.keys, config, layout=layout, is_local=is_local, places=places
         ).unsqueeze(1)  # [#B, 1, T, S]
         if config.position == "t5":
             bias = self.position_bias(context.queries, context.keys)

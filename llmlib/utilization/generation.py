@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llmlib.architecture.caches.kv_cache import Cache
+from llmlib.architecture.caches.base import Cache
+from llmlib.architecture.context import Layout
 from llmlib.architecture.transformer import Transformer
 from llmlib.utilization.sampling import Sampling, choose
 
@@ -27,7 +28,7 @@ class _Decoder:
             hidden = self.model.hidden(tokens, cache=self.cache)
         else:
             self.read = torch.cat([self.read, tokens], dim=1)
-            hidden = self.model.hidden(self.read, left_padding=self.left_padding)
+            hidden = self.model.hidden(self.read, layout=Layout(self.left_padding))
         return self.model.unembed(hidden[:, -1])  # [B, D] -> [B, V]
 
     def keep(self, rows: Tensor) -> None:

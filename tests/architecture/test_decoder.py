@@ -18,7 +18,7 @@ from llmlib.architecture import (
     rope_angles,
 )
 from llmlib.architecture.choices import Norm, require_choice
-from llmlib.architecture.context import allowed_pairs
+from llmlib.architecture.context import Layout, allowed_pairs
 
 # The models here compute in float64, but for a router of experts, which stays in float32.
 CLOSE: dict[str, Any] = {"atol": 1e-6, "rtol": 1e-6}
@@ -114,7 +114,7 @@ def test_left_padding_changes_nothing(model):
     padded = torch.cat((torch.zeros(1, 8, dtype=torch.long), short), dim=1)
     batch = torch.cat((padded, ids[1:]))
     padding = torch.tensor([8, 0])
-    together = model(batch, left_padding=padding)
+    together = model(batch, layout=Layout(padding))
     torch.testing.assert_close(together[0, 8:], model(short)[0], **CLOSE)
     torch.testing.assert_close(together[1], model(ids[1:])[0], **CLOSE)
     assert together.isfinite().all()
@@ -127,7 +127,7 @@ def test_left_padding_changes_nothing(model):
 def test_every_padding_token_has_a_key():
     # Without one a softmax has no answer; which kernels forgive that depends on torch's version.
     keys = torch.arange(5) - torch.tensor([[3], [0]])
-    mask = allowed_pairs(keys.clamp_min(0), keys, config(), is_padded=True)
+    mask = allowed_pairs(keys.clamp_min(0), keys, config(), layout=Layout(torch.tensor([3, 0])))
     assert mask.any(dim=-1).all()
     assert mask[0].int().tolist()[2:] == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
 
@@ -148,7 +148,8 @@ def test_selected_rows_go_on_by_themselves(model):
     model(ids, cache=cache)
     chosen = cache.select(torch.tensor([2, 0]))
     logits = model(more, cache=chosen)
-    whole = model(torch.cat((ids[[2, 0]], more), dim=1), left_padding=torch.tensor([4, 0]))
+    layout = Layout(left_padding=torch.tensor([4, 0]))
+    whole = model(torch.cat((ids[[2, 0]], more), dim=1), layout=layout)
     torch.testing.assert_close(logits, whole[:, 13:], **CLOSE)
 
 
@@ -166,9 +167,9 @@ def test_selected_states_go_on_by_themselves(config):
     cache.truncate(0)
     torch.testing.assert_close(model(ids, cache=cache), model(ids), **CLOSE)
     with pytest.raises(ValueError, match="equal length"):
-        model(ids, left_padding=torch.tensor([0, 1, 2]))
+        model(ids, layout=Layout(torch.tensor([0, 1, 2])))
     with pytest.raises(ValueError, match="equal length"):
-        model(ids, documents=torch.zeros_like(ids))
+        model(ids, layout=Layout(documents=torch.zeros_like(ids)))
 
 
 @settings(max_examples=20, deadline=None)
@@ -177,7 +178,7 @@ def test_packed_documents_do_not_see_each_other(cuts, variant):
     model, ids = build(VARIANTS[variant]), tokens(1, 23)
     sizes = torch.diff(torch.tensor([0, *sorted(cuts), 23])).tolist()
     documents = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))[None]
-    packed = model(ids, documents=documents)
+    packed = model(ids, layout=Layout(documents=documents))
     alone = torch.cat([model(part) for part in ids.split(sizes, dim=1)], dim=1)
     torch.testing.assert_close(packed, alone, **CLOSE)
 
@@ -187,9 +188,9 @@ def test_a_prefix_sees_itself_whole_and_nothing_behind_it():
     ids = tokens(2, 17)
     changed = ids.clone()
     changed[:, 6] += 1 - 2 * (changed[:, 6] == 100).long()
-    lengths = torch.tensor([7, 3])
-    before = model(ids, prefix_lengths=lengths)
-    after = model(changed, prefix_lengths=lengths)
+    prefixes = Layout(prefix_lengths=torch.tensor([7, 3]))
+    before = model(ids, layout=prefixes)
+    after = model(changed, layout=prefixes)
     moved = (before - after).abs().amax(-1) > 1e-4
     assert moved[0].all(), "token 6 is part of the first row's prefix: all its tokens see it"
     assert moved[1].tolist() == [False] * 6 + [True] * 11
@@ -198,7 +199,7 @@ def test_a_prefix_sees_itself_whole_and_nothing_behind_it():
     causal.load_state_dict(model.state_dict())
     torch.testing.assert_close(model(ids), causal(ids))
     cache = model.new_cache(2, 23)
-    parts = [model(ids[:, :9], cache=cache, prefix_lengths=lengths), model(ids[:, 9:], cache=cache)]
+    parts = [model(ids[:, :9], cache=cache, layout=prefixes), model(ids[:, 9:], cache=cache)]
     torch.testing.assert_close(torch.cat(parts, dim=1), before, **CLOSE)
 
 
@@ -210,7 +211,7 @@ def test_a_bidirectional_model_sees_both_ways(position):
     changed[:, 6] = (changed[:, 6] + 1) % 101
     assert ((model(ids) - model(changed)).abs().amax(-1) > 1e-4).all()
     padded = torch.cat((torch.zeros(1, 4, dtype=torch.long), ids), dim=1)
-    shifted = model(padded, left_padding=torch.tensor([4]))[:, 4:]
+    shifted = model(padded, layout=Layout(torch.tensor([4])))[:, 4:]
     torch.testing.assert_close(shifted, model(ids), **CLOSE)
     with pytest.raises(ValueError, match="no cache"):
         model(ids, cache=model.new_cache(1, 13))
@@ -219,10 +220,13 @@ def test_a_bidirectional_model_sees_both_ways(position):
 def test_arguments_that_do_not_fit_are_refused():
     model = build(config())
     with pytest.raises(ValueError, match="needs mask='prefix'"):
-        model(tokens(1, 3), prefix_lengths=torch.tensor([2]))
+        model(tokens(1, 3), layout=Layout(prefix_lengths=torch.tensor([2])))
+    with pytest.raises(ValueError, match="pack whole texts"):
+        Layout(torch.tensor([1]), documents=torch.zeros(1, 3, dtype=torch.long))
     with pytest.raises(ValueError, match="pack whole texts"):
         ids = tokens(1, 3)
-        model(ids, documents=torch.zeros_like(ids), left_padding=torch.tensor([1]))
+        layout = Layout(documents=torch.zeros_like(ids))
+        model(ids, layout=layout, cache=model.new_cache(1, 3))
 
 
 @pytest.mark.parametrize("placement", ["pre", "sandwich", "post", "deepnorm"])
@@ -278,7 +282,7 @@ def test_too_long_a_text_is_refused():
     with pytest.raises(ValueError, match="cannot truncate"):
         cache.truncate(3)
     with pytest.raises(ValueError, match="new_cache"):
-        model(tokens(1, 3), cache=cache, left_padding=torch.tensor([1]))
+        model(tokens(1, 3), cache=cache, layout=Layout(torch.tensor([1])))
     with pytest.raises(ValueError, match="1 rows, not 2"):
         model.new_cache(2, 5, left_padding=torch.tensor([1]))
     with pytest.raises(ValueError, match="above zero"):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from llmlib.architecture import (
     KVCache,
+    Layout,
     ModelConfig,
     Transformer,
     rope_angles,
@@ -218,7 +219,7 @@ def test_decoder_of_each_scheme_ignores_left_padding(position):
     tokens = torch.randint(101, (2, 17))
     with torch.no_grad():
         alone = model(tokens[:1, 6:])
-        padded = model(tokens, left_padding=torch.tensor([6, 0]))
+        padded = model(tokens, layout=Layout(torch.tensor([6, 0])))
         full = model(tokens[1:])
     torch.testing.assert_close(padded[:1, 6:], alone, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(padded[1:], full, atol=1e-4, rtol=1e-4)

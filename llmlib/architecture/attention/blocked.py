@@ -25,14 +25,7 @@ def causal_attention(
     takes 2.5 times as long as the blocks of this module (8 heads of 32, 256 tokens), so training
     in bfloat16 on a processor takes the blocks.
 
-    Args:
-        queries: A head a matrix.
-        keys: As many heads, or fewer that each serve a group of query heads.
-        values: Like `keys`.
-        dropout: Probability of dropping an attention weight.
-
-    Returns:
-        The weighted means of the values.
+    There are as many key heads as query heads, or fewer that each serve a group of them.
     """
     blocks_win = (
         queries.device.type == "cpu"
@@ -64,12 +57,6 @@ def blocked_causal_attention(
 
     A block of queries meets only the keys up to its own end, so about half of the products with
     masked keys are never made.
-
-    Args:
-        queries: A head a matrix.
-        keys: As many heads, or fewer that each serve a group of query heads.
-        values: Like `keys`.
-        block: Number of queries at a time.
 
     Returns:
         $\mathrm{softmax}(Q K^\top / \sqrt{K} + M)\,V$ with the causal mask M.

@@ -11,27 +11,15 @@ from llmlib.architecture.config import ModelConfig
 
 @dataclass(frozen=True)
 class Memory:
-    """What the decoder sees of an encoded text: keys and values of each of its layers.
-
-    Attributes:
-        keys: One tensor a decoder layer.
-        values: The same for the values.
-        mask: True where a token is no padding, or None without padding.
-    """
+    """What the decoder sees of an encoded text: keys and values of each of its layers."""
 
     keys: list[Float[Tensor, "B G S K"]]
     values: list[Float[Tensor, "B G S K"]]
     mask: Bool[Tensor, "B 1 1 S"] | None = None
+    """True where a token is no padding."""
 
     def select(self, rows: Int[Tensor, " rows"]) -> "Memory":
-        """Return the memory of the named rows, in that order; rows may repeat.
-
-        Args:
-            rows: Row indices.
-
-        Returns:
-            The new memory.
-        """
+        """Return the memory of the named rows, in that order; rows may repeat."""
         mask = None if self.mask is None else self.mask[rows]
         return Memory([k[rows] for k in self.keys], [v[rows] for v in self.values], mask)
 
@@ -41,9 +29,6 @@ class CrossAttention(nn.Module):
 
     $Y = \mathrm{softmax}(Q K^\top / \sqrt K)\,V$ with $Q = X W_Q$, $K = E\,W_K$, $V = E\,W_V$, E
     the encoder's output. No position enters: the encoder has put the order into E.
-
-    Args:
-        config: The model's configuration.
 
     References:
         Vaswani et al. (2017), Attention Is All You Need, section 3.2.3.
@@ -66,14 +51,7 @@ class CrossAttention(nn.Module):
     def project(
         self, encoded: Float[Tensor, "B S D"]
     ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S K"]]:
-        """Return the keys and values of an encoded text, the same for every decoded token.
-
-        Args:
-            encoded: The encoder's output.
-
-        Returns:
-            Keys and values, a head a matrix.
-        """
+        """Return the keys and values of an encoded text, the same for every decoded token."""
         heads = self.kv(encoded).unflatten(-1, (-1, self.config.head_dim))  # [B, S, 2G, K]
         keys, values = heads.transpose(1, 2).chunk(2, dim=1)
         return keys, values
@@ -85,17 +63,7 @@ class CrossAttention(nn.Module):
         values: Float[Tensor, "B G S K"],
         mask: Bool[Tensor, "B 1 1 S"] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Mix what the encoder read into each decoder token.
-
-        Args:
-            x: The decoder's residual stream (normalized, in a pre-norm model).
-            keys: Output of `project`.
-            values: Output of `project`.
-            mask: True where an encoder token is no padding.
-
-        Returns:
-            What is added to the residual stream.
-        """
+        """Mix what the encoder read, as `project` gave it, into each decoder token."""
         queries = self.q(x).unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
         mixed = F.scaled_dot_product_attention(
             queries,

@@ -12,12 +12,7 @@ from torch.autograd.function import once_differentiable
 
 @dataclass
 class Traffic:
-    """Numbers that move between slow memory, which holds the tensors, and fast memory.
-
-    Attributes:
-        read: Numbers read from slow memory.
-        written: Numbers written to it.
-    """
+    """Numbers read from slow memory, which holds the tensors, and written to it."""
 
     read: int = 0
     written: int = 0
@@ -53,14 +48,11 @@ def flash_attention(
     This is the algorithm, not the speed: on a GPU each tile stays in the processor's own fast
     memory, which Python does not command.
 
+    There are as many key heads as query heads, or fewer that each serve a group of them.
+
     Args:
-        queries: A head a matrix.
-        keys: As many heads, or fewer that each serve a group of query heads.
-        values: Like the keys.
         causal: Let a query see only itself and what came before; with more keys than queries, the
             queries are the last tokens. Tiles that lie whole above the diagonal are skipped.
-        block_queries: Queries of a tile.
-        block_keys: Keys of a tile.
         traffic: Counts what the forward pass moves, where given.
 
     Returns:
@@ -96,21 +88,14 @@ def flash_attention(
 
 @dataclass(frozen=True)
 class Tiles:
-    """How the square of queries and keys is cut.
-
-    Attributes:
-        n_queries: Queries, T.
-        n_keys: Keys, S.
-        block_queries: Queries of a tile.
-        block_keys: Keys of a tile.
-        is_causal: Whether pairs above the diagonal are left out.
-    """
+    """How the square of queries and keys is cut."""
 
     n_queries: int
     n_keys: int
     block_queries: int
     block_keys: int
     is_causal: bool
+    """Whether pairs above the diagonal are left out."""
 
     def rows(self) -> list[tuple[int, int]]:
         """Return where each tile of queries begins and ends."""
@@ -121,30 +106,12 @@ class Tiles:
         return _cut(self.n_keys, self.block_keys)
 
     def meet(self, row: tuple[int, int], column: tuple[int, int]) -> bool:
-        """Say whether any query of a tile may see any of its keys.
-
-        Args:
-            row: Begin and end of the queries.
-            column: Begin and end of the keys.
-
-        Returns:
-            False for the tiles that are skipped.
-        """
+        """Say whether any query of a tile, between two ends, may see any of its keys."""
         last_seen = row[1] - 1 + self.n_keys - self.n_queries
         return not self.is_causal or column[0] <= last_seen
 
     def scores(self, queries: Tensor, keys: Tensor, row: int, column: int) -> Tensor:
-        """Return a tile's scaled scores, with minus infinity above the diagonal.
-
-        Args:
-            queries: The tile's queries.
-            keys: The tile's keys.
-            row: Where its queries begin.
-            column: Where its keys begin.
-
-        Returns:
-            A score a pair.
-        """
+        """Return a tile's scaled scores, with minus infinity above the diagonal."""
         scores = (queries / math.sqrt(queries.shape[-1])) @ keys.mT
         diagonal = row + self.n_keys - self.n_queries - column
         if not self.is_causal or diagonal >= scores.shape[-1] - 1:
@@ -258,9 +225,6 @@ def tile_sizes(head_dim: int, fast_memory: int) -> tuple[int, int]:
         head_dim: Width of a head, K.
         fast_memory: Numbers that fit, M.
 
-    Returns:
-        Queries and keys of a tile.
-
     Raises:
         ValueError: When not one query fits.
 
@@ -285,17 +249,8 @@ def tiled_traffic(
 
     Queries are read once and outputs with their log-sum-exp written once; keys and values are read
     again for every tile of queries: $T K + 2 T K \lceil T / b_q \rceil$ read and $T (K + 1)$
-    written, which is $\Theta(T^2 K^2 / M)$. The causal form reads keys and values as far as each
-    tile of queries sees.
-
-    Args:
-        n_tokens: Queries and keys, T.
-        head_dim: Width of queries, keys and values, K.
-        fast_memory: Numbers that fit into fast memory, M.
-        causal: Skip tiles above the diagonal.
-
-    Returns:
-        Numbers read and written.
+    written, which is $\Theta(T^2 K^2 / M)$ with M numbers of fast memory. The causal form reads keys
+    and values as far as each tile of queries sees.
 
     Example:
         >>> tiled_traffic(4096, 64, 50_000).total < standard_traffic(4096, 64).total / 4
@@ -320,13 +275,6 @@ def standard_traffic(n_tokens: int, head_dim: int) -> Traffic:
 
     Scores, softmax and mix read $2 T K$, $T^2$ and $T^2 + T K$ numbers and write $T^2$, $T^2$ and
     $T K$: $\Theta(T K + T^2)$ with any amount of fast memory.
-
-    Args:
-        n_tokens: Queries and keys, T.
-        head_dim: Width of queries, keys and values, K.
-
-    Returns:
-        Numbers read and written.
 
     Example:
         >>> standard_traffic(100, 10)

@@ -12,10 +12,6 @@ def group_heads(model: Transformer, n_kv_heads: int) -> Transformer:
     $W^K_g = \tfrac1r \sum_{h \in g} W^K_h$ and $W^V_g$ likewise, r heads to a group. Exact where
     the heads of a group are equal; otherwise some training brings most of the quality back.
 
-    Args:
-        model: A model with multi-head or grouped-query attention; not changed.
-        n_kv_heads: Number of key/value heads, G; divides the model's.
-
     Returns:
         A new model with all other weights copied, on the same device and in the same type.
 

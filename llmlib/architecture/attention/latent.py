@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from llmlib.architecture.attention.blocked import causal_attention
 from llmlib.architecture.attention.multihead import causal_mask
-from llmlib.architecture.caches.kv_cache import AttentionCache
+from llmlib.architecture.caches.base import AttentionCache
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.context import Context
+from llmlib.architecture.context import Angles, Context
 from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.norms import RMSNorm
 
@@ -34,9 +34,7 @@ class LatentAttention(nn.Module):
     attention as usual. To decode, $q^\top W^{UK} c = (W^{UK\top} q)^\top c$ carries the query into
     the latent space instead, where one key and value serve all heads.
 
-    Args:
-        config: The model's configuration, with `latent_dim`, `rope_head_dim` and maybe
-            `query_latent_dim`; `head_dim` is the width of a head without its rotated part.
+    The configuration's `head_dim` is the width of a head without its rotated part.
 
     References:
         DeepSeek-AI (2024), DeepSeek-V2, section 2.1 and appendix C. The norms on the latents are
@@ -87,17 +85,7 @@ class LatentAttention(nn.Module):
         cache: AttentionCache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "B T D"]:
-        """Mix information between the tokens of each row.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            context: Positions and masks.
-            cache: Rotated keys and latents of earlier tokens; extended in place.
-            layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
-        """
+        """Mix information between the tokens of each row; a cache keeps rotated keys and latents."""
         is_late = cache is not None and not cache.rotated
         queries, turned = self.project_queries(x, context.angles)
         latents, keys = self.compress(x, None if is_late else context.angles)
@@ -106,8 +94,7 @@ class LatentAttention(nn.Module):
             keys, latents = all_keys.squeeze(1), all_latents.squeeze(1)  # [B, S, R], [B, S, C]
         if is_late and context.key_angles is not None:
             keys = rotate(keys.unsqueeze(2), *context.key_angles).squeeze(2)
-        is_local = self.config.is_local(layer)
-        mask = context.local if is_local else context.mask
+        mask = context.layer_mask(is_local=self.config.is_local(layer))
         is_causal = mask is None and context.is_causal and keys.shape[1] == x.shape[1]
         mix = self.mix_absorbed if self._absorbs(x.shape[1], cache) else self.mix_expanded
         mixed = mix(queries, turned, latents, keys, mask, is_causal=is_causal)
@@ -125,17 +112,9 @@ class LatentAttention(nn.Module):
     def project_queries(
         self,
         x: Float[Tensor, "B T D"],
-        angles: tuple[Float[Tensor, "#B T half"], Float[Tensor, "#B T half"]] | None,
+        angles: Angles | None,
     ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T R"]]:
-        """Return the queries in their two parts.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            angles: Cosine and sine for RoPE, or None.
-
-        Returns:
-            The part for the keys built from latents, and the rotated part.
-        """
+        """Return the queries' part for the keys built from latents, and their rotated part."""
         config = self.config
         source = self.query_norm(self.query_down(x)) if config.query_latent_dim else x
         content, turned = self.query(source).split(
@@ -154,17 +133,9 @@ class LatentAttention(nn.Module):
     def compress(
         self,
         x: Float[Tensor, "B T D"],
-        angles: tuple[Float[Tensor, "#B T half"], Float[Tensor, "#B T half"]] | None,
+        angles: Angles | None,
     ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B T R"]]:
-        """Return what the cache keeps of each token.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            angles: Cosine and sine for RoPE, or None.
-
-        Returns:
-            The latent, normalized, and the rotated key that all heads share.
-        """
+        """Return a normalized latent of each token, and the rotated key that all heads share."""
         config = self.config
         latents, keys = self.down(x).split((config.latent_dim, config.rope_head_dim), dim=-1)
         if angles is not None and config.rope_head_dim:
@@ -190,9 +161,6 @@ class LatentAttention(nn.Module):
             keys: Rotated keys of all tokens.
             mask: True where a query may see a key, or a number to add to the score.
             is_causal: Whether, without a mask, a token sees only itself and what came before.
-
-        Returns:
-            One vector a head and query.
         """
         heads, rotated = self.config.n_heads, self.config.rope_head_dim
         built = self.up(latents).unflatten(-1, (2 * heads, -1)).transpose(1, 2)  # [B, 2H, S, K]
@@ -219,19 +187,7 @@ class LatentAttention(nn.Module):
         *,
         is_causal: bool,
     ) -> Float[Tensor, "B H T K"]:
-        """Attend in the latent space: every head is a query on the same narrow keys and values.
-
-        Args:
-            queries: See `mix_expanded`.
-            turned: See `mix_expanded`.
-            latents: See `mix_expanded`.
-            keys: See `mix_expanded`.
-            mask: See `mix_expanded`.
-            is_causal: See `mix_expanded`.
-
-        Returns:
-            What `mix_expanded` gives.
-        """
+        """Do the same in the latent space: every head queries the same narrow keys and values."""
         heads, n_queries = self.config.n_heads, queries.shape[2]
         up = self.up.weight.unflatten(0, (2, heads, -1))  # [2, H, K, C]
         absorbed = torch.cat((queries @ up[0], turned), dim=-1)  # [B, H, T, C + R]

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmlib.architecture.attention.blocked import causal_attention
-from llmlib.architecture.caches.kv_cache import AttentionCache
+from llmlib.architecture.caches.base import AttentionCache
 from llmlib.architecture.config import ModelConfig
-from llmlib.architecture.context import Context
+from llmlib.architecture.context import Angles, Context
 from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.norms import RMSNorm
-from llmlib.architecture.positions.rerope import truncated_scores
 from llmlib.architecture.positions.schemes import RelativeScores
 
 
@@ -23,11 +22,6 @@ def causal_mask(
     """Return which keys each query may see: itself and what came before.
 
     With more keys than queries the queries are the last tokens, as when decoding with a cache.
-
-    Args:
-        n_queries: Number of queries, T.
-        n_keys: Number of keys, S; at least T. Default: T.
-        device: Where to put the mask.
 
     Returns:
         True where the query (row) may attend to the key (column).
@@ -56,12 +50,7 @@ def attention_weights(
     $A = \mathrm{softmax}(Q K^\top / \sqrt{K} + M)$, with $M = -\infty$ where the mask is False.
 
     Args:
-        queries: One row a query.
-        keys: One row a key.
         mask: True where attention is allowed; every query needs at least one key.
-
-    Returns:
-        Rows that sum to one.
 
     Example:
         >>> attention_weights(torch.zeros(1, 4), torch.zeros(2, 4))
@@ -90,13 +79,7 @@ def scaled_dot_product_attention(
     fused kernel, which computes the same without them.
 
     Args:
-        queries: One row a query.
-        keys: One row a key.
-        values: One row a key.
         mask: True where attention is allowed; every query needs at least one key.
-
-    Returns:
-        One row a query.
 
     Example:
         >>> values = torch.tensor([[1.0], [3.0]])
@@ -115,9 +98,7 @@ class Attention(nn.Module):
     The three projections are one matrix product. Key/value head g serves the query heads
     `g H/G ... (g + 1) H/G - 1`.
 
-    Args:
-        config: The model's configuration.
-        layer: Index of the block, from 0: with `full_every` some layers are full, others sparse.
+    With `full_every` some layers are full, others sparse, by their index from 0.
 
     References:
         Vaswani et al. (2017), section 3.2.2 (multi-head); Shazeer (2019), Fast Transformer
@@ -157,32 +138,38 @@ class Attention(nn.Module):
         """Mix information between the tokens of each row.
 
         Args:
-            x: Residual stream (normalized, in a pre-norm model).
             context: Positions and masks; None: causal, without positions.
             cache: Keys and values of earlier tokens; extended in place.
             layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
         """
         if context is None:
             positions = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
             context = Context(positions, positions)
-        truncates = self.config.rope_scaling == "rerope"
-        is_late = truncates or (cache is not None and not cache.rotated)
-        queries, keys, values = self.project(x, None if is_late else context.angles)
+        is_late = cache is not None and not cache.rotated
+        queries, keys, values = self.read(x, None if is_late else context.angles, cache, layer)
+        if is_late and context.angles is not None and context.key_angles is not None:
+            queries = rotate(queries.transpose(1, 2), *context.angles).transpose(1, 2)
+            keys = rotate(keys.transpose(1, 2), *context.key_angles).transpose(1, 2)
+        return self.join(self.mix(queries, keys, values, context))
+
+    def read(
+        self,
+        x: Float[Tensor, "B T D"],
+        angles: Angles | None,
+        cache: AttentionCache | None,
+        layer: int,
+    ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B G S K"], Float[Tensor, "B G S K"]]:
+        """Return the new queries, and all keys and values that they may see."""
+        queries, keys, values = self.project(x, angles)
         if cache is not None:
             keys, values = cache.extend(layer, keys, values)
             if cache.selects:
                 keys, values = cache.recall(layer, queries)
-        if truncates:
-            mixed = self._mix_truncated(queries, keys, values, context)
-            return self.out(mixed.transpose(1, 2).flatten(2))
-        if is_late and context.angles is not None and context.key_angles is not None:
-            queries = rotate(queries.transpose(1, 2), *context.angles).transpose(1, 2)
-            keys = rotate(keys.transpose(1, 2), *context.key_angles).transpose(1, 2)
-        mixed = self.mix(queries, keys, values, context)  # [B, H, T, K]
-        return self.out(mixed.transpose(1, 2).flatten(2))  # [B, T, D]
+        return queries, keys, values
+
+    def join(self, mixed: Float[Tensor, "B H T K"]) -> Float[Tensor, "B T D"]:
+        """Return what all heads together add to the residual stream."""
+        return self.out(mixed.transpose(1, 2).flatten(2))
 
     def mix(
         self,
@@ -191,18 +178,8 @@ class Attention(nn.Module):
         values: Float[Tensor, "B G S K"],
         context: Context,
     ) -> Float[Tensor, "B H T K"]:
-        """Return each query's weighted mean of the values.
-
-        Args:
-            queries: A head a matrix, positions applied.
-            keys: All keys that may be seen, positions applied.
-            values: Their values.
-            context: Positions and masks.
-
-        Returns:
-            One vector a head and query.
-        """
-        mask = context.local if self.is_local else context.mask
+        """Return each query's weighted mean of the values; queries and keys come in rotated."""
+        mask = context.layer_mask(is_local=self.is_local)
         if self.config.position == "relative":
             queries, scores = self.relative(queries, context.queries, context.keys)
             scores = scores * self.config.score_scale
@@ -223,46 +200,12 @@ class Attention(nn.Module):
             enable_gqa=self.config.group_size > 1,
         )
 
-    def _mix_truncated(
-        self, queries: Tensor, keys: Tensor, values: Tensor, context: Context
-    ) -> Tensor:
-        """Mix with relative positions clipped at `rope_window`; all scores are in memory."""
-        assert context.angles and context.key_angles and context.window_angles
-        keys, values = (x.repeat_interleave(self.config.group_size, 1) for x in (keys, values))
-        scores = truncated_scores(
-            queries,
-            keys,
-            context.queries.unsqueeze(-1) - context.keys.unsqueeze(-2),
-            self.config.rope_window,
-            context.angles,
-            context.key_angles,
-            context.window_angles,
-        )
-        mask = context.local if self.is_local else context.mask
-        if mask is None:
-            mask = causal_mask(queries.shape[2], keys.shape[2], queries.device)
-        scores = (scores * self.config.score_scale).masked_fill(~mask, -torch.inf)
-        weights = F.dropout(scores.softmax(-1), self.config.dropout, self.training)
-        return weights @ values
-
     def project(
         self,
         x: Float[Tensor, "B T D"],
-        angles: tuple[Float[Tensor, "#B T half"], Float[Tensor, "#B T half"]] | None = None,
-    ) -> tuple[
-        Float[Tensor, "B H T K"],
-        Float[Tensor, "B G T K"],
-        Float[Tensor, "B G T K"],
-    ]:
-        """Return the queries, keys and values, with positions applied.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            angles: Cosine and sine for RoPE, or None.
-
-        Returns:
-            Queries, keys and values, a head a matrix.
-        """
+        angles: Angles | None = None,
+    ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B G T K"], Float[Tensor, "B G T K"]]:
+        """Return the tokens' own queries, keys and values, RoPE's rotation applied."""
         n_heads, n_kv_heads = self.config.n_heads, self.config.n_kv_heads
         heads = self.qkv(x).unflatten(-1, (-1, self.config.head_dim))  # [B, T, H + 2G, K]
         rotated, values = heads.split((self.n_rotated, n_kv_heads), dim=2)

@@ -1,4 +1,8 @@
-"""Sparse attention as masks: which keys a query keeps, by the positions of both."""
+"""Sparse attention as masks: which keys a query keeps, by the positions of both.
+
+Every mask here is True where the query at position i (row) may attend to the key at position j
+(column).
+"""
 
 import torch
 from jaxtyping import Bool, Int
@@ -22,15 +26,6 @@ def window_mask(
 
     $0 \le i - j < w$ or $j < s$, with $j \le i$.
 
-    Args:
-        queries: Positions of the queries, i.
-        keys: Positions of the keys, j.
-        window: Number of keys, w, at least 1.
-        n_sinks: Number of first tokens that every query sees, s.
-
-    Returns:
-        True where the query (row) may attend to the key (column).
-
     Example:
         >>> window_mask(torch.tensor([4]), torch.arange(6), window=2, n_sinks=1).int().tolist()
         [[1, 0, 0, 1, 1, 0]]
@@ -52,12 +47,7 @@ def strided_mask(
     $0 \le i - j < l$ or $(i - j) \bmod l = 0$, with $j \le i$: both of the paper's heads at once.
 
     Args:
-        queries: Positions of the queries, i.
-        keys: Positions of the keys, j.
         stride: The distance l, at least 1; near the root of the length, it costs least.
-
-    Returns:
-        True where the query (row) may attend to the key (column).
 
     Example:
         >>> strided_mask(torch.tensor([7]), torch.arange(8), stride=3).int().tolist()
@@ -82,13 +72,8 @@ def fixed_mask(
     $\lfloor i/l \rfloor = \lfloor j/l \rfloor$ or $j \bmod l \ge l - c$, with $j \le i$.
 
     Args:
-        queries: Positions of the queries, i.
-        keys: Positions of the keys, j.
         stride: Length of a block, l.
         n_summaries: Tokens at the end of each block that all later tokens see, c.
-
-    Returns:
-        True where the query (row) may attend to the key (column).
 
     Example:
         >>> fixed_mask(torch.tensor([7]), torch.arange(8), stride=3).int().tolist()
@@ -113,13 +98,8 @@ def global_mask(
     $|i - j| \le w/2$, or i or j is global. For models that read in both directions.
 
     Args:
-        queries: Positions of the queries, i.
-        keys: Positions of the keys, j.
         window: Width of the window, w; half to each side.
         global_positions: The global tokens, as a classifier's first token or a question.
-
-    Returns:
-        True where the query (row) may attend to the key (column).
 
     Example:
         >>> positions = torch.arange(5)
@@ -140,15 +120,7 @@ def global_mask(
 def sparse_mask(
     config: ModelConfig, queries: Int[Tensor, "#B T"], keys: Int[Tensor, "#B S"]
 ) -> Bool[Tensor, "#B T S"]:
-    """Return the pattern that a configuration names, with its sinks.
-
-    Args:
-        config: Gives `attention`, `window`, `stride` and `n_sinks`.
-        queries: Positions of the queries.
-        keys: Positions of the keys.
-
-    Returns:
-        True where the query (row) may attend to the key (column), which is never a later one.
+    """Return the pattern that a configuration names, with its sinks; no later key is allowed.
 
     Example:
         >>> config = ModelConfig(vocab_size=7, d_model=8, n_layers=1, n_heads=2, max_seq_len=5,
@@ -181,13 +153,6 @@ def count_pairs(config: ModelConfig, n_tokens: int) -> int:
     - fixed l: $q\, l (l + 1) / 2 + r (r + 1) / 2 + b$
 
     (for texts longer than window, stride and sinks; shorter ones are handled as well)
-
-    Args:
-        config: Gives `attention`, `window` and `stride`; sinks are counted with `window` alone.
-        n_tokens: Length of the text, T.
-
-    Returns:
-        Number of pairs.
 
     Raises:
         ValueError: For a strided or fixed pattern with sinks, which has no such formula here.

@@ -25,14 +25,7 @@ def sparse_attention(
     same column of earlier blocks, or the last token of each. That makes about `2 l` near keys for
     each query, and `T / l` far ones.
 
-    Args:
-        queries: A head a matrix.
-        keys: As many heads.
-        values: Like the keys.
-        config: Gives `attention` (not `full`), `window`, `stride` and, for windows, `n_sinks`.
-
-    Returns:
-        What attention with `sparse_mask` gives.
+    The result is that of attention with `sparse_mask`.
 
     Raises:
         ValueError: For full attention, or sinks with a pattern other than `window`.

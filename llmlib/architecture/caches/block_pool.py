@@ -13,9 +13,6 @@ class OutOfBlocksError(RuntimeError):
 class BlockAllocator:
     """Which blocks of a pool are in use, and by how many sequences each.
 
-    Args:
-        n_blocks: Number of blocks.
-
     Example:
         >>> allocator = BlockAllocator(2)
         >>> block = allocator.take()
@@ -46,21 +43,11 @@ class BlockAllocator:
         return len(self._free)
 
     def uses(self, block: int) -> int:
-        """Return how many sequences hold a block.
-
-        Args:
-            block: Its number.
-
-        Returns:
-            0 for a free one.
-        """
+        """Return how many sequences hold a block; 0 for a free one."""
         return self._uses[block]
 
     def take(self) -> int:
-        """Hand out a free block.
-
-        Returns:
-            Its number; its use count is 1.
+        """Hand out a free block, its use count 1.
 
         Raises:
             OutOfBlocksError: When there is none.
@@ -74,20 +61,12 @@ class BlockAllocator:
         return block
 
     def share(self, block: int) -> None:
-        """Count one more sequence that holds a block.
-
-        Args:
-            block: Its number.
-        """
+        """Count one more sequence that holds a block."""
         assert self._uses[block], f"block {block} is free"
         self._uses[block] += 1
 
     def release(self, block: int) -> None:
-        """Count one sequence less; the last one frees the block.
-
-        Args:
-            block: Its number.
-        """
+        """Count one sequence less; the last one frees the block."""
         assert self._uses[block], f"block {block} was released twice"
         self._uses[block] -= 1
         if not self._uses[block]:
@@ -101,11 +80,7 @@ class BlockPool:
     out, stands for padding: it stays zero.
 
     Args:
-        config: The model's configuration.
-        n_blocks: Number of blocks to hand out.
         block_size: Tokens of a block.
-        device: Where the model's weights are.
-        dtype: Type of the model's activations.
     """
 
     def __init__(
@@ -141,11 +116,6 @@ class BlockPool:
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def copy(self, source: int, target: int) -> None:
-        """Copy a block in all layers.
-
-        Args:
-            source: The block to copy.
-            target: The block to overwrite.
-        """
+        """Copy a block in all layers."""
         for tensor in (*self.keys, *self.values):
             tensor[target] = tensor[source]

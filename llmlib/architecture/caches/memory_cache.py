@@ -5,8 +5,9 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import TensorCache
+from llmlib.architecture.caches.base import TensorCache, empty_layers
 from llmlib.architecture.config import ModelConfig
 
 Unit = Literal["token", "block"]
@@ -29,8 +30,7 @@ class MemoryCache(TensorCache):
     the choice is common to them (their products are added up).
 
     Args:
-        config: The model's configuration; its mixer is `attention`, its position `rope` or `none`.
-        batch_size: Number of rows, B.
+        config: Its mixer is `attention`, its position `rope` or `none`.
         window: Last tokens that are always seen.
         n_chosen: Tokens taken from the memory; for `block` a multiple of `block`.
         n_sinks: First tokens that are always seen.
@@ -38,10 +38,6 @@ class MemoryCache(TensorCache):
         block: Tokens of a block.
         n_representatives: Keys that stand for a block: those that the block's mean key agrees with
             most.
-
-    Attributes:
-        length: Tokens held.
-        chosen: Places of the chosen tokens at the last call of the last layer, or None.
 
     Raises:
         ValueError: When a size is out of its range or the model has no such cache.
@@ -81,54 +77,30 @@ class MemoryCache(TensorCache):
             )
         self.window, self.n_chosen, self.n_sinks = window, n_chosen, n_sinks
         self.unit, self.block, self.n_representatives = unit, block, n_representatives
-        self.length, self.left_padding = 0, None
-        shape = (batch_size, config.n_kv_heads, 0, config.head_dim)
-        self.keys = [torch.zeros(shape) for _ in range(config.n_layers)]
-        self.values = [torch.zeros(shape) for _ in range(config.n_layers)]
+        self.keys, self.values = empty_layers(config, batch_size, 0, None, torch.float32)
         self.chosen: Int[Tensor, "B G chosen"] | None = None
+        """Places of the chosen tokens at the last call of the last layer."""
 
+    @override
     def extend(
         self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T K"]
     ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S K"]]:
-        """Keep the new keys and values.
-
-        Args:
-            layer: Index of the layer, from 0.
-            keys: The new keys, not rotated.
-            values: The new values.
-
-        Returns:
-            All keys and values; `recall` returns those to be seen.
-        """
+        """Keep the new keys and values; `recall` returns those to be seen."""
         self.keys[layer] = torch.cat((self.keys[layer].to(keys), keys), dim=2)
         self.values[layer] = torch.cat((self.values[layer].to(values), values), dim=2)
         return self.keys[layer], self.values[layer]
 
+    @override
     def key_positions(self, n_new: int, device: torch.device) -> Int[Tensor, "1 S"]:
-        """Return positions counted anew over what attention will see.
-
-        Args:
-            n_new: Number of new tokens.
-            device: Where to put them.
-
-        Returns:
-            Positions from 0.
-        """
+        """Count anew over what attention will see."""
         seen = self.length + n_new - self._n_memory(n_new) + self._n_taken(n_new)
         return torch.arange(seen, device=device).unsqueeze(0)
 
+    @override
     def recall(
         self, layer: int, queries: Float[Tensor, "B H T K"]
     ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S K"]]:
-        """Return sinks, chosen tokens, window and new tokens.
-
-        Args:
-            layer: Index of the layer, from 0.
-            queries: The new queries, not rotated.
-
-        Returns:
-            Their keys and values.
-        """
+        """Return sinks, chosen tokens, window and new tokens."""
         keys, values, n_new = self.keys[layer], self.values[layer], queries.shape[2]
         n_memory = self._n_memory(n_new)
         if n_memory == self._n_taken(n_new):

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from typing_extensions import override
 
+from llmlib.architecture.caches.base import BoundedCache, require_rows
 from llmlib.architecture.caches.block_pool import BlockPool, OutOfBlocksError
-from llmlib.architecture.caches.kv_cache import AttentionCache
 from llmlib.architecture.config import ModelConfig
 
 Tables = list[list[int]]
 
 
-class PagedCache(AttentionCache):
+class PagedCache(BoundedCache):
     """A cache whose rows own no memory but lists of blocks: the decoder runs on it unchanged.
 
     A row's token s is in block `tables[row][s // block_size]` of the pool. Rows of one prefix list
@@ -25,14 +26,9 @@ class PagedCache(AttentionCache):
     attention: the memory held is that of the method, its speed is not.
 
     Args:
-        pool: The blocks.
-        batch_size: Number of rows, B.
         max_len: Most tokens of a row.
         left_padding: Number of padding tokens at the start of each row. Blocks of padding alone
             take no memory.
-
-    Attributes:
-        tables: The blocks of each row, in order.
 
     Example:
         >>> config = ModelConfig(vocab_size=7, d_model=8, n_layers=3, n_heads=2, max_seq_len=64)
@@ -55,14 +51,10 @@ class PagedCache(AttentionCache):
         *,
         left_padding: Int[Tensor, " B"] | None = None,
     ) -> None:
-        if batch_size < 1 or max_len < 1:
-            raise ValueError(f"batch_size={batch_size} and max_len={max_len} must be above zero")
-        if left_padding is not None and left_padding.shape[0] != batch_size:
-            raise ValueError(f"left_padding has {left_padding.shape[0]} rows, not {batch_size}")
+        require_rows(batch_size, max_len, left_padding)
         self.pool = pool
         self.max_len = max_len
         self.left_padding = left_padding
-        self.length = 0
         self.tables: Tables = [[] for _ in range(batch_size)]
         self._blocks: Int[Tensor, "B n"] | None = None  # the tables as a tensor, when up to date
         self._writable_to = 0  # tokens for which every row has a place of its own
@@ -85,28 +77,17 @@ class PagedCache(AttentionCache):
         """Set aside a pool and an empty cache on it, as `KVCache.allocate` does.
 
         Args:
-            config: The model's configuration.
-            batch_size: Number of rows, B.
-            max_len: Most tokens of a row, S.
-            left_padding: Number of padding tokens at the start of each row.
-            device: Where the model's weights are.
-            dtype: Type of the model's activations.
             block_size: Tokens of a block.
             n_blocks: Number of blocks. Default: enough for `batch_size` rows of `max_len`.
-
-        Returns:
-            The cache.
-
-        Raises:
-            ValueError: When a size is not above zero, or `left_padding` has another batch size.
         """
         n_blocks = n_blocks or batch_size * -(-max_len // max(1, block_size))
         pool = BlockPool(config, max(1, n_blocks), block_size, device=device, dtype=dtype)
         cache = cls(pool, batch_size, max_len, left_padding=left_padding)
-        cache.rotated = config.rope_scaling not in ("dynamic", "rerope")
+        cache.rotated = not config.rotates_late
         return cache
 
     @property
+    @override
     def nbytes(self) -> int:
         """Bytes of the blocks that the rows hold, shared ones once."""
         return len(self._held()) * self.pool.block_bytes
@@ -126,29 +107,17 @@ class PagedCache(AttentionCache):
         held = {block for table in self.tables for block in table}
         return held - {self.pool.padding_block}
 
+    @override
     def extend(
         self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T Kv"]
     ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S Kv"]]:
-        """Write a layer's new keys and values into the rows' blocks.
-
-        Args:
-            layer: Index of the layer, from 0.
-            keys: The new keys.
-            values: The new values.
-
-        Returns:
-            All keys and all values of the layer, old and new, gathered from the blocks.
+        """Write the new keys and values into the rows' blocks, and gather all of the layer.
 
         Raises:
             ValueError: When a row would be longer than `max_len`, or the cache was freed.
             OutOfBlocksError: When the pool has too few blocks; nothing is changed then.
         """
-        end = self.length + keys.shape[2]
-        if end > self.max_len:
-            raise ValueError(
-                f"the cache holds {self.max_len} tokens and {end} are needed: "
-                "allocate it with a larger max_len"
-            )
+        end = self._end(keys.shape[2])
         if not self._release.alive:
             raise ValueError("the cache was freed: make a new one on its pool")
         if self._writable_to != end:
@@ -216,35 +185,20 @@ class PagedCache(AttentionCache):
             self._blocks = torch.tensor(self.tables, device=device)
         return self._blocks
 
+    @override
     def truncate(self, length: int) -> None:
-        """Forget the tokens from `length` on, and give back the blocks that held them alone.
-
-        Args:
-            length: Number of tokens to keep.
-
-        Raises:
-            ValueError: When fewer than that are held.
-        """
-        if not 0 <= length <= self.length:
-            raise ValueError(f"cannot truncate to {length} tokens: {self.length} are held")
+        """Forget as every cache does, and give back the blocks that held those tokens alone."""
+        super().truncate(length)
         kept = -(-length // self.pool.block_size)
         for table in self.tables:
             _release_blocks(self.pool, table[kept:])
             del table[kept:]
-        self.length = self._writable_to = length
+        self._writable_to = length
         self._blocks = None
 
+    @override
     def select(self, rows: Int[Tensor, " rows"]) -> "PagedCache":
-        """Return a cache of the named rows, in that order, on the same blocks; rows may repeat.
-
-        Nothing is copied: a row copies a shared block when it first writes into it.
-
-        Args:
-            rows: Row indices: for parallel samples of one prompt, beam search, or finished rows.
-
-        Returns:
-            The new cache.
-        """
+        """Return the rows on the same blocks: each copies a shared block when it first writes."""
         padding = None if self.left_padding is None else self.left_padding[rows]
         chosen: Sequence[int] = rows.tolist()
         cache = PagedCache(self.pool, len(chosen), self.max_len, left_padding=padding)
@@ -258,11 +212,7 @@ class PagedCache(AttentionCache):
         return cache  # it copies what it writes; this one may go on writing where it alone did
 
     def fork(self) -> "PagedCache":
-        """Return a second cache of the same rows, which shares their blocks until one writes.
-
-        Returns:
-            The new cache.
-        """
+        """Return a second cache of the same rows, which shares their blocks until one writes."""
         return self.select(torch.arange(len(self.tables)))
 
     def free(self) -> None:
@@ -284,14 +234,7 @@ def _release_all(pool: BlockPool, tables: Tables) -> None:
 
 
 def contiguous_slots(lengths: Sequence[int], max_len: int) -> int:
-    """Return the room that rows of one tensor take: each as much as the longest may need.
-
-    Args:
-        lengths: Tokens of each sequence.
-        max_len: Most tokens that a sequence may have.
-
-    Returns:
-        Tokens' room.
+    """Return the tokens that rows of one tensor have room for: each as many as it may need.
 
     Example:
         >>> contiguous_slots([3, 5], max_len=16)
@@ -301,14 +244,7 @@ def contiguous_slots(lengths: Sequence[int], max_len: int) -> int:
 
 
 def paged_slots(lengths: Sequence[int], block_size: int) -> int:
-    """Return the room that sequences take in blocks: less than a block each is wasted.
-
-    Args:
-        lengths: Tokens of each sequence.
-        block_size: Tokens of a block.
-
-    Returns:
-        Tokens' room.
+    """Return the tokens that sequences in blocks have room for: less than a block each is wasted.
 
     Example:
         >>> paged_slots([3, 5], block_size=4)

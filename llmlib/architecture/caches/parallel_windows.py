@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from typing_extensions import override
 
 from llmlib.architecture.caches.kv_cache import KVCache
 from llmlib.architecture.transformer import Transformer
@@ -13,26 +14,15 @@ from llmlib.architecture.transformer import Transformer
 
 @dataclass
 class PositionedCache(KVCache):
-    """A key/value cache whose tokens stand at positions of their own.
-
-    Attributes:
-        positions: Position of each token held.
-        next_position: Position of the next token.
-    """
+    """A key/value cache whose tokens stand at positions of their own."""
 
     positions: Int[Tensor, " S"] = field(default_factory=lambda: torch.arange(0))
+    """Position of each token of the windows."""
     next_position: int = 0
+    """Position of the first token behind them."""
 
+    @override
     def key_positions(self, n_new: int, device: torch.device) -> Int[Tensor, "1 S2"]:
-        """Return the held tokens' positions and those of the new ones behind them.
-
-        Args:
-            n_new: Number of new tokens.
-            device: Where to put them.
-
-        Returns:
-            Positions.
-        """
         n_later = self.length - len(self.positions)  # tokens read since the windows
         start = self.next_position
         later = torch.arange(start, start + n_later + n_new, device=device)
@@ -51,11 +41,7 @@ def parallel_windows(
 
     Args:
         model: A decoder with attention; its positions are rotary, learned, sinusoidal or none.
-        windows: Token ids of each text.
-        n_new: Number of tokens there is room for behind them.
-
-    Returns:
-        The cache, to be given to the model with the tokens that follow.
+        n_new: Number of tokens there is room for behind the windows.
 
     Raises:
         ValueError: When there is no window or an empty one, or the model has no such cache.

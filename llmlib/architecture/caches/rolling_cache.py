@@ -3,8 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import TensorCache
+from llmlib.architecture.caches.base import TensorCache, empty_layers
 from llmlib.architecture.config import ModelConfig
 
 
@@ -20,16 +21,8 @@ class RollingCache(TensorCache):
     oldest dropped: read a long text in pieces not longer than the window.
 
     Args:
-        config: The model's configuration.
-        batch_size: Number of rows, B.
         window: Last tokens to keep.
         n_sinks: First tokens to keep.
-        device: Where the model's weights are.
-        dtype: Type of the model's activations.
-
-    Attributes:
-        length: Tokens held, at most `n_sinks + window`.
-        n_read: Tokens read.
 
     Raises:
         ValueError: When there is no room for a single token, or the mixer is not attention.
@@ -64,28 +57,15 @@ class RollingCache(TensorCache):
         if not config.is_attention:
             raise ValueError(f"mixer={config.mixer!r} keeps a state, not keys and values")
         self.n_sinks, self.window = n_sinks, window
-        self.length, self.n_read, self.left_padding = 0, 0, None
+        self.n_read = 0
+        """Tokens read; `length` counts those held, at most `n_sinks + window`."""
+        self.keys, self.values = empty_layers(config, batch_size, n_sinks + window, device, dtype)
 
-        def room(heads: int, width: int) -> list[Tensor]:
-            shape = (batch_size, heads, n_sinks + window, width)
-            return [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
-
-        keys, values = config.cache_shapes
-        self.keys, self.values = room(*keys), room(*values)
-
+    @override
     def extend(
         self, layer: int, keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T Kv"]
     ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S Kv"]]:
-        """Return what is held and the new tokens, then keep sinks and window of both.
-
-        Args:
-            layer: Index of the layer, from 0.
-            keys: The new keys, not rotated.
-            values: The new values.
-
-        Returns:
-            All keys and values that the new tokens may see.
-        """
+        """Return what is held and the new tokens, then keep sinks and window of both."""
         together = []
         for held, new in ((self.keys[layer], keys), (self.values[layer], values)):
             both = torch.cat((held[:, :, : self.length], new), dim=2)
@@ -96,11 +76,7 @@ class RollingCache(TensorCache):
             together.append(both)
         return together[0], together[1]
 
+    @override
     def advance(self, n_tokens: int) -> None:
-        """Count tokens as read.
-
-        Args:
-            n_tokens: How many.
-        """
         self.n_read += n_tokens
         self.length = min(self.length + n_tokens, self.n_sinks + self.window)

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llmlib.architecture.caches.kv_cache import Cache, State, StateCache
+from llmlib.architecture.caches.base import Cache
+from llmlib.architecture.caches.state_cache import State, StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 

@@ -11,12 +11,6 @@ def fft_length(at_least: int) -> int:
 
     The FFT of such a length is fast; that of a prime takes several times as long.
 
-    Args:
-        at_least: Number of samples needed, 1 or more.
-
-    Returns:
-        The length to pad to.
-
     Raises:
         ValueError: When `at_least` is below 1.
 
@@ -42,12 +36,8 @@ def causal_convolution(
     takes $O(T \log T)$ steps where the sum takes $O(T^2)$.
 
     Args:
-        inputs: A signal a row.
         kernel: Taps, h_0 first, for all signals or for the last axes of the batch; taps beyond the
             length of the signals do not count.
-
-    Returns:
-        The convolved signals, in the type of the inputs (computed in float32 at least).
 
     Example:
         >>> y = causal_convolution(torch.tensor([1.0, 2.0, 0.0]), torch.tensor([1.0, 0.5]))
@@ -74,7 +64,6 @@ def short_convolution(
     $y_t = \sum_{s=0}^{\mathrm{taps}-1} h_s\, x_{t-s}$
 
     Args:
-        x: The new tokens, a channel a row.
         taps: For each channel, the weight of the token itself first, then of the ones before.
         history: The `taps - 1` tokens before the new ones, zeros where there were none. Default:
             none at all.
@@ -96,12 +85,5 @@ def short_convolution(
 
 
 def wide(x: Tensor) -> Tensor:
-    """Return a tensor in float32 at least: the FFT and products of many factors need it.
-
-    Args:
-        x: A real tensor.
-
-    Returns:
-        The tensor itself, or its float32 copy if it was half as precise.
-    """
+    """Return a tensor in float32 at least: the FFT and products of many factors need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import State
+from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.recurrent.base import RecurrentMixer

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import State
+from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.recurrent.base import RecurrentMixer
@@ -40,12 +40,7 @@ def tap_features(n_taps: int, max_len: int, n_bands: int = BANDS) -> Float[Tenso
     $\bigl(t/L,\ \cos 2\pi f t/L,\ \sin 2\pi f t/L\bigr)$ for $f = 1 \dots$ bands
 
     Args:
-        n_taps: Number of taps.
         max_len: Length L that stands for 1.
-        n_bands: Number of frequencies.
-
-    Returns:
-        A row a tap, of width `1 + 2 bands`.
 
     Example:
         >>> tap_features(5, 4, 1)[4].round(decimals=3).abs().tolist()  # once round
@@ -64,14 +59,6 @@ def decay_window(n_taps: int, max_len: int, n_channels: int) -> Float[Tensor, "D
 
     The rates $\alpha_d$ run evenly from slow to fast: the first channel falls to 1% after 1.5 times
     the longest text, the last after 0.3 of it.
-
-    Args:
-        n_taps: Number of taps.
-        max_len: Length L of the longest text.
-        n_channels: Number of channels, D.
-
-    Returns:
-        A row a channel.
 
     Example:
         >>> decay_window(4, 4, 2)[:, 0].tolist()
@@ -93,7 +80,6 @@ class ImplicitFilters(nn.Module):
 
     Args:
         n_filters: Convolutions in a row, each with a filter a channel.
-        n_channels: Number of channels, D.
         max_len: Length of the longest text.
 
     References:
@@ -132,13 +118,9 @@ class ImplicitFilters(nn.Module):
         nn.init.normal_(self.skip)
 
     def forward(self, n_taps: int) -> Float[Tensor, "order D taps"]:
-        """Return the first taps of every filter; without gradients they are computed once.
+        """Return the first taps of every filter and channel, the direct path added to tap 0.
 
-        Args:
-            n_taps: Number of taps, at most `max_len`.
-
-        Returns:
-            A filter for each convolution and channel, the direct path added to tap 0.
+        Without gradients they are computed once.
 
         Raises:
             ValueError: When more taps are asked for than `max_len`.

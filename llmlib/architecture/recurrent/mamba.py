@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import State
+from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.recurrent.base import RecurrentMixer
@@ -40,13 +40,6 @@ class Mamba(RecurrentMixer):
 
     Args:
         config: The model's configuration: `expand`, `state_dim` and `conv_kernel` are Mamba's.
-
-    Example:
-        >>> config = ModelConfig(
-        ...     vocab_size=5, d_model=8, n_layers=1, n_heads=1, max_seq_len=9, mixer="mamba"
-        ... )
-        >>> Mamba(config)(torch.ones(2, 3, 8)).shape
-        torch.Size([2, 3, 8])
 
     References:
         Gu and Dao (2023), Mamba: Linear-Time Sequence Modeling with Selective State Spaces,

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import State
+from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.kernels.fused import rotate
@@ -40,13 +40,6 @@ def retention_decays(n_heads: int, device: torch.device | None = None) -> Float[
 
     $\gamma_h = 1 - 2^{-5-h}$: head 0 halves its memory in 22 tokens, each next in twice as many.
 
-    Args:
-        n_heads: Number of heads, H.
-        device: Where to put them.
-
-    Returns:
-        One factor a head, between 0 and 1.
-
     Example:
         >>> retention_decays(2).tolist()
         [0.96875, 0.984375]
@@ -59,13 +52,6 @@ def retention_decays(n_heads: int, device: torch.device | None = None) -> Float[
 
 def decay_matrix(decays: Float[Tensor, " H"], n_tokens: int) -> Float[Tensor, "H T T"]:
     r"""Return $D_{ts} = \gamma^{t-s}$ for $s \le t$, else 0: causal mask and forgetting in one.
-
-    Args:
-        decays: One factor a head.
-        n_tokens: Number of tokens, T.
-
-    Returns:
-        A lower triangular matrix a head.
 
     Example:
         >>> decay_matrix(torch.tensor([0.5]), 3)[0].tolist()
@@ -86,12 +72,6 @@ def parallel_retention(
 
     Args:
         queries: A head a matrix, positions and factors applied.
-        keys: A head a matrix, positions applied.
-        values: A head a matrix.
-        decays: One factor a head.
-
-    Returns:
-        The outputs before the group norm.
 
     References:
         Sun et al. (2023), equation 5.
@@ -108,15 +88,7 @@ def recurrent_retention(
 ) -> tuple[Float[Tensor, "B H T Kv"], Float[Tensor, "B H K Kv"]]:
     r"""Retention token by token: $S_t = \gamma S_{t-1} + k_t v_t^\top$, $o_t = S_t^\top q_t$.
 
-    Args:
-        queries: A head a matrix, positions and factors applied.
-        keys: A head a matrix, positions applied.
-        values: A head a matrix.
-        decays: One factor a head.
-        state: The state before the first token. Default: zero.
-
-    Returns:
-        The outputs before the group norm, and the last state.
+    The last state, S, is returned too; the first is zero by default.
 
     References:
         Sun et al. (2023), equation 6.
@@ -142,18 +114,11 @@ def chunked_retention(
 
     Token j of a chunk gets $\sum_{s \le j} \gamma^{j-s} (q_j^\top k_s) v_s +
     \gamma^{j+1} S^\top q_j$, and a chunk of C tokens leaves
-    $\gamma^C S + \sum_s \gamma^{C-1-s} k_s v_s^\top$. The work is linear in the length.
+    $\gamma^C S + \sum_s \gamma^{C-1-s} k_s v_s^\top$. The work is linear in the length. Arguments
+    and result are those of `recurrent_retention`.
 
     Args:
-        queries: A head a matrix, positions and factors applied.
-        keys: A head a matrix, positions applied.
-        values: A head a matrix.
-        decays: One factor a head.
-        state: The state before the first token. Default: zero.
         chunk: Tokens in a chunk, C; the last one may be shorter.
-
-    Returns:
-        The outputs before the group norm, and the last state.
 
     Raises:
         ValueError: When `chunk` is below 1.
@@ -269,15 +234,7 @@ class Retention(RecurrentMixer):
         Float[Tensor, "B H T K"],
         Float[Tensor, "B T width"],
     ]:
-        """Return queries, keys and values with positions and factors applied, and the gate.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            positions: Position of each token.
-
-        Returns:
-            Queries, keys and values, a head a matrix, and the gate.
-        """
+        """Return queries, keys and values, positions and factors applied, and the gate."""
         n_heads, head_dim = self.config.n_heads, self.config.head_dim
         qkv, gate = self.qkvg(x).split((3 * self.width, self.width), dim=-1)
         heads = qkv.unflatten(-1, (3 * n_heads, head_dim))  # [B, T, 3H, K]

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import State
+from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.recurrent.base import RecurrentMixer
@@ -42,12 +42,7 @@ def recurrent_wkv(
     Args:
         rates: w, above 0: by how much the exponent of an old token falls with each new one.
         bonus: u, added to the exponent of the present token.
-        keys: k.
-        values: v.
         state: Numerator, denominator and p before the first token. Default: no token yet.
-
-    Returns:
-        The weighted means, and the last state.
 
     Example:
         >>> zero = torch.zeros(1)
@@ -77,30 +72,11 @@ def parallel_wkv(
     values: Float[Tensor, "B T D"],
     state: WKVState | None = None,
 ) -> tuple[Float[Tensor, "B T D"], WKVState]:
-    r"""Compute wkv for all tokens at once: the largest exponents first, then one linear scan.
+    r"""Return what `recurrent_wkv` returns, all tokens at once: largest exponents, then one scan.
 
     Given every $p_t$, numerator and denominator follow the linear recurrence with the factor
     $e^{p_{t-1} - w - p_t} \le 1$ and the inputs $e^{k_t - p_t} v_t$ and $e^{k_t - p_t}$. The result
     does not depend on p, so no gradient flows through it.
-
-    Args:
-        rates: w, above 0: by how much the exponent of an old token falls with each new one.
-        bonus: u, added to the exponent of the present token.
-        keys: k.
-        values: v.
-        state: Numerator, denominator and p before the first token. Default: no token yet.
-
-    Returns:
-        The weighted means, and the last state.
-
-    Example:
-        >>> zero = torch.zeros(1)
-        >>> values = torch.tensor([[[1.0], [3.0]]])
-        >>> parallel_wkv(zero, zero, torch.zeros(1, 2, 1), values)[0].flatten().tolist()
-        [1.0, 2.0]
-
-    References:
-        Peng et al. (2023), equation 16 and appendix D.
     """
     top, below, p_before = _no_tokens(keys) if state is None else state
     with torch.no_grad():
@@ -128,12 +104,7 @@ def running_peaks(
     After the step of length s an entry is the maximum over the last 2s tokens.
 
     Args:
-        keys: k.
-        rates: w, 0 or more.
         before: p before the first token; minus infinity if there was none.
-
-    Returns:
-        T + 1 peaks.
 
     Example:
         >>> keys = torch.tensor([[[2.0], [0.0], [1.5]]])
@@ -157,14 +128,7 @@ def _no_tokens(keys: Tensor) -> WKVState:
 def token_shift(
     x: Float[Tensor, "B T D"], before: Float[Tensor, "B D"] | None
 ) -> Float[Tensor, "B T D"]:
-    """Return for each token the one before it.
-
-    Args:
-        x: The tokens.
-        before: The token before the first. Default: zeros.
-
-    Returns:
-        The tokens moved on by one place.
+    """Return for each token the one before it; for the first, `before` or zeros.
 
     Example:
         >>> token_shift(torch.tensor([[[1.0], [2.0]]]), None).flatten().tolist()
@@ -182,15 +146,7 @@ class TimeMix(RecurrentMixer):
     \odot x_{t-1})$.
 
     Args:
-        config: The model's configuration.
         layer: Index of the block, from 0: the initial decays depend on it.
-
-    Example:
-        >>> config = ModelConfig(
-        ...     vocab_size=5, d_model=8, n_layers=1, n_heads=1, max_seq_len=9, mixer="rwkv"
-        ... )
-        >>> TimeMix(config, 0)(torch.ones(2, 3, 8)).shape
-        torch.Size([2, 3, 8])
 
     References:
         Peng et al. (2023), section 3.1, equations 11 to 17; appendix E (initialization).
@@ -261,10 +217,6 @@ class ChannelMix(RecurrentMixer):
 
     $x'$ is again a mean of the token and the one before it.
 
-    Args:
-        config: The model's configuration; `d_ff` is the width.
-        layer: Index of the block, from 0.
-
     References:
         Peng et al. (2023), section 3.1, equation 18; So et al. (2021), Primer (squared ReLU).
     """
@@ -303,15 +255,9 @@ class ChannelMix(RecurrentMixer):
 
 
 def initial_mix(width: int, layer: int, n_layers: int) -> Float[Tensor, " D"]:
-    r"""Return how much of each channel comes from the present token at first: $(i/D)^{1-l/L}$.
+    """Return how much of each channel comes from the present token at first: $(i/D)^{1-l/L}$.
 
-    Args:
-        width: Number of channels, D.
-        layer: Index of the layer, l.
-        n_layers: Number of layers, L.
-
-    Returns:
-        Weights from 0 to 1: the first channels look back.
+    The first channels look back.
 
     Example:
         >>> initial_mix(4, 0, 2).tolist()

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from llmlib.architecture.caches.kv_cache import State
+from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.recurrent.base import RecurrentMixer
@@ -53,10 +53,6 @@ def initial_poles(n_states: int, kind: Poles = "inverse") -> Complex[Tensor, " h
 
     Args:
         n_states: Real numbers of state, N, even: N/2 eigenvalues and their conjugates.
-        kind: Which rule.
-
-    Returns:
-        The N/2 eigenvalues with imaginary part 0 or more.
 
     Raises:
         ValueError: When `n_states` is odd or not positive.
@@ -115,19 +111,11 @@ def ssm_kernel(
     r"""Return the convolution kernel of a diagonal state space, a Vandermonde product.
 
     $K_l = 2\,\mathrm{Re} \sum_n w_n\, \bar A_n^l$ for $l = 0 \dots \mathrm{length} - 1$, where
-    $w_n = c_n \bar b_n$; the factor 2 stands for the conjugate eigenvalues.
+    $w_n = c_n \bar b_n$ are the weights; the factor 2 stands for the conjugate eigenvalues.
 
     The matrix of all powers would be N times as large as the kernel. With $l = m i + j$ the power
     is $\bar A^{mi} \bar A^j$, so two tables of about $\sqrt{\mathrm{length}}$ powers and one matrix
     product give the same.
-
-    Args:
-        log_factors: $\ln \bar A$, from `discretize`.
-        weights: The product of input and output weights of each state.
-        length: Number of taps.
-
-    Returns:
-        The kernel of each channel.
 
     Example:
         >>> half = torch.tensor([math.log(0.5) + 0j])
@@ -154,18 +142,13 @@ def ssm_recurrence(
     weights: Complex[Tensor, "D half"],
     state: Complex[Tensor, "B D half"] | None = None,
 ) -> tuple[Float[Tensor, "B D T"], Complex[Tensor, "B D half"]]:
-    r"""Run a diagonal state space token by token.
+    r"""Run a diagonal state space token by token; return its outputs and the last state.
 
     $h_t = \bar A \odot h_{t-1} + u_t$, $y_t = 2\,\mathrm{Re}\; w^\top h_t$
 
     Args:
-        inputs: A signal a channel.
         log_factors: $\ln \bar A$.
         weights: $w = c \odot \bar b$: the input's weight is applied on the way out.
-        state: The state before the first token. Default: zero.
-
-    Returns:
-        The outputs and the last state.
 
     Example:
         >>> half, weight = torch.tensor([[math.log(0.5) + 0j]]), torch.tensor([[0.5 + 0j]])
@@ -194,15 +177,6 @@ def ssm_convolution(
     By linearity the output is the convolution of the inputs with the kernel, plus what is left of
     the first state, $2\,\mathrm{Re}\; w^\top \bar A^{t+1} h_{-1}$; and the last state is
     $\bar A^T h_{-1} + \sum_t \bar A^{T-1-t} u_t$.
-
-    Args:
-        inputs: A signal a channel.
-        log_factors: $\ln \bar A$.
-        weights: $w = c \odot \bar b$.
-        state: The state before the first token. Default: zero.
-
-    Returns:
-        The outputs and the last state.
     """
     length = inputs.shape[-1]
     outputs = causal_convolution(inputs, ssm_kernel(log_factors, weights, length))
@@ -266,11 +240,7 @@ class DiagonalSSM(nn.Module):
         nn.init.normal_(self.skip)
 
     def discrete(self) -> tuple[Complex[Tensor, "D half"], Complex[Tensor, "D half"]]:
-        r"""Return the sampled system of every channel.
-
-        Returns:
-            $\ln \bar A$ and the weights $w = c \odot \bar b$.
-        """
+        r"""Return the sampled system of every channel, $\ln \bar A$ and $w = c \odot \bar b$."""
         shape = (self.n_channels, self.n_states // 2)
         decay, frequency = wide(self.log_decay).exp(), wide(self.frequency)
         poles = torch.complex(-decay, frequency).view(shape)

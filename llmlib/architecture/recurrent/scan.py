@@ -29,14 +29,10 @@ LARGE_STEP = 2048
 def sequential_scan(
     decays: Float[Tensor, "T *#state"], inputs: Float[Tensor, "T *state"]
 ) -> Float[Tensor, "T *state"]:
-    r"""Run the recurrence as its definition reads: $h_0 = b_0$, $h_t = a_t h_{t-1} + b_t$.
+    """Run the recurrence as its definition reads: $h_0 = b_0$, $h_t = a_t h_{t-1} + b_t$.
 
     Args:
         decays: The factors a; the first one is not used. Axes of length 1 stand for all states.
-        inputs: What each step adds, b.
-
-    Returns:
-        The states after every step.
 
     Example:
         >>> sequential_scan(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([4.0, 0.0, 1.0])).tolist()
@@ -53,10 +49,6 @@ def parallel_scan_(decays: Float[Tensor, "T *#state"], values: Float[Tensor, "T 
 
     Each pair's second element becomes the pair joined; those are scanned in the same way, and are
     then finished. Each first element needs one step from the finished element before it.
-
-    Args:
-        decays: The factors a; overwritten.
-        values: The inputs b; become the states h.
 
     Example:
         >>> values = torch.tensor([4.0, 0.0, 1.0])
@@ -81,7 +73,7 @@ def parallel_scan_(decays: Float[Tensor, "T *#state"], values: Float[Tensor, "T 
 def scan_in_place(
     decays: Float[Tensor, "T *#state"], values: Float[Tensor, "T *state"], *, reverse: bool = False
 ) -> None:
-    r"""Turn inputs into states in place, by whichever way is faster; the decays are kept.
+    """Turn inputs into states in place, by whichever way is faster; the decays are kept.
 
     Args:
         decays: The factors a.
@@ -115,14 +107,6 @@ def linear_scan(
     With $g_t$ the gradient of the loss with respect to $h_t$ through all later states,
     $g_t = \dot h_t + a_{t+1} g_{t+1}$, where $\dot h_t$ comes from the output: the recurrence
     backwards. Then $\dot b_t = g_t$ and $\dot a_t = g_t \odot h_{t-1}$.
-
-    Args:
-        decays: The factors a. Axes of length 1 stand for all states.
-        inputs: What each token adds, b.
-        initial: The state before the first token. Default: zero.
-
-    Returns:
-        The state after each token.
 
     Example:
         >>> decays, inputs = torch.full((1, 3), 0.5), torch.tensor([[4.0, 0.0, 1.0]])

@@ -41,15 +41,10 @@ def recurrent_selective_scan(
     """Run the selective state space token by token, as its definition reads.
 
     Args:
-        x: The inputs.
         steps: Delta, how far each channel's clock moves on at a token, above 0.
         rates: A, negative: how fast each number of state fades.
         writes: b, the weights with which a token enters the state.
         reads: c, the weights with which the state is read.
-        initial: The state before the first token. Default: zero.
-
-    Returns:
-        The outputs and the last state.
 
     Example:
         >>> one = torch.ones(1, 2, 1)
@@ -77,24 +72,9 @@ def selective_scan(
     reads: Float[Tensor, "B T N"],
     initial: Float[Tensor, "B D N"] | None = None,
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B D N"]]:
-    """Run the selective state space in chunks, with little memory and a gradient written out.
+    """Do as `recurrent_selective_scan` in chunks, with little memory and a gradient written out.
 
-    Args:
-        x: The inputs.
-        steps: Delta, how far each channel's clock moves on at a token, above 0.
-        rates: A, negative: how fast each number of state fades.
-        writes: b, the weights with which a token enters the state.
-        reads: c, the weights with which the state is read.
-        initial: The state before the first token. Default: zero.
-
-    Returns:
-        The outputs and the last state, in float32 at least.
-
-    Example:
-        >>> one = torch.ones(1, 2, 1)
-        >>> y, h = selective_scan(one, one, torch.tensor([[-0.6931472]]), one, one)
-        >>> y.flatten().tolist(), h.item()
-        ([1.0, 1.5], 1.5)
+    The last state is in float32 at least.
 
     References:
         Gu and Dao (2023), section 3.3.2 and appendix D (recomputation).

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from llmlib.architecture.context import Layout
 from llmlib.architecture.encoder_decoder import EncoderDecoder
 from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import IGNORE, Batch
@@ -26,11 +27,11 @@ def hidden_states(model: LanguageModel, batch: Batch) -> Float[Tensor, "B T D"]:
             batch["encoder_inputs"], batch["decoder_inputs"], batch["encoder_lengths"]
         )
     sees_prefix = model.config.mask == "prefix"
-    return model.hidden(
-        batch["inputs"],
-        documents=batch.get("documents"),
+    layout = Layout(
         prefix_lengths=batch.get("prefix_lengths") if sees_prefix else None,
+        documents=batch.get("documents"),
     )
+    return model.hidden(batch["inputs"], layout=layout)
 
 
 def next_token_loss(model: LanguageModel, batch: Batch) -> Float[Tensor, ""]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmlib.architecture.caches.kv_cache import StateCache
+from llmlib.architecture.caches.state_cache import StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.recurrent.hyena import (
     Hyena,

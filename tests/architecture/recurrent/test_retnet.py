@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from llmlib.architecture.caches.kv_cache import StateCache
+from llmlib.architecture.caches.state_cache import StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
 from llmlib.architecture.recurrent.retnet import (

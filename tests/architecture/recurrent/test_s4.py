@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.architecture.caches.kv_cache import KVCache, StateCache
+from llmlib.architecture.caches.kv_cache import KVCache
+from llmlib.architecture.caches.state_cache import StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.recurrent.convolution import (
     causal_convolution,

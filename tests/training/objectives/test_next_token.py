@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llmlib.architecture import EncoderDecoder, ModelConfig, Transformer
+from llmlib.architecture import EncoderDecoder, Layout, ModelConfig, Transformer
 from llmlib.core.batch import IGNORE
 from llmlib.training.objectives import (
     SpecialTokens,
@@ -108,8 +108,9 @@ def test_documents_and_prefixes_of_a_batch_reach_the_model():
 
     prefix = Transformer(config.replace(mask="prefix")).double()
     prefix.load_state_dict(model.state_dict())
-    batch = prefix_language_modeling(tokens, prefix_lengths=torch.tensor([9]))
-    expected = prefix(batch["inputs"], prefix_lengths=torch.tensor([9]))[0, 8:].log_softmax(-1)
+    lengths = torch.tensor([9])
+    batch, layout = prefix_language_modeling(tokens, prefix_lengths=lengths), Layout(None, lengths)
+    expected = prefix(batch["inputs"], layout=layout)[0, 8:].log_softmax(-1)
     nats = -expected.gather(-1, batch["targets"][0, 8:, None]).mean()
     assert next_token_loss(prefix, batch).item() == pytest.approx(nats.item(), rel=1e-6)
     assert next_token_loss(model, batch).item() != pytest.approx(nats.item(), rel=1e-6)

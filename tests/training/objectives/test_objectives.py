@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import ModelConfig, Transformer
+from llmlib.architecture import Layout, ModelConfig, Transformer
 from llmlib.core.batch import IGNORE
 from llmlib.training.objectives import (
     UL2_DENOISERS,
@@ -105,7 +105,7 @@ def test_the_prefix_sees_itself_whole_and_nothing_behind_it():
     tokens, prefixes = texts(3, 13), torch.tensor([1, 5, 13])
 
     def read(tokens: Tensor) -> Tensor:
-        return model.hidden(tokens, prefix_lengths=prefixes)
+        return model.hidden(tokens, layout=Layout(prefix_lengths=prefixes))
 
     before, moved = read(tokens), []
     for place in range(13):

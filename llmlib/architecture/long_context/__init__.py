@@ -1,1 +1,0 @@
-"""Reading more than the trained length with the weights as they are."""
