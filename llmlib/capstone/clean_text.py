@@ -9,11 +9,11 @@ from typing import Any
 from llmlib.capstone.presets import Corpus
 from llmlib.core.processes.workers import Workers
 from llmlib.data.cleaning.pipeline import Pipeline, Step
+from llmlib.data.cleaning.report import FunnelStep
 from llmlib.data.cleaning.rules.gopher import GopherQuality
-from llmlib.data.cleaning.rules.quality_rules import FunnelStep
 from llmlib.data.cleaning.rules.repetition import GopherRepetition
 from llmlib.data.cleaning.scale.parallel import BLOCK_CHARACTERS, ParallelPipeline
-from llmlib.data.cleaning.steps import ExactDuplicates, Readable, quality_step
+from llmlib.data.cleaning.steps import Readable, quality_step
 from llmlib.data.corpora.document import (
     Document,
     corpus_sha256,
@@ -23,6 +23,7 @@ from llmlib.data.corpora.document import (
     save_documents,
 )
 from llmlib.data.deduplication.contamination.decontamination import EvaluationIndex, find_leaks
+from llmlib.data.deduplication.exact import ExactDuplicates
 from llmlib.data.deduplication.near.overlap import Overlapping
 from llmlib.data.privacy.redaction import RedactStep
 from llmlib.data.stream.splits import known_paragraphs, known_share, paragraphs_of, split_files

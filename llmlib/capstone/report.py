@@ -10,7 +10,7 @@ from llmlib.core.figures import use_style
 from llmlib.core.files import atomic_path, atomic_write
 from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.data.cleaning.funnel import funnel_figure
-from llmlib.data.cleaning.rules.quality_rules import FunnelStep
+from llmlib.data.cleaning.report import FunnelStep
 from llmlib.scaling.chinchilla import BESIROGLU_2024, HOFFMANN_2022, optimal_allocation
 from llmlib.training.metrics import read_metrics
 

@@ -26,9 +26,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from llmlib.core.files import atomic_write
 from llmlib.data import ByteBPE, fixed_corpus
-from llmlib.data.cleaning.rules.quality_rules import deduplicate
 from llmlib.data.corpora.fixed import FIXED_SHA256
-from llmlib.data.tokenizers.bpe.training import as_symbols
+from llmlib.data.deduplication.exact import SPACING_ONLY, deduplicate_exact
+from llmlib.data.tokenizers.bpe.symbols import as_symbols
 from llmlib.data.tokenizers.pretokenization import pretokenize
 
 VOCAB_SIZE = 8192
@@ -143,7 +143,7 @@ def measure_loop(texts: list[str], n_bytes: int = LOOP_BYTES) -> dict:
 
 
 def shuffled_corpus() -> list[str]:
-    documents, _ = deduplicate(fixed_corpus())
+    documents, _ = deduplicate_exact(fixed_corpus(), SPACING_ONLY)
     texts = [document.text for document in documents]
     random.Random(0).shuffle(texts)
     return texts

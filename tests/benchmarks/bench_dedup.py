@@ -26,7 +26,6 @@ from rich.table import Table
 from llmlib.core.files import atomic_write
 from llmlib.core.hardware.memory import MemoryMeter
 from llmlib.data import Document, fixed_code, fixed_corpus
-from llmlib.data.cleaning.rules.quality_rules import deduplicate
 from llmlib.data.corpora.fixed import FIXED_SHA256
 from llmlib.data.deduplication import (
     near_duplicate_pairs,
@@ -35,6 +34,7 @@ from llmlib.data.deduplication import (
     similar_pairs,
     tune_bands,
 )
+from llmlib.data.deduplication.exact import SPACING_ONLY, deduplicate_exact
 
 THRESHOLD, N_WORDS, N_HASHES = 0.8, 5, 128
 WEIGHTS = (0.01, 0.99)  # as near_duplicate_pairs chooses its bands
@@ -133,7 +133,7 @@ def measure_substrings(documents: list[Document], corpus: str) -> dict:
 
 def measure(limit: float) -> list[dict]:
     torch.set_num_threads(1)
-    prose, _ = deduplicate(fixed_corpus())  # so that recall counts the pairs that are not copies
+    prose, _ = deduplicate_exact(fixed_corpus(), SPACING_ONLY)  # so that recall counts the pairs that are not copies
     order = np.random.default_rng(0).permutation(len(prose))
     prose = [prose[index] for index in order]
     both = prose + list(fixed_code())

@@ -25,8 +25,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from llmlib.core.files import atomic_write
 from llmlib.data import fixed_code, fixed_corpus
-from llmlib.data.cleaning.rules.quality_rules import deduplicate
 from llmlib.data.corpora.fixed import CODE_SHA256, FIXED_SHA256
+from llmlib.data.deduplication.exact import SPACING_ONLY, deduplicate_exact
 from llmlib.data.tokenizers import CharacterBPE, SentencePieceModel, Unigram, WordPiece
 
 VOCAB_SIZE = 4096
@@ -162,7 +162,7 @@ def measure_encoding(texts: list[str], mb: float) -> list[dict[str, Any]]:
 
 
 def measure(largest: float) -> list[dict[str, Any]]:
-    documents, _ = deduplicate(fixed_corpus())
+    documents, _ = deduplicate_exact(fixed_corpus(), SPACING_ONLY)
     texts = [document.text for document in documents]
     random.Random(0).shuffle(texts)
     texts += [document.text for document in fixed_code()]

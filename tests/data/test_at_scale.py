@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from llmlib.data import Document
-from llmlib.data.cleaning import ExactDuplicates, Pipeline, deduplicate
+from llmlib.data.cleaning import ExactDuplicates, Pipeline
 from llmlib.data.cleaning.pipeline import TextFilter, TextTransform
 from llmlib.data.cleaning.rules.quality_rules import QualityRules
 from llmlib.data.cleaning.scale.clean_shards import (
     clean_shards,
     cleaning_tasks,
-    gather,
+    collect_shards,
     mark_duplicates,
 )
 from llmlib.data.cleaning.scale.estimate import Machines, estimate_cleaning
 from llmlib.data.corpora.files import read_files
 from llmlib.data.corpora.stories.story_domains import story_domains
+from llmlib.data.deduplication.exact import SPACING_ONLY, deduplicate_exact
 
 STEPS = [
     TextFilter("rules", QualityRules(min_bytes=100).reason),
@@ -45,7 +46,7 @@ def shards(tmp_path: Path) -> list[Path]:
 def in_one_process(paths: list[Path]) -> tuple[list[Document], Pipeline, int]:
     pipeline = Pipeline(STEPS)
     documents = chain.from_iterable(read_files(path, on_error="skip") for path in paths)
-    kept, duplicates = deduplicate(pipeline.run(documents))
+    kept, duplicates = deduplicate_exact(pipeline.run(documents), SPACING_ONLY)
     return kept, pipeline, len(duplicates)
 
 
@@ -82,10 +83,10 @@ def test_the_tasks_alone_in_any_order_give_the_same(tmp_path: Path, shards: list
     for rank in (1, 2):
         assert not [*drop(None, rank, 3)]
     with pytest.raises(ValueError, match=r"1 files are not done, part-00000.jsonl first"):
-        gather(tmp_path / "out", 3)
+        collect_shards(tmp_path / "out", 3)
     assert not [*drop(None, 0, 3)]
     kept, _, duplicates = in_one_process(shards)
-    run = gather(tmp_path / "out", 3)
+    run = collect_shards(tmp_path / "out", 3)
     assert [*run.documents()] == kept and marked == duplicates
     example = run.report.steps[1].examples["short"][0]
     assert example.document.text == "short"

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlib.data import Document, fixed_corpus, split_by_module
-from llmlib.data.cleaning.rules.quality_rules import QualityRules, clean, deduplicate
+from llmlib.data.cleaning.rules.quality_rules import QualityRules
+from llmlib.data.cleaning.steps import clean
 from llmlib.data.corpora.document import corpus_bytes
+from llmlib.data.deduplication.exact import SPACING_ONLY, deduplicate_exact
 from llmlib.data.stream.splits import shared_share
 
 
@@ -42,10 +44,10 @@ def test_only_white_space_is_ignored_when_looking_for_duplicates() -> None:
     first = doc("Add two numbers.")
     same = [doc("Add two\n    numbers."), doc(" Add\ttwo numbers.\n"), doc("Add two\u00a0numbers.")]
     other = [doc("add two numbers."), doc("Add two numbers"), doc("Addtwo numbers.")]
-    kept, dropped = deduplicate([first, *same, *other, first])
+    kept, dropped = deduplicate_exact([first, *same, *other, first], SPACING_ONLY)
     assert kept == [first, *other]
     assert [d.document for d in dropped] == [*same, first]
-    assert {d.reason for d in dropped} == {"duplicate"}
+    assert {d.reason for d in dropped} == {"duplicate of test"}
 
 
 @given(st.lists(st.text(alphabet="ab .\n", max_size=47), max_size=13))

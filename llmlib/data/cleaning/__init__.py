@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from llmlib.data.cleaning.rules.c4 import C4Lines, c4_steps
     from llmlib.data.cleaning.rules.gopher import GopherQuality
     from llmlib.data.cleaning.rules.keywords import KeywordFilter, WithoutKeywordLines, keyword_hits
-    from llmlib.data.cleaning.rules.quality_rules import Dropped, clean, deduplicate
     from llmlib.data.cleaning.rules.repetition import GopherRepetition
     from llmlib.data.cleaning.scale.clean_shards import clean_shards
     from llmlib.data.cleaning.scale.parallel import ParallelPipeline
-    from llmlib.data.cleaning.steps import ExactDuplicates, Readable
+    from llmlib.data.cleaning.steps import Readable, clean
+    from llmlib.data.corpora.dropped import Dropped
+    from llmlib.data.deduplication.exact import ExactDuplicates
 
 __getattr__, __dir__, __all__ = lazy_face(__name__)

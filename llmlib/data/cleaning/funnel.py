@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmlib.core.figures import PALETTE
-from llmlib.data.cleaning.report import PipelineReport
-from llmlib.data.cleaning.rules.quality_rules import FunnelStep
+from llmlib.data.cleaning.report import FunnelStep, PipelineReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

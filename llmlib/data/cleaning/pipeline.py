@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from llmlib.data.cleaning.report import PipelineReport, StepAccount, text_bytes
-from llmlib.data.cleaning.rules.quality_rules import Dropped
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.dropped import Dropped
 
 SOURCE = "source"
 """Name under which the report counts what never became a document."""

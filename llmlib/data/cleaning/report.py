@@ -6,10 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlib.data.cleaning.rules.quality_rules import Dropped, FunnelStep
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.dropped import Dropped
 
 EXCERPT = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunnelStep:
+    """What is left of a corpus after a step: documents and UTF-8 bytes."""
+
+    name: str
+    documents: int
+    bytes: int
 
 
 def text_bytes(text: str) -> int:

@@ -1,11 +1,16 @@
-"""Ready-made steps: what cannot be text, what is there twice, and the first quality rules."""
+"""Ready-made steps, and the cleaning of two steps that needs no set-up."""
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from llmlib.data.cleaning.pipeline import TextFilter
-from llmlib.data.cleaning.rules.quality_rules import QualityRules, spacing_digest
+from llmlib.data.cleaning.pipeline import Pipeline, TextFilter
+from llmlib.data.cleaning.report import FunnelStep
+from llmlib.data.cleaning.rules.quality_rules import QualityRules
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.dropped import Dropped
+from llmlib.data.deduplication.exact import ExactDuplicates
 
 # C0 and C1 controls without tab, line feed, form feed, carriage return and next line.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f]")
@@ -14,31 +19,21 @@ _UNREADABLE = re.compile(r"[\ufffd\ud800-\udfff]")
 
 @dataclass(frozen=True, kw_only=True)
 class Readable:
-    """Drops what is no text at all: put it first.
-
-    Attributes:
-        max_chars: Largest document; whole files of data lie above.
-        max_line_chars: Longest line, in characters.
-        max_control: Largest share of control characters; a zip file read as Latin-1 has a tenth.
-        max_unreadable: Largest share of replacement characters and lone surrogates, which a
-            decoding with the wrong character set leaves behind. A surrogate cannot be written
-            as UTF-8, so a single one counts as a wrong encoding.
-    """
+    """Drops what is no text at all: put it first."""
 
     max_chars: int = 2_000_000
+    """Largest document; whole files of data lie above."""
     max_line_chars: int = 100_000
+    """Longest line, in characters."""
     max_control: float = 0.005
+    """Largest share of control characters; a zip file read as Latin-1 has a tenth."""
     max_unreadable: float = 0.005
+    """Largest share of replacement characters, which a decoding with the wrong character set
+    leaves behind. A lone surrogate cannot be written as UTF-8, so a single one is too many."""
     name: str = "readable"
 
     def reason(self, document: Document) -> str | None:
-        """Say why a document cannot be read as text.
-
-        Args:
-            document: The document.
-
-        Returns:
-            `empty`, `gigantic`, `binary`, `wrong encoding`, `gigantic line`, or None.
+        """Say `empty`, `gigantic`, `binary`, `wrong encoding` or `gigantic line`.
 
         Example:
             >>> step = Readable()
@@ -63,52 +58,45 @@ class Readable:
         return None
 
 
-class ExactDuplicates:
-    """Drops documents equal, up to white space, to an earlier one of the run.
-
-    Memory: 16 bytes of hash, and Python's set around it, for each different document.
-
-    Args:
-        name: The step's name.
-    """
-
-    def __init__(self, name: str = "exact duplicates") -> None:
-        self.name = name
-        self._seen: set[bytes] = set()
-
-    def start(self) -> None:
-        """Forget the documents of earlier runs."""
-        self._seen = set()
-
-    def reason(self, document: Document) -> str | None:
-        """Say whether the document came before.
-
-        Args:
-            document: The document.
-
-        Returns:
-            `duplicate`, or None the first time.
-
-        Example:
-            >>> step = ExactDuplicates()
-            >>> [step.reason(Document(text=text, source="x")) for text in ("a b", "a  b")]
-            [None, 'duplicate']
-        """
-        key = spacing_digest(document.text)
-        if key in self._seen:
-            return "duplicate"
-        self._seen.add(key)
-        return None
-
-
 def quality_step(rules: QualityRules | None = None, name: str = "hardly prose") -> TextFilter:
-    """Make a step of the rules that `clean` uses.
-
-    Args:
-        rules: The bounds; by default those of `QualityRules()`.
-        name: The step's name.
-
-    Returns:
-        The step.
-    """
+    """Make a step of quality rules, by default those of `QualityRules()`."""
     return TextFilter(name, (rules or QualityRules()).reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanCorpus:
+    """A corpus after cleaning, with the account of it."""
+
+    documents: list[Document]
+    """What is left, in the order of gathering."""
+    dropped: list[Dropped]
+    funnel: list[FunnelStep]
+    """Sizes before the first step and after each."""
+
+    def reasons(self) -> dict[str, int]:
+        """Count the dropped documents by reason, commonest first."""
+        return dict(Counter(dropped.reason for dropped in self.dropped).most_common())
+
+
+def clean(documents: Sequence[Document], rules: QualityRules | None = None) -> CleanCorpus:
+    """Keep one of equal documents, and drop what breaks a quality rule.
+
+    Raises:
+        ValueError: If nothing is left.
+    """
+    dropped: list[Dropped] = []
+    pipeline = Pipeline(
+        [ExactDuplicates("deduplicated"), quality_step(rules, "filtered")],
+        on_error="raise",
+        on_drop=lambda _, document: dropped.append(document),
+    )
+    kept = [*pipeline.run(documents)]
+    gathered, *steps = pipeline.report().funnel()
+    funnel = [replace(gathered, name="gathered"), *steps]
+    corpus = CleanCorpus(documents=kept, dropped=dropped, funnel=funnel)
+    if not kept:
+        raise ValueError(
+            f"cleaning left nothing of {len(documents)} documents: {corpus.reasons()}. Loosen "
+            "QualityRules or look at the source."
+        )
+    return corpus

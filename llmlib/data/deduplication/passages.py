@@ -5,16 +5,15 @@ stood in an earlier document is cut out of the later one; a sentence that says o
 over is cut out wherever it stands. Every cut is returned with its reason.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from llmlib.data.cleaning.rules.quality_rules import Dropped
 from llmlib.data.corpora.document import Document
-from llmlib.data.deduplication.exact import normalize_for_matching
+from llmlib.data.corpora.dropped import Dropped
+from llmlib.data.deduplication.exact import normalize_for_matching, text_digest
 
 # A sentence ends at its mark and what closes after it, if white space and no small letter follows
 # ("e.g. this" goes on); ideographic marks need no space; a blank line ends one in any case.
@@ -127,7 +126,7 @@ def deduplicate_passages(
         spans = split(text)
         units = [normalize_for_matching(text[start:stop]) for start, stop in spans]
         passages = [
-            _digest("\n".join(units[k : k + length])) for k in range(len(units) - length + 1)
+            text_digest("\n".join(units[k : k + length])) for k in range(len(units) - length + 1)
         ]
         doomed = [False] * len(units)
         for k, passage in enumerate(passages):
@@ -265,7 +264,3 @@ def _without(text: str, spans: list[tuple[int, int]]) -> str:
     if end == len(text):
         return "".join(pieces).rstrip()
     return "".join([*pieces, text[end:]])
-
-
-def _digest(passage: str) -> bytes:
-    return hashlib.blake2b(passage.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from llmlib.core.suffix_array import common_prefixes, suffix_array
-from llmlib.data.cleaning.rules.quality_rules import Dropped
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.dropped import Dropped
 
 
 def repeated_symbols(

@@ -22,35 +22,35 @@ import numpy as np
 from llmlib.core.files import atomic_write
 from llmlib.data.cleaning.pipeline import Pipeline, Stateful, Step
 from llmlib.data.cleaning.report import PipelineReport, StepAccount, merge_reports
-from llmlib.data.cleaning.rules.quality_rules import DIGEST_BYTES, Dropped, spacing_digest
 from llmlib.data.corpora.document import Document, load_documents, save_documents
+from llmlib.data.corpora.dropped import Dropped
 from llmlib.data.corpora.files import ReadReport, read_files
+from llmlib.data.deduplication.exact import (
+    DIGEST_BYTES,
+    SPACING_ONLY,
+    first_equal,
+    matching_digest,
+)
 
 _DUPLICATES = "exact duplicates"
 
-Task = Callable[..., Iterable[Any]]
+ShardTask = Callable[..., Iterable[Any]]
+"""A step of a datatrove pipeline: `task(data, rank, world_size)` cleans file number `rank`."""
 
 
 @dataclass(frozen=True)
 class ScaledRun:
-    """What a run over many files made.
-
-    Attributes:
-        paths: The cleaned files, one for each input and in the same order.
-        report: The account of all files together; its last step is the search for duplicates.
-        problems: What could not be read, by reason.
-    """
+    """What a run over many files made."""
 
     paths: list[Path]
+    """The cleaned files, one for each input and in the same order."""
     report: PipelineReport
+    """The account of all files together; its last step is the search for duplicates."""
     problems: Counter[str]
+    """What could not be read, by reason."""
 
     def documents(self) -> Iterator[Document]:
-        """Read the cleaned documents.
-
-        Yields:
-            The documents, in order of the inputs.
-        """
+        """Read the cleaned documents, in order of the inputs."""
         for path in self.paths:
             yield from load_documents(path)
 
@@ -73,12 +73,11 @@ def clean_shards(
 
     Returns:
         The cleaned files and the account. Documents and counts are those of a `Pipeline` over the
-        files in turn, followed by `deduplicate`, whatever the number of workers.
+        files in turn, followed by `ExactDuplicates`, whatever the number of workers.
 
     Raises:
         ImportError: If the `data` extra is not installed.
-        ValueError: If a step remembers documents, there is no input, or the folder holds a run
-            over other files or steps.
+        ValueError: As `cleaning_tasks`.
     """
     try:
         from datatrove.executor.local import LocalPipelineExecutor
@@ -90,7 +89,7 @@ def clean_shards(
     clean_task, drop_task = cleaning_tasks(inputs, folder, steps)
     folder = Path(folder)
 
-    def run(task: Task, name: str) -> None:
+    def run(task: ShardTask, name: str) -> None:
         executor = LocalPipelineExecutor(
             pipeline=[task],
             tasks=len(inputs),
@@ -102,21 +101,16 @@ def clean_shards(
     run(clean_task, "clean")
     mark_duplicates(folder, len(inputs))
     run(drop_task, "duplicates")
-    return gather(folder, len(inputs))
+    return collect_shards(folder, len(inputs))
 
 
 def cleaning_tasks(
     inputs: Sequence[str | Path], folder: str | Path, steps: Sequence[Step]
-) -> tuple[Task, Task]:
+) -> tuple[ShardTask, ShardTask]:
     """Prepare the two passes over the files as steps of a datatrove pipeline.
 
     On a cluster, give each to an executor of its own, such as `SlurmPipelineExecutor`, with as many
     tasks as inputs and a folder that all machines see, and call `mark_duplicates` between them.
-
-    Args:
-        inputs: Files that `read_files` can read.
-        folder: Where to write.
-        steps: Steps that judge or rewrite each document by itself.
 
     Returns:
         The task that cleans file number `rank`, and the one that takes duplicates out of it.
@@ -147,46 +141,26 @@ def cleaning_tasks(
 
 
 def mark_duplicates(folder: str | Path, n_files: int) -> int:
-    """Find documents that are equal up to white space, over all files of a run.
+    """Find documents that are equal up to white space, over all files after the first pass.
 
     Of equal documents the first of the first file stays.
-
-    Args:
-        folder: The run's folder, after its first pass.
-        n_files: Number of input files.
 
     Returns:
         Number of duplicates.
     """
     folder = Path(folder)
-    digests = [
-        np.frombuffer(_part(folder, number, "digests").read_bytes(), dtype=f"V{DIGEST_BYTES}")
-        for number in range(n_files)
-    ]
-    together = np.concatenate(digests)
-    # Sorting is by the digests' bytes; the first of equal ones is the first in the order of files.
-    words = together.view("<u8").reshape(-1, 2)
-    order = np.lexsort((np.arange(len(words)), words[:, 1], words[:, 0]))
-    same = np.zeros(len(words), dtype=bool)
-    same[1:] = (words[order][1:] == words[order][:-1]).all(axis=1)
-    keep = np.ones(len(words), dtype=np.uint8)
-    keep[order[same]] = 0
-    at = 0
-    for number, part in enumerate(digests):
-        atomic_write(_part(folder, number, "keep"), keep[at : at + len(part)].tobytes())
-        at += len(part)
-    return int(same.sum())
+    digests = [_part(folder, number, "digests").read_bytes() for number in range(n_files)]
+    # Of equal width, strings of bytes are equal where the digests are, final zeros or not.
+    together = np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")
+    keep = (first_equal(together) == np.arange(len(together))).astype(np.uint8)
+    ends = np.cumsum([len(part) // DIGEST_BYTES for part in digests])
+    for number, part in enumerate(np.split(keep, ends[:-1])):
+        atomic_write(_part(folder, number, "keep"), part.tobytes())
+    return int((keep == 0).sum())
 
 
-def gather(folder: str | Path, n_files: int) -> ScaledRun:
-    """Put the accounts of all files together.
-
-    Args:
-        folder: The run's folder, after both passes.
-        n_files: Number of input files.
-
-    Returns:
-        The cleaned files and the account.
+def collect_shards(folder: str | Path, n_files: int) -> ScaledRun:
+    """Put the accounts of all files together, after both passes.
 
     Raises:
         ValueError: If a file is not done yet.
@@ -216,19 +190,14 @@ def _clean_file(
     folder: Path,
     steps: Sequence[Step],
 ) -> Iterator[Document]:
-    """Clean one file, and write what is kept, its digests and the account.
-
-    Yields:
-        Nothing: the documents go to the file.
-    """
+    """Clean one file, and write what is kept, its digests and the account; yields nothing."""
     del data, world_size
     read = ReadReport()
     pipeline = Pipeline(steps)
     kept = [*pipeline.run(read_files(inputs[rank], on_error="skip", report=read))]
     save_documents(_part(folder, rank, "cleaned"), kept)
-    atomic_write(
-        _part(folder, rank, "digests"), b"".join(spacing_digest(document.text) for document in kept)
-    )
+    digests = (matching_digest(document.text, SPACING_ONLY) for document in kept)
+    atomic_write(_part(folder, rank, "digests"), b"".join(digests))
     report = pipeline.report()
     account = {**vars(report), "steps": [_plain(step) for step in report.steps]}
     account["problems"] = read.reasons
@@ -239,11 +208,7 @@ def _clean_file(
 def _drop_duplicates(
     data: object, rank: int, world_size: int, *, folder: Path
 ) -> Iterator[Document]:
-    """Write one file again without duplicates, and complete its account.
-
-    Yields:
-        Nothing: the documents go to the file.
-    """
+    """Write one file again without duplicates, and complete its account; yields nothing."""
     del data, world_size
     documents = load_documents(_part(folder, rank, "cleaned"))
     keep = np.frombuffer(_part(folder, rank, "keep").read_bytes(), dtype=np.uint8)
@@ -264,21 +229,13 @@ def _drop_duplicates(
 
 
 def _plain(step: StepAccount) -> dict[str, Any]:
-    """Make JSON of a step's account; `asdict` cannot, because it breaks counters.
-
-    Returns:
-        Its fields.
-    """
+    """Make JSON of a step's account; `asdict` cannot, because it breaks counters."""
     examples = {reason: [asdict(d) for d in dropped] for reason, dropped in step.examples.items()}
     return {**vars(step), "examples": examples}
 
 
 def _report_of(account: dict[str, Any]) -> PipelineReport:
-    """Make a report of the account of one file.
-
-    Returns:
-        The report.
-    """
+    """Make a report of the account of one file."""
     steps = []
     for row in account["steps"]:
         examples = {

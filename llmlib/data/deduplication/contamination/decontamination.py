@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from llmlib.data.cleaning.rules.quality_rules import Dropped
 from llmlib.data.corpora.document import Document, document_blocks
+from llmlib.data.corpora.dropped import Dropped
 from llmlib.data.deduplication.exact import Normalization, normalize_for_matching
 from llmlib.data.deduplication.window_hashes import (
     BLOCK_CHARACTERS,

@@ -6,8 +6,8 @@ import numpy as np
 import regex
 from jaxtyping import Int64
 
-from llmlib.data.cleaning.rules.quality_rules import Dropped
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.dropped import Dropped
 from llmlib.data.deduplication.contamination.decontamination import (
     EvaluationIndex,
     counted_leaks,

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from llmlib.data.cleaning.rules.quality_rules import Dropped
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.dropped import Dropped, keep_or_drop
+from llmlib.data.deduplication.exact import first_equal
 from llmlib.data.deduplication.near.lsh import lsh_candidates, tune_bands
 from llmlib.data.deduplication.near.minhash import minhash_signatures
 from llmlib.data.deduplication.near.shingles import ShingleSets, jaccard, shingle_sets
@@ -47,7 +48,9 @@ def near_duplicate_pairs(
         Lee et al. (2022), Deduplicating Training Data Makes Language Models Better, section 4.2
         (NearDup).
     """
-    first = _first_equal(sets)
+    # Equal sets have equal sums of hashes.
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mix(sets.hashes))])
+    first = first_equal(sums[sets.bounds[1:]] - sums[sets.bounds[:-1]])
     copies = np.flatnonzero(first != np.arange(len(sets)))
     different = np.flatnonzero(first == np.arange(len(sets)))
     bands, rows = tune_bands(threshold, n_hashes, _WEIGHTS)
@@ -97,20 +100,9 @@ def deduplicate_near(
     texts = (document.text for document in documents)
     sets = shingle_sets(map(normalize, texts) if normalize else texts, n_words)
     left, right = near_duplicate_pairs(sets, threshold, n_hashes, seed)
-    kept, dropped = [], []
     names = clusters(len(documents), left, right).tolist()
-    for index, (document, name) in enumerate(zip(documents, names, strict=True)):
-        if index == name:
-            kept.append(document)
-        else:
-            reason = f"near-duplicate of {documents[name].source}"
-            dropped.append(Dropped(document=document, reason=reason))
-    return kept, dropped
-
-
-def _first_equal(sets: ShingleSets) -> np.ndarray:
-    """For each document the first whose set has the same hash (a sum over the members)."""
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mix(sets.hashes))])
-    keys = sums[sets.bounds[1:]] - sums[sets.bounds[:-1]]
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return first[inverse]
+    reasons = (
+        None if index == name else f"near-duplicate of {documents[name].source}"
+        for index, name in enumerate(names)
+    )
+    return keep_or_drop(zip(documents, reasons, strict=True))
