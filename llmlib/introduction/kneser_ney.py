@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmlib.introduction.ngram import NgramModel
-from llmlib.introduction.ngram_counts import Documents, count_documents, totals_of_contexts
+from llmlib.introduction.ngram_counts import Documents, count_documents
 
 # What is used where the counts of counts of a small or artificial corpus give no discount.
 FALLBACK = 0.5
@@ -118,13 +118,11 @@ class KneserNey(NgramModel):
             fixed = None if discounts is None else float(discounts[k])
             used.append(estimate(counts) if fixed is None else (fixed, fixed, fixed))
             taken = np.array([0.0, *used[-1]])[np.minimum(counts, 3)]
-            totals = totals_of_contexts(counts, table, vocab_size)
-            freed = totals_of_contexts(taken, table, vocab_size)
+            totals = table.totals(counts)
             # Contexts that no token follows have no mass to split: the shorter one keeps it all.
             divisor = np.maximum(totals, 1.0)
-            direct.append((counts - taken) / divisor[table.names // (vocab_size + 1)])
-            backoff.append(np.where(totals > 0, freed / divisor, 1.0))
-        names = [table.names for table in tables]
-        model = cls(names, direct, backoff, vocab_size=vocab_size, end_token=end_token)
+            direct.append((counts - taken) / divisor[table.contexts])
+            backoff.append(np.where(totals > 0, table.totals(taken) / divisor, 1.0))
+        model = cls(tables, direct, backoff, end_token=end_token)
         model.discounts = used
         return model

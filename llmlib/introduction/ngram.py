@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from llmlib.introduction.ngram_counts import (
     Documents,
+    OrderCounts,
     PaddedTokens,
     Tokens,
     count_documents,
@@ -22,34 +23,33 @@ from llmlib.introduction.ngram_counts import (
     names_of_ngrams,
     pad_documents,
     split_documents,
-    totals_of_contexts,
 )
 
 
 class NgramModel:
     """The shared recursion: discounted counts of each order and the weight of the next shorter.
 
-    Build one with the `fit` of a subclass.
+    Build one with the `fit` of a subclass, from documents across which no n-gram reaches. Its order
+    is the tokens of the longest n-gram, the predicted one included.
 
     Args:
-        names: For each order from 1, the sorted names of its n-grams.
+        tables: The counts of each order from 1.
         direct: For each order, alpha of each n-gram.
         backoff: For each order, gamma of each context.
     """
 
     def __init__(
         self,
-        names: list[np.ndarray],
+        tables: list[OrderCounts],
         direct: list[np.ndarray],
         backoff: list[np.ndarray],
         *,
-        vocab_size: int,
         end_token: int | None,
     ) -> None:
-        self.order = len(names)
-        self.vocab_size = vocab_size
+        self.order = len(tables)
+        self.vocab_size = tables[0].vocab_size
         self.end_token = end_token
-        self._names = names
+        self._names = [table.names for table in tables]
         self._direct = direct
         self._backoff = backoff
 
@@ -160,16 +160,20 @@ class AddK(NgramModel):
         if k < 0:
             raise ValueError(f"k must not be negative, got {k}")
         tables = count_documents(documents, order=order, vocab_size=vocab_size, end_token=end_token)
-        direct = [np.zeros(len(table.names)) for table in tables]
-        backoff = [np.ones(table.n_contexts) for table in tables]
-        last = tables[-1]
-        totals = totals_of_contexts(last.occurrences, last, vocab_size)
-        # A context never followed by a token divides 0 by 0 for k = 0: uniform by definition.
-        divisor = np.where(totals > 0, totals + k * vocab_size, 1.0)
-        backoff[-1] = np.where(totals > 0, k * vocab_size / divisor, 1.0)
-        direct[-1] = last.occurrences / divisor[last.names // (vocab_size + 1)]
-        names = [table.names for table in tables]
-        return cls(names, direct, backoff, vocab_size=vocab_size, end_token=end_token)
+        return cls(tables, *_added(tables, k), end_token=end_token)
+
+
+def _added(tables: list[OrderCounts], k: int | float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return alpha and gamma where k is added to the counts of the highest order alone."""
+    direct = [np.zeros(len(table.names)) for table in tables]
+    backoff = [np.ones(table.n_contexts) for table in tables]
+    last = tables[-1]
+    totals = last.totals(last.occurrences)
+    # A context never followed by a token divides 0 by 0 for k = 0: uniform by definition.
+    divisor = np.where(totals > 0, totals + k * last.vocab_size, 1.0)
+    backoff[-1] = np.where(totals > 0, k * last.vocab_size / divisor, 1.0)
+    direct[-1] = last.occurrences / divisor[last.contexts]
+    return direct, backoff
 
 
 class MaximumLikelihood(NgramModel):
@@ -185,14 +189,8 @@ class MaximumLikelihood(NgramModel):
             >>> MaximumLikelihood.fit([[0, 1, 0, 2]], order=2, vocab_size=3).prob([0]).tolist()
             [0.0, 0.5, 0.5]
         """
-        same = AddK.fit(documents, order=order, vocab_size=vocab_size, k=0.0, end_token=end_token)
-        return cls(
-            same._names,
-            same._direct,
-            same._backoff,
-            vocab_size=vocab_size,
-            end_token=end_token,
-        )
+        tables = count_documents(documents, order=order, vocab_size=vocab_size, end_token=end_token)
+        return cls(tables, *_added(tables, 0.0), end_token=end_token)
 
 
 class JelinekMercer(NgramModel):
@@ -230,9 +228,8 @@ class JelinekMercer(NgramModel):
         tables = count_documents(documents, order=order, vocab_size=vocab_size, end_token=end_token)
         direct, backoff = [], []
         for table, weight in zip(tables, weights, strict=True):
-            totals = totals_of_contexts(table.occurrences, table, vocab_size)
+            totals = table.totals(table.occurrences)
             divisor = np.maximum(totals, 1.0)
-            direct.append(weight * table.occurrences / divisor[table.names // (vocab_size + 1)])
+            direct.append(weight * table.occurrences / divisor[table.contexts])
             backoff.append(np.where(totals > 0, 1.0 - weight, 1.0))
-        names = [table.names for table in tables]
-        return cls(names, direct, backoff, vocab_size=vocab_size, end_token=end_token)
+        return cls(tables, direct, backoff, end_token=end_token)

@@ -7,13 +7,14 @@ per order, and looking up is one binary search.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
 
 Tokens = np.ndarray | Sequence[int]
 Documents = Tokens | Sequence[Tokens]
+"""A list of arrays of tokens, one a document, or one flat array, split after each end token."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,16 @@ class OrderCounts:
     was counted, the occurrences."""
     n_contexts: int
     """Number of (k-1)-grams."""
+    vocab_size: int
+
+    @property
+    def contexts(self) -> np.ndarray:
+        """The row of each n-gram's context among the (k-1)-grams."""
+        return self.names // (self.vocab_size + 1)
+
+    def totals(self, amounts: np.ndarray) -> np.ndarray:
+        """Sum an amount of each n-gram over the n-grams that share its context."""
+        return np.bincount(self.contexts, weights=amounts, minlength=self.n_contexts)
 
 
 def count_ngrams(stream: PaddedTokens, order: int) -> list[OrderCounts]:
@@ -151,16 +162,13 @@ def count_ngrams(stream: PaddedTokens, order: int) -> list[OrderCounts]:
         occurrences = np.bincount(inverse[is_token[valid]], minlength=len(unique))
         if rows is not None:
             # One different (k)-gram is one different symbol in front of its last k-1 symbols.
-            shorter = tables[-1]
             suffix = rows[first[is_token[first]]]
-            counted = np.bincount(suffix, minlength=len(shorter.names))
-            tables[-1] = OrderCounts(
-                shorter.names, shorter.occurrences, counted, shorter.n_contexts
-            )
+            counted = np.bincount(suffix, minlength=len(tables[-1].names))
+            tables[-1] = replace(tables[-1], continuations=counted)
         rows = np.full(len(names), -1, dtype=np.int64)
         rows[valid] = inverse
         n_contexts = len(tables[-1].names) if tables else 1
-        tables.append(OrderCounts(unique, occurrences, occurrences, n_contexts))
+        tables.append(OrderCounts(unique, occurrences, occurrences, n_contexts, stream.vocab_size))
     return tables
 
 
@@ -184,18 +192,3 @@ def count_documents(
     if not stream.is_token.any():
         raise ValueError("there is no token to count: every document is empty")
     return count_ngrams(stream, order)
-
-
-def totals_of_contexts(amounts: np.ndarray, table: OrderCounts, vocab_size: int) -> np.ndarray:
-    """Sum an amount of each n-gram over the n-grams that share its context.
-
-    Args:
-        amounts: One number for each n-gram of the table.
-        table: The n-grams.
-        vocab_size: Number of tokens.
-
-    Returns:
-        One sum for each context.
-    """
-    contexts = table.names // (vocab_size + 1)
-    return np.bincount(contexts, weights=amounts, minlength=table.n_contexts)

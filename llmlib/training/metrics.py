@@ -3,7 +3,6 @@
 import json
 from collections import deque
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from llmlib.core.files import atomic_write
@@ -97,12 +96,7 @@ class MetricsFile:
     def __enter__(self) -> "MetricsFile":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._file.close()
         if self._board is not None:
             self._board.close()
