@@ -14,12 +14,6 @@ def clean_docstring(raw: str) -> str:
     The rule is that of PEP 257. It is written out here because the standard library's version
     has changed between Python releases and a pinned corpus may not.
 
-    Args:
-        raw: The string as it stands in the source.
-
-    Returns:
-        The text without common indentation and without blank lines at either end.
-
     Example:
         >>> clean_docstring("Add.\n\n    Exactly.\n    ")
         'Add.\n\nExactly.'
@@ -42,16 +36,10 @@ def _raw_docstring(node: _Documented) -> str | None:
 
 
 def module_docstrings(source: str, module: str, label: str) -> list[Document]:
-    r"""Extract the docstrings of a module, its classes and its functions, in source order.
+    r"""Extract the docstrings of a module and its parts, blank ones apart, in source order.
 
-    Args:
-        source: The module's source text.
-        module: Its dotted name, kept in `meta["module"]`.
-        label: Where it comes from, such as a package and its version.
-
-    Returns:
-        One document for each docstring that is not blank; `meta["name"]` is the object's
-        qualified name, empty for the module itself.
+    `meta["module"]` is the module's dotted name, `meta["name"]` the object's qualified one, empty
+    for the module itself.
 
     Raises:
         SyntaxError: If the source does not parse on this version of Python.

@@ -14,12 +14,6 @@ from llmlib.core.files import atomic_path
 class Document:
     """A text with its provenance.
 
-    Attributes:
-        text: The text itself.
-        source: Where it was read, for people: a package and version, a file and line, a data set.
-        meta: JSON-able facts about it. `module` names the unit by which a corpus is split into
-            train and held-out parts.
-
     Example:
         >>> Document(text="A set of nodes.", source="notes.txt", meta={"module": "notes"}).n_bytes
         15
@@ -27,7 +21,10 @@ class Document:
 
     text: str
     source: str
+    """Where it was read, for people: a package and version, a file and line, a data set."""
     meta: dict[str, Any] = field(default_factory=dict)
+    """JSON-able facts about it. `module` names the unit by which a corpus is split into train and
+    held-out parts."""
 
     @property
     def n_bytes(self) -> int:
@@ -36,14 +33,7 @@ class Document:
 
 
 def document_blocks(documents: Iterable[Document], max_characters: int) -> Iterator[list[Document]]:
-    """Gather documents into blocks of bounded size.
-
-    Args:
-        documents: The corpus, read lazily.
-        max_characters: Most characters of a block; a longer document is a block by itself.
-
-    Yields:
-        Blocks, in order, none empty.
+    """Gather documents into blocks; one longer than the most characters is a block by itself.
 
     Example:
         >>> corpus = [Document(text=text, source="x") for text in ("one", "two", "three")]
@@ -63,14 +53,7 @@ def document_blocks(documents: Iterable[Document], max_characters: int) -> Itera
 
 
 def corpus_bytes(documents: Iterable[Document]) -> int:
-    """Sum the documents' lengths in UTF-8 bytes.
-
-    Args:
-        documents: The corpus.
-
-    Returns:
-        The number of bytes.
-    """
+    """Sum the documents' lengths in UTF-8 bytes."""
     return sum(document.n_bytes for document in documents)
 
 
@@ -79,12 +62,6 @@ def corpus_sha256(documents: Iterable[Document]) -> str:
 
     Each text is hashed after its length in bytes (8 bytes, little-endian), so that moving a
     boundary between two documents changes the hash. Sources and meta do not enter.
-
-    Args:
-        documents: The corpus, in order.
-
-    Returns:
-        64 hexadecimal digits.
 
     Example:
         >>> one = [Document(text="ab", source="x"), Document(text="c", source="x")]
@@ -101,12 +78,7 @@ def corpus_sha256(documents: Iterable[Document]) -> str:
 
 
 def save_documents(path: str | Path, documents: Iterable[Document]) -> None:
-    """Write a corpus as JSON lines, whole or not at all.
-
-    Args:
-        path: The file to write.
-        documents: The corpus.
-    """
+    """Write a corpus as JSON lines, whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
         for document in documents:
             row = {"text": document.text, "source": document.source, "meta": document.meta}
@@ -114,28 +86,12 @@ def save_documents(path: str | Path, documents: Iterable[Document]) -> None:
 
 
 def load_documents(path: str | Path) -> list[Document]:
-    """Read a corpus that `save_documents` wrote, all of it.
-
-    Args:
-        path: The file to read.
-
-    Returns:
-        The documents, in order.
-
-    Raises:
-        ValueError: If a line is not one of ours (the file and the line are named).
-    """
+    """Read a corpus that `save_documents` wrote into memory."""
     return list(iterate_documents(path))
 
 
 def iterate_documents(path: str | Path) -> Iterator[Document]:
     """Read a corpus that `save_documents` wrote, one document at a time.
-
-    Args:
-        path: The file to read.
-
-    Yields:
-        The documents, in order.
 
     Raises:
         ValueError: If a line is not one of ours (the file and the line are named).

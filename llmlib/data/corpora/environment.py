@@ -33,8 +33,7 @@ def pydocs() -> list[Document]:
     The topics of Python's `help()` and all docstrings. The first call reads some 4,000 modules
     (half a minute on one core); later calls read the cache until a version changes.
 
-    Returns:
-        One document for each topic or docstring, with `meta["module"]` and `meta["name"]`.
+    `meta["module"]` and `meta["name"]` say whose each is.
     """
     versions = f"{_EXTRACTOR} {platform.python_version()} {_versions()}"
     key = hashlib.sha256(versions.encode()).hexdigest()[:16]
@@ -52,11 +51,7 @@ def pydocs() -> list[Document]:
 
 
 def pycode() -> list[Document]:
-    """Return source code of the standard library, torch, numpy and matplotlib, without tests.
-
-    Returns:
-        One document a module that is not empty, with `meta["module"]`.
-    """
+    """Return the modules of the standard library, torch, numpy and matplotlib, without tests."""
     return [
         Document(text=source, source=label, meta={"module": module, "name": ""})
         for label, module, source in _sources()

@@ -31,28 +31,19 @@ _KEPT = 1000  # problems kept one by one; the rest are counted
 
 @dataclass
 class ReadReport:
-    """What a reading has done so far; it is up to date at every step, also after an error.
-
-    Attributes:
-        files: Files begun.
-        documents: Documents read.
-        bytes: Their length in UTF-8 bytes.
-        problems: What could not be read, with file and line: the first 1,000.
-        reasons: Number of problems by reason, without the particulars in parentheses.
-    """
+    """What a reading has done so far; it is up to date at every step, also after an error."""
 
     files: int = 0
     documents: int = 0
     bytes: int = 0
+    """UTF-8 bytes of the documents read."""
     problems: list[Problem] = field(default_factory=list)
+    """What could not be read, with file and line: the first 1,000."""
     reasons: Counter[str] = field(default_factory=Counter)
+    """Number of problems by reason, without the particulars in parentheses."""
 
     def add(self, problem: Problem) -> None:
-        """Count a problem.
-
-        Args:
-            problem: The problem.
-        """
+        """Count a problem, and keep it if it is among the first."""
         self.reasons[problem.reason.partition(" (")[0]] += 1
         if len(self.problems) < _KEPT:
             self.problems.append(problem)
@@ -76,9 +67,7 @@ def read_files(
     line, a part or a page is in memory.
 
     Args:
-        path: File or folder.
         field: Where a JSON line or a row holds its text.
-        formats: Which endings to read below a folder; other files there are passed over.
         on_error: `refuse` stops at the first problem. `skip` notes it and goes on: after a bad
             JSON line or row with the next, after an undecodable or endless line of plain text or
             CSV, or damaged compression, with the next file (parts before it have been read).
@@ -88,8 +77,8 @@ def read_files(
         main_content: Whether to leave out what surrounds the article of a page.
 
     Yields:
-        The documents that are not blank, in order of path and line; `meta["module"]` names file
-        and part or line.
+        The documents that are not blank, in order of path and line; `meta["module"]` names file and
+        part or line.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -143,13 +132,7 @@ def read_files(
 
 
 def text_format(path: Path) -> str:
-    """Return the ending that says how a file is to be read.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its last ending, in small letters, without `.gz` or `.zst`; "" if it has none.
+    """Return the last ending of a name in small letters, `.gz` or `.zst` apart: how to read it.
 
     Example:
         >>> text_format(Path("a.b.JSONL.gz"))

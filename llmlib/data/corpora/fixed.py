@@ -33,9 +33,8 @@ def fixed_corpus() -> list[Document]:
     wheels (8 MB) and reads 1,128 modules (about 5 s on one core); later calls read the cache.
 
     Returns:
-        12,427 documents (6.93 MB, of which 6.84 MB are unique), one for each docstring, in order
-        of package, path and line, with `meta["module"]` and `meta["name"]`; together they hash to
-        `FIXED_SHA256`.
+        12,427 documents (6.93 MB, of which 6.84 MB are unique), one for each docstring, in order of
+        package, path and line; together they hash to `FIXED_SHA256`.
 
     References:
         Meurer et al. (2017), SymPy: symbolic computing in Python; Hagberg, Schult and Swart

@@ -20,12 +20,6 @@ def decode_html(data: bytes) -> str:
 
     Nothing is guessed: a page in an encoding that it does not name is refused.
 
-    Args:
-        data: The page's bytes.
-
-    Returns:
-        The page.
-
     Raises:
         ValueError: If it is not UTF-8 and declares no encoding, an unknown or a wrong one.
 
@@ -58,11 +52,7 @@ def _decoded(data: bytes, encoding: str) -> str:
 def html_document(html: str, source: str, *, main_content: bool = True) -> Document:
     """Extract the visible text of a page.
 
-    Args:
-        html: The page.
-        source: Where it is from.
-        main_content: Whether to leave out what surrounds the article: menus, notices, footers,
-            comments.
+    With `main_content` what surrounds the article is left out: menus, notices, footers, comments.
 
     Returns:
         The text, with line breaks where blocks end; empty if the page has none. `meta["title"]` is

@@ -18,17 +18,10 @@ def hub_texts(
     Args:
         name: Name on the Hub, such as `HuggingFaceFW/fineweb-edu`, or a local folder with Parquet
             or JSON-lines files.
-        config: The data set's configuration, where it has several.
-        split: Which split.
-        field: The column that holds the text.
         streaming: Whether to read without storing the data set on disk first.
 
     Yields:
         The documents that are not blank; `meta["module"]` is the row's number.
-
-    Raises:
-        ImportError: If the `hub` extra is not installed.
-        ValueError: If the data set has no such text column.
     """
     try:
         import datasets

@@ -24,16 +24,11 @@ _SNIFFED = 8192
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that could not be read.
-
-    Attributes:
-        file: The file.
-        line: The line, from 1; 0 if the whole file is meant.
-        reason: What is wrong, in words.
-    """
+    """Something that could not be read."""
 
     file: str
     line: int
+    """The line, from 1; 0 if the whole file is meant."""
     reason: str
 
     def __str__(self) -> str:
@@ -43,31 +38,25 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A file to read, and how.
-
-    Attributes:
-        path: The file.
-        name: What documents are to call it.
-        field: Where a JSON line or a CSV row holds its text.
-        part_bytes: Length in bytes from which on a text file is cut at the next blank line.
-        max_bytes: Longest line or row, and largest page, in bytes.
-        main_content: Whether to leave out what surrounds the article of a page.
-    """
+    """A file to read, and how."""
 
     path: Path
     name: str
     field: str = "text"
+    """Where a JSON line or a CSV row holds its text."""
     part_bytes: int = 50_000
+    """Length in bytes from which on a text file is cut at the next blank line."""
     max_bytes: int = 16 << 20
+    """Longest line or row, and largest page, in bytes."""
     main_content: bool = True
+    """Whether to leave out what surrounds the article of a page."""
 
 
 class Unreadable(Exception):  # noqa: N818  (it names a state of the file, and never leaves here)
-    """Nothing in the file after a place can be used.
+    """Nothing in the file from a line on can be used.
 
     Attributes:
-        line: The place, from 1; 0 if the whole file is meant.
-        reason: What is wrong, in words.
+        line: From 1; 0 if the whole file is meant.
     """
 
     def __init__(self, line: int, reason: str):
@@ -77,14 +66,7 @@ class Unreadable(Exception):  # noqa: N818  (it names a state of the file, and n
 
 
 def read_plain(source: Source) -> Iterator[Document | Problem]:
-    """Read a text file as one document, or as several cut at blank lines.
-
-    Args:
-        source: The file.
-
-    Yields:
-        Its parts.
-    """
+    """Read a text file as one document, or as several cut at blank lines."""
     part: list[str] = []
     size, number = 0, 0
     for line in _decoded_lines(source):
@@ -103,14 +85,7 @@ def _part(source: Source, lines: list[str], module: str) -> Iterator[Document]:
 
 
 def read_json_lines(source: Source) -> Iterator[Document | Problem]:
-    """Read a file of JSON lines, one document a line.
-
-    Args:
-        source: The file.
-
-    Yields:
-        Documents, and problems of single lines.
-    """
+    """Read a file of JSON lines, one document a line."""
     with _opened(source.path) as stream:
         for number, raw in _raw_lines(stream, source.max_bytes):
             try:
@@ -128,12 +103,6 @@ def read_json_lines(source: Source) -> Iterator[Document | Problem]:
 
 def read_csv(source: Source) -> Iterator[Document | Problem]:
     """Read a file of comma- or tab-separated values with a header, one document a row.
-
-    Args:
-        source: The file.
-
-    Yields:
-        Documents, and problems of single rows.
 
     Raises:
         Unreadable: If the header has no such column, or quotes do not close.
@@ -171,12 +140,6 @@ def read_csv(source: Source) -> Iterator[Document | Problem]:
 def read_html(source: Source) -> Iterator[Document | Problem]:
     """Read a page as one document.
 
-    Args:
-        source: The file.
-
-    Yields:
-        The page's text, if it has any.
-
     Raises:
         Unreadable: If it is too large, binary, or in an encoding that it does not name.
     """
@@ -204,15 +167,7 @@ def _record(source: Source, number: int, text: str, row: dict[str, Any]) -> Docu
 
 @contextmanager
 def _opened(path: Path, *, binary_is_refused: bool = True) -> Iterator[io.BufferedReader]:
-    """Open a file for reading, uncompressed on the way.
-
-    Yields:
-        A buffered stream of bytes.
-
-    Raises:
-        ImportError: If it is a zstd file and the `data` extra is not installed.
-        Unreadable: If it cannot be opened, holds binary data, or is damaged.
-    """
+    """Open a file for reading, uncompressed on the way, or raise `Unreadable`."""
     damaged: tuple[type[Exception], ...] = (EOFError, zlib.error, OSError)
     if path.suffix.lower() == ".zst":
         damaged = (*damaged, _zstandard().ZstdError)
@@ -236,14 +191,6 @@ def _stream(path: Path) -> Any:
 
 
 def _zstandard() -> Any:
-    """Import the optional package.
-
-    Returns:
-        The module.
-
-    Raises:
-        ImportError: If the `data` extra is not installed.
-    """
     try:
         import zstandard
     except ImportError as error:
@@ -268,11 +215,7 @@ def _raw_lines(stream: io.BufferedReader, max_bytes: int) -> Iterator[tuple[int,
 
 
 def _decoded_lines(source: Source, newline: str = "\n") -> Iterator[str]:
-    r"""Yield the lines of a text file, `\r\n` replaced unless it is to stay.
-
-    Raises:
-        Unreadable: At the first line that is too long or not UTF-8.
-    """
+    r"""Yield the lines of a text file, `\r\n` replaced unless it is to stay."""
     with _opened(source.path) as stream:
         for number, raw in _raw_lines(stream, source.max_bytes):
             if raw is None:
@@ -304,14 +247,7 @@ def _json_row(line: str) -> Any:
 
 
 def _text_of(row: Any, field: str) -> str:
-    """Take the text out of a JSON row.
-
-    Returns:
-        The text; the row no longer holds it.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Take the text out of a JSON row, which then no longer holds it."""
     if not isinstance(row, dict) or not isinstance(row.get(field), str):
         found = f"fields {sorted(row)}" if isinstance(row, dict) else f"a {type(row).__name__}"
         raise ValueError(f"no text in field {field!r} ({found}). Name the right field.")

@@ -15,7 +15,6 @@ def read_texts(
 
     Args:
         path: File or folder; the files may be compressed (`.gz`, `.zst`).
-        field: Where a JSON line holds its text.
         part_bytes: Length, in UTF-8 bytes, from which on a text file is cut at the next blank line.
 
     Returns:

