@@ -5,29 +5,23 @@ the real table, and on small wrong ones to show that each mistake is caught.
 """
 
 import ast
-import csv
 import hashlib
-import importlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from surveybook.coverage import CHAPTERS, Row, find
+
 from llmlib.experiments.claims import PLACE, claims_by_row
 
-COLUMNS = ["id", "chapter", "survey", "technique", "done_when"]
-COLUMNS += ["symbol", "notebook", "test", "result"]
-FIXED = COLUMNS[:5]
-CHAPTERS = ["introduction", "scaling_laws", "data", "architecture", "training"]
-CHAPTERS += ["adaptation", "utilization", "evaluation", "capstone"]
 MAX_ROWS_A_TEST = 3
 CLAIM = "tests/experiments/test_records.py::test_claim"
 """The one test of all experiments' claims; each of its cases is marked with its claim's row."""
 
-Row = dict[str, str]
 Problems = Iterator[str]
 
 
@@ -39,87 +33,48 @@ class CoveringTest:
     rows: tuple[str, ...]
 
 
-def items(cell: str) -> list[str]:
-    """Split a `;`-separated cell."""
-    return [part.strip() for part in cell.split(";") if part.strip()]
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read the table.
-
-    Raises:
-        ValueError: The columns are not the agreed nine.
-    """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if list(reader.fieldnames or []) != COLUMNS:
-            raise ValueError(f"{path.name} must have the columns {','.join(COLUMNS)}")
-        return list(reader)
-
-
 def filled(rows: Iterable[Row]) -> list[Row]:
     """Return the rows that claim something."""
-    return [row for row in rows if any(row[name].strip() for name in COLUMNS[5:])]
+    return [row for row in rows if row.symbols or row.notebooks or row.tests or row.result]
 
 
 def criteria_digest(rows: Iterable[Row]) -> str:
     """Hash the ids and their criteria, so that a change of what counts as done is deliberate."""
-    lines = sorted("\x1f".join(row[name] for name in FIXED) for row in rows)
+    lines = sorted(
+        "\x1f".join((row.id, row.chapter, row.survey, row.technique, row.done_when)) for row in rows
+    )
     return hashlib.sha256("\x1e".join(lines).encode()).hexdigest()
 
 
-def table_problems(rows: list[Row]) -> Problems:
+def table_problems(rows: Sequence[Row]) -> Problems:
     """Check ids, chapters and the completeness of each row."""
-    for name, count in Counter(row["id"] for row in rows).items():
+    for name, count in Counter(row.id for row in rows).items():
         if count > 1:
             yield f"{name}: the id stands {count} times"
     for row in rows:
-        if not re.fullmatch(r"[a-z]+\.[a-z0-9-]+", row["id"]):
-            yield f"{row['id']!r} is no id"
-        if row["chapter"] not in CHAPTERS:
-            yield f"{row['id']}: no chapter is named {row['chapter']!r}"
-        if not row["technique"].strip() or not row["done_when"].strip():
-            yield f"{row['id']}: the technique or its criterion is missing"
+        if not re.fullmatch(r"[a-z]+\.[a-z0-9-]+", row.id):
+            yield f"{row.id!r} is no id"
+        if row.chapter not in CHAPTERS:
+            yield f"{row.id}: no chapter is named {row.chapter!r}"
+        if not row.technique.strip() or not row.done_when.strip():
+            yield f"{row.id}: the technique or its criterion is missing"
     for row in filled(rows):
-        for name in ("symbol", "test", "result"):
-            if not row[name].strip():
-                yield f"{row['id']}: is filled but has no {name}"
+        for name in ("symbols", "tests", "result"):
+            if not getattr(row, name):
+                yield f"{row.id}: is filled but has no {name}"
 
 
-def resolve(symbol: str) -> object:
-    """Import the object of a dotted name.
-
-    Raises:
-        LookupError: No module or attribute has that name.
-    """
-    parts = symbol.split(".")
-    for cut in range(len(parts), 0, -1):
-        name = ".".join(parts[:cut])
-        try:
-            found: object = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name and not f"{symbol}.".startswith(f"{error.name}."):
-                raise
-            continue
-        for part in parts[cut:]:
-            if not hasattr(found, part):
-                raise LookupError(f"{name} has no {'.'.join(parts[cut:])}")
-            found = getattr(found, part)
-        return found
-    raise LookupError(f"there is no module {parts[0]}")
-
-
-def symbol_problems(rows: list[Row]) -> Problems:
+def symbol_problems(rows: Sequence[Row]) -> Problems:
     """Check that each filled row's objects import from the library."""
     for row in filled(rows):
-        for symbol in items(row["symbol"]):
+        for symbol in row.symbols:
             if not symbol.startswith("llmlib."):
-                yield f"{row['id']}: {symbol} is not an object of llmlib"
+                yield f"{row.id}: {symbol} is not an object of llmlib"
                 continue
             try:
-                resolve(symbol)
-            except LookupError as error:
-                yield f"{row['id']}: {symbol} does not import: {error}"
+                find(symbol)
+            except ValueError as error:
+                yield f"{row.id}: {error}"
 
 
 def slug(heading: str) -> str:
@@ -147,18 +102,18 @@ def anchors(path: Path) -> set[str]:
     return found
 
 
-def notebook_problems(rows: list[Row], root: Path) -> Problems:
+def notebook_problems(rows: Sequence[Row], root: Path) -> Problems:
     """Check that each filled row's notebooks and anchors exist."""
     for row in filled(rows):
-        for place in items(row["notebook"]):
+        for place in row.notebooks:
             name, _, anchor = place.partition("#")
             path = root / name
             if not name.startswith("chapters/") or not path.is_file():
-                yield f"{row['id']}: there is no notebook {name}"
+                yield f"{row.id}: there is no notebook {name}"
             elif not anchor:
-                yield f"{row['id']}: {name} is named without an anchor (`{name}#anchor`)"
+                yield f"{row.id}: {name} is named without an anchor (`{name}#anchor`)"
             elif anchor not in anchors(path):
-                yield f"{row['id']}: {name} has no anchor {anchor}"
+                yield f"{row.id}: {name} has no anchor {anchor}"
 
 
 def marked_rows(decorators: list[ast.expr]) -> list[str]:
@@ -191,9 +146,9 @@ def covering_tests(root: Path) -> list[CoveringTest]:
     return found
 
 
-def mark_problems(rows: list[Row], tests: list[CoveringTest]) -> Problems:
+def mark_problems(rows: Sequence[Row], tests: list[CoveringTest]) -> Problems:
     """Check that named tests exist and carry the mark, and that marks name existing rows."""
-    known = {row["id"] for row in rows}
+    known = {row.id for row in rows}
     by_name = {test.name: test for test in tests}
     for test in tests:
         if len(test.rows) > MAX_ROWS_A_TEST and test.name != CLAIM:
@@ -202,28 +157,28 @@ def mark_problems(rows: list[Row], tests: list[CoveringTest]) -> Problems:
             if name not in known:
                 yield f"{test.name}: covers {name}, which is no row"
     for row in filled(rows):
-        for name in items(row["test"]):
+        for name in row.tests:
             if name not in by_name:
-                yield f"{row['id']}: there is no test {name}"
-            elif row["id"] not in by_name[name].rows:
-                yield f'{row["id"]}: {name} does not carry @pytest.mark.covers("{row["id"]}")'
+                yield f"{row.id}: there is no test {name}"
+            elif row.id not in by_name[name].rows:
+                yield f'{row.id}: {name} does not carry @pytest.mark.covers("{row.id}")'
 
 
-def claim_problems(rows: list[Row], claims: dict[str, dict[str, list[str]]]) -> Problems:
+def claim_problems(rows: Sequence[Row], claims: dict[str, dict[str, list[str]]]) -> Problems:
     """Check that rows and experiments name each other: `{experiment}` stands in the row's result.
 
     So what a row says of an experiment is what the experiment claims, word for word.
     """
     for row in rows:
-        named = set(PLACE.findall(row["result"]))
-        claimed = set(claims.get(row["id"], {}))
+        named = set(PLACE.findall(row.result))
+        claimed = set(claims.get(row.id, {}))
         for name in sorted(named - claimed):
-            yield f"{row['id']}: {{{name}}} claims nothing for this row"
+            yield f"{row.id}: {{{name}}} claims nothing for this row"
         for name in sorted(claimed - named):
-            yield f"{row['id']}: the result does not take in the claims of {{{name}}}"
-        if claimed and CLAIM not in items(row["test"]):
-            yield f"{row['id']}: the experiments' claims are proved by {CLAIM}"
-    for name in sorted(claims.keys() - {row["id"] for row in rows}):
+            yield f"{row.id}: the result does not take in the claims of {{{name}}}"
+        if claimed and CLAIM not in row.tests:
+            yield f"{row.id}: the experiments' claims are proved by {CLAIM}"
+    for name in sorted(claims.keys() - {row.id for row in rows}):
         yield f"{name}: an experiment claims something for it, and it is no row"
 
 
@@ -235,21 +190,21 @@ def results_problems(results: dict[str, Any], run: str, tree: str) -> Problems:
         yield "llmlib or tests changed since the tests ran: run `make test` again"
 
 
-def outcome_problems(rows: list[Row], results: dict[str, Any]) -> Problems:
+def outcome_problems(rows: Sequence[Row], results: dict[str, Any]) -> Problems:
     """Check that each filled row's tests, with all their parameters, passed in this run."""
     tests: dict[str, dict[str, Any]] = results["tests"]
     for row in filled(rows):
-        for name in items(row["test"]):
+        for name in row.tests:
             cases = {
                 case: entry
                 for case, entry in tests.items()
                 if case == name or case.startswith(f"{name}[")
-                if name != CLAIM or row["id"] in entry["covers"]
+                if name != CLAIM or row.id in entry["covers"]
             }
             if not cases:
-                yield f"{row['id']}: {name} did not run"
+                yield f"{row.id}: {name} did not run"
             for case, entry in cases.items():
                 if entry["outcome"] != "passed":
-                    yield f"{row['id']}: {case} {entry['outcome']}"
-                if row["id"] not in entry["covers"]:
-                    yield f"{row['id']}: {case} ran without the mark for this row"
+                    yield f"{row.id}: {case} {entry['outcome']}"
+                if row.id not in entry["covers"]:
+                    yield f"{row.id}: {case} ran without the mark for this row"

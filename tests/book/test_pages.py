@@ -9,8 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from docutils.nodes import make_id
 from project import ROOT
-from surveybook.api import FOLDER
-from surveybook.coverage import canonical, load
+from surveybook.coverage import REFERENCE, canonical, load
 
 VOID = {"img", "link", "input", "br", "hr", "meta", "source", "wbr", "col", "path", "rect"}
 
@@ -138,21 +137,36 @@ def test_every_written_section_is_linked_from_its_chapter(html: Path) -> None:
 
 
 def test_every_public_object_has_an_entry(html: Path) -> None:
-    for page in sorted((ROOT / FOLDER).glob("llmlib.*.rst")):
+    pages = sorted((html / REFERENCE).glob("llmlib.*.html"))
+    anchors = {anchor for page in pages for anchor in read(page).anchors}
+    for page in pages:
         package = importlib.import_module(page.stem)
-        anchors = read(html / FOLDER / f"{page.stem}.html").anchors
         for name in getattr(package, "__all__", ()):
             obj = getattr(package, name)
-            if callable(obj) and getattr(obj, "__module__", "").startswith(page.stem):
+            if callable(obj) and getattr(obj, "__module__", "").startswith("llmlib."):
                 assert canonical(f"{page.stem}.{name}") in anchors, f"{page.stem}.{name}"
 
 
-def test_shapes_are_readable_in_signatures(html: Path) -> None:
-    text = (html / FOLDER / "llmlib.architecture.html").read_text(encoding="utf-8")
-    assert "jaxtyping.Float" not in text
-    start = text.index('id="llmlib.architecture.attention.multihead.attention_weights"')
-    signature = Page()
+def entry(html: Path, name: str) -> str:
+    """The words of an object's entry in the reference: its signature, then its text."""
+    (path,) = (p for p in (html / REFERENCE).glob("llmlib.*.html") if name in read(p).anchors)
+    text = path.read_text(encoding="utf-8")
     words: list[str] = []
-    signature.handle_data = words.append  # pyright: ignore[reportAttributeAccessIssue]
-    signature.feed(text[start : text.index("</dt>", start)])
-    assert 'queries: Float[Tensor, "*batch T K"]' in "".join(words)
+    page = Page()
+    page.handle_data = words.append  # pyright: ignore[reportAttributeAccessIssue]
+    page.feed(text[text.index(f'id="{name}"') :].partition("</dd>")[0])
+    return "".join(words)
+
+
+def test_shapes_are_readable_in_signatures(html: Path) -> None:
+    signature = entry(html, "llmlib.architecture.attention.multihead.attention_weights")
+    assert 'queries: Float[Tensor, "*batch T K"]' in signature
+    assert "jaxtyping.Float" not in signature
+
+
+def test_an_override_shows_the_contract_of_its_base_and_not_that_of_torch(html: Path) -> None:
+    inherited = entry(html, "llmlib.architecture.caches.kv_cache.KVCache.extend")
+    assert "Write a layer’s new keys and values behind the ones held" in inherited
+    for page in (html / REFERENCE).glob("llmlib.*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert "Define the computation performed at every call" not in text, page.name

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from project import ROOT
+from surveybook.api import subpackages
 
 HEADER = "id,chapter,survey,technique,done_when,symbol,notebook,test,result\n"
 ROWS = (
@@ -25,7 +26,8 @@ PAGES = {
     ),
     "index.md": (
         "# Book\n```{toctree}\nchapters/01_introduction/index\n"
-        "chapters/01_introduction/01_cache\nbook/coverage\nbook/api/llmlib.core\n```\n"
+        "chapters/01_introduction/01_cache\nbook/coverage\n```\n"
+        "```{toctree}\n:glob:\nbook/api/*\n```\n"
     ),
     "book/coverage.csv": HEADER + ROWS,
     "book/beyond.csv": "method,id\n",
@@ -33,7 +35,7 @@ PAGES = {
         "# Coverage\n```{coverage-counts}\n```\n```{coverage} introduction\n```\n"
         "```{beyond-the-survey}\n```\n"
     ),
-    "book/api/llmlib.core.rst": "",
+    **{f"book/api/{name}.rst": "" for name in ("llmlib.core", *subpackages("llmlib.core"))},
     "chapters/01_introduction/index.md": (
         "# Introduction\n```{chapter-progress} introduction\n```\n"
         "```{sections} 01_introduction\n01_cache | Caches | why\n02_next | Next | later\n```\n"

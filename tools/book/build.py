@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "book" / "api"
 VENDOR = ROOT / "build" / "vendor" / "vendor"
 OUTPUT = ROOT / "build" / "book"
 HTML = OUTPUT / "_build" / "html"
@@ -39,6 +41,20 @@ def vendor() -> None:
         else:
             shutil.copy2(source, target)
     shutil.copy2(package_folder("plotly") / "package_data" / "plotly.min.js", VENDOR)
+
+
+def lay_reference() -> None:
+    """Lay an empty page for each floor of the library and each of its subpackages.
+
+    The book's extension writes their text; no list of them is kept.
+    """
+    faces = (ROOT / "llmlib").glob("*/__init__.py"), (ROOT / "llmlib").glob("*/*/__init__.py")
+    names = {".".join(face.parent.relative_to(ROOT).parts) for face in chain(*faces)}
+    pages = {REFERENCE / f"{name}.rst" for name in names}
+    for page in set(REFERENCE.glob("llmlib.*.rst")) - pages:
+        page.unlink()
+    for page in pages:
+        page.touch()
 
 
 def repository() -> str:
@@ -79,6 +95,7 @@ def main() -> int:
     incremental = parser.parse_args().incremental
     start = time.perf_counter()
     vendor()
+    lay_reference()
     if not incremental and HTML.exists():
         shutil.rmtree(HTML)  # a page that was removed must not linger
     environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}

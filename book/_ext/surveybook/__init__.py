@@ -20,23 +20,11 @@ from surveybook import (
     teaching,
 )
 
+PARTS = (api, coverage_page, docstrings, plotly, quiet, resolve, sections, sources, teaching)
+
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register every part of the extension.
-
-    Returns:
-        Sphinx's metadata about the extension.
-    """
-    for part in (
-        api,
-        coverage_page,
-        docstrings,
-        plotly,
-        quiet,
-        resolve,
-        sections,
-        sources,
-        teaching,
-    ):
+    """Register every part of the extension."""
+    for part in PARTS:
         part.setup(app)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

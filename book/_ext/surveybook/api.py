@@ -1,7 +1,8 @@
 """The library reference: one page a subpackage, written from the package tree at build time.
 
-`book/api/llmlib.NAME.rst` is an empty page that says only which subpackage it is for; its text is
-made here, so a new module appears by itself.
+A floor's page holds its own modules and leads to the pages of its subpackages; folders deeper down
+stand on their subpackage's page. `tools/book/build.py` lays the pages empty, and their text is made
+here, so that a new module or subpackage appears by itself.
 """
 
 import importlib
@@ -13,22 +14,32 @@ from types import ModuleType
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from surveybook.coverage import canonical
+from surveybook.coverage import REFERENCE, canonical
 from surveybook.docstrings import inline
 
-FOLDER = "book/api/"
+
+def subpackages(package: str) -> list[str]:
+    """Dotted names of the subpackages that have pages of their own: those of a floor."""
+    if package.count(".") > 1:
+        return []
+    folders = (path.parent.name for path in _folder(package).glob("*/__init__.py"))
+    return [f"{package}.{name}" for name in sorted(folders)]
 
 
 def modules(package: str) -> list[str]:
-    """Dotted names of a package's public modules, folders after files."""
-    root = Path(str(importlib.import_module(package).__file__)).parent
+    """Dotted names of the public modules on a package's page, folders after files."""
+    pattern = "*.py" if subpackages(package) else "**/*.py"
     paths = [
-        path.relative_to(root).with_suffix("")
-        for path in root.rglob("*.py")
-        if not any(part.startswith("_") for part in path.relative_to(root).parts)
+        path.relative_to(_folder(package)).with_suffix("")
+        for path in _folder(package).glob(pattern)
+        if not path.name.startswith("_")
     ]
     paths.sort(key=lambda path: (len(path.parts), path.parts))
     return [".".join((package, *path.parts)) for path in paths]
+
+
+def _folder(package: str) -> Path:
+    return Path(str(importlib.import_module(package).__file__)).parent
 
 
 def summary(obj: object) -> str:
@@ -42,33 +53,41 @@ def heading(text: str, line: str) -> list[str]:
     return [text, line * len(text), ""]
 
 
-def public_names(module: ModuleType) -> list[str]:
-    """A table of what `from PACKAGE import ...` offers."""
-    names = [name for name in getattr(module, "__all__", []) if hasattr(module, name)]
-    if not names:
-        return []
+def table(rows: dict[str, str]) -> list[str]:
+    """A table of names, each with what it stands for."""
     lines = [".. list-table::", "   :widths: 30 70", "   :class: public-names", ""]
-    for name in sorted(names, key=str.lower):
+    for shown, text in rows.items():
+        lines += [f"   * - {shown}", f"     - {text}"]
+    return [*lines, ""] if rows else []
+
+
+def public_names(module: ModuleType) -> dict[str, str]:
+    """What `from PACKAGE import ...` offers, as links with their summaries."""
+    rows = {}
+    for name in sorted(getattr(module, "__all__", ()), key=str.lower):
         obj = getattr(module, name)
-        if isinstance(obj, ModuleType):
-            target = obj.__name__
-        else:
+        if inspect.isclass(obj) or inspect.isroutine(obj):
             target = canonical(f"{module.__name__}.{name}")
-        documented = inspect.isclass(obj) or inspect.isroutine(obj) or isinstance(obj, ModuleType)
-        shown = f":py:obj:`{name} <{target}>`" if documented else f"``{name}``"
-        lines += [f"   * - {shown}", f"     - {inline(summary(obj)) if documented else ''}"]
-    return [*lines, ""]
+            rows[f":py:obj:`{name} <{target}>`"] = inline(summary(obj))
+        else:
+            rows[f"``{name}``"] = ""
+    return rows
 
 
 def page(package: str) -> str:
     """The whole page of one subpackage, in reStructuredText."""
     module = importlib.import_module(package)
     lines = heading(package, "=") + [f".. automodule:: {package}", ""]
-    table = public_names(module)
-    if table:
-        lines += [f"Import these with ``from {package} import NAME``:", "", *table]
+    names = public_names(module)
+    if names:
+        lines += [f"Import these with ``from {package} import NAME``:", "", *table(names)]
+    inner = {
+        f":doc:`{name} </{REFERENCE}{name}>`": inline(summary(importlib.import_module(name)))
+        for name in subpackages(package)
+    }
+    lines += table(inner)
     own = modules(package)
-    if not own and not table:
+    if not own and not names and not inner:
         lines += ["Planned: no module of this floor is written yet.", ""]
     for name in own:
         lines += heading(name.removeprefix(f"{package}."), "-")
@@ -78,15 +97,15 @@ def page(package: str) -> str:
 
 def write(app: Sphinx, docname: str, source: list[str]) -> None:
     """Fill an empty reference page."""
-    if docname.startswith(f"{FOLDER}llmlib."):
-        source[0] = page(docname.removeprefix(FOLDER))
+    if docname.startswith(f"{REFERENCE}llmlib."):
+        source[0] = page(docname.removeprefix(REFERENCE))
 
 
 def outdated(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> Sequence[str]:
     """Docstrings live outside the pages, so the reference is written anew at each build."""
-    return [name for name in env.found_docs if name.startswith(FOLDER)]
+    return [name for name in env.found_docs if name.startswith(REFERENCE)]
 
 
 def setup(app: Sphinx) -> None:

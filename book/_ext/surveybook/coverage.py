@@ -2,28 +2,21 @@
 
 import csv
 import importlib
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from llmlib.experiments.claims import expanded
+REFERENCE = "book/api/"
+"""The folder of the library's reference, whose pages are named after subpackages."""
 
-COLUMNS = [
-    "id",
-    "chapter",
-    "survey",
-    "technique",
-    "done_when",
-    "symbol",
-    "notebook",
-    "test",
-    "result",
-]
+COLUMNS = ["id", "chapter", "survey", "technique", "done_when"]
+COLUMNS += ["symbol", "notebook", "test", "result"]
+CHAPTERS = ("introduction", "scaling_laws", "data", "architecture", "training")
+CHAPTERS += ("adaptation", "utilization", "evaluation", "capstone")
 
 
 @dataclass(frozen=True)
@@ -39,6 +32,7 @@ class Row:
     notebooks: tuple[str, ...]
     tests: tuple[str, ...]
     result: str
+    """As it is written: `{NAME}` stands for the claims of an experiment."""
 
     @property
     def status(self) -> str:
@@ -48,17 +42,19 @@ class Row:
         return "done" if self.notebooks else "built"
 
 
-def _items(cell: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in cell.split(";") if part.strip())
-
-
 def table_path(app: Sphinx) -> Path:
     """Where the coverage table lies."""
     return Path(app.srcdir) / "book" / "coverage.csv"
 
 
-def load(path: Path) -> list[Row]:
-    """Read the coverage table.
+def items(cell: str) -> tuple[str, ...]:
+    """The parts of a cell that `;` separates."""
+    return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
+@cache
+def load(path: Path) -> tuple[Row, ...]:
+    """Read the coverage table, once for all pages.
 
     Raises:
         ValueError: When the columns are not the nine that the book knows.
@@ -67,32 +63,31 @@ def load(path: Path) -> list[Row]:
         reader = csv.DictReader(file)
         if reader.fieldnames != COLUMNS:
             raise ValueError(f"{path.name} must have the columns {','.join(COLUMNS)}")
-        return [
+        return tuple(
             Row(
-                id=row["id"],
-                chapter=row["chapter"],
-                survey=row["survey"],
-                technique=row["technique"],
-                done_when=row["done_when"],
-                symbols=_items(row["symbol"]),
-                notebooks=_items(row["notebook"]),
-                tests=_items(row["test"]),
-                result=expanded(row["result"], row["id"]),
+                symbols=items(row.pop("symbol")),
+                notebooks=items(row.pop("notebook")),
+                tests=items(row.pop("test")),
+                **row,
             )
             for row in reader
-        ]
+        )
 
 
-def sections_of(symbol: str, rows: list[Row]) -> Iterator[str]:
-    """The documents (without suffix) that teach a library object, in the table's order."""
-    seen: set[str] = set()
-    for row in rows:
-        if symbol in {canonical(name) for name in row.symbols}:
-            for place in row.notebooks:
-                document = place.partition("#")[0].removesuffix(".ipynb").removesuffix(".md")
-                if document not in seen:
-                    seen.add(document)
-                    yield document
+@cache
+def sections(path: Path) -> dict[str, dict[str, None]]:
+    """The documents (without suffix) that teach each library object, in the table's order."""
+    found: dict[str, dict[str, None]] = {}
+    for row in load(path):
+        documents = dict.fromkeys(document_of(place) for place in row.notebooks)
+        for name in map(canonical, row.symbols):
+            found.setdefault(name, {}).update(documents)
+    return found
+
+
+def document_of(place: str) -> str:
+    """`chapters/x/y.ipynb#anchor` stands in the document `chapters/x/y`."""
+    return place.partition("#")[0].rpartition(".")[0]
 
 
 def find(name: str) -> object:
@@ -102,10 +97,6 @@ def find(name: str) -> object:
         ValueError: When nothing has that name.
     """
     parts = name.split(".")
-    # A package may offer a function under the name of the module that holds it: that one is meant.
-    offered = getattr(sys.modules.get(".".join(parts[:-1])), parts[-1], None)
-    if offered is not None and not isinstance(offered, ModuleType):
-        return offered
     for cut in range(len(parts), 0, -1):
         try:
             found: object = importlib.import_module(".".join(parts[:cut]))
@@ -133,15 +124,16 @@ def canonical(name: str) -> str:
 def symbol_uri(app: Sphinx, docname: str, symbol: str) -> str:
     """Relative address of an object's entry in the library reference."""
     name = canonical(symbol)
-    page = f"book/api/{'.'.join(name.split('.')[:2])}"
+    parts = name.split(".")
+    pages = (f"{REFERENCE}{'.'.join(parts[:depth])}" for depth in (3, 2))
+    page = next(page for page in pages if page in app.env.found_docs)
     anchor = f"module-{name}" if isinstance(find(name), ModuleType) else name
     return f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
 
 
 def section_uri(app: Sphinx, docname: str, place: str) -> str | None:
     """Relative address of `chapters/x/y.ipynb#anchor`, or None while that page is not built."""
-    path, _, anchor = place.partition("#")
-    page = path.rpartition(".")[0]
+    page, anchor = document_of(place), place.partition("#")[2]
     if page not in app.env.found_docs:
         return None
     uri = app.builder.get_relative_uri(docname, page)

@@ -8,13 +8,14 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from llmlib.experiments.claims import expanded
 from surveybook.coverage import Row, link, load, section_uri, symbol_uri, table_path
 from surveybook.sections import badge
 from surveybook.sources import test_uri
 
 
 class _CoverageDirective(SphinxDirective):
-    def rows(self) -> list[Row]:
+    def rows(self) -> tuple[Row, ...]:
         path = table_path(self.env.app)
         self.env.note_dependency(str(path))
         return load(path)
@@ -39,7 +40,8 @@ class Coverage(_CoverageDirective):
         identity = nodes.paragraph("", "", nodes.literal(row.id, row.id), classes=["row-id"])
         what = [name, criterion, identity]
         if row.result:
-            what.insert(2, nodes.paragraph(row.result, row.result, classes=["result"]))
+            result = expanded(row.result, row.id)
+            what.insert(2, nodes.paragraph(result, result, classes=["result"]))
         beyond = row.survey == "beyond"
         survey = badge("beyond") if beyond else nodes.Text(row.survey)
         where = [nodes.paragraph("", "", badge(row.status)), *self._links(row)]

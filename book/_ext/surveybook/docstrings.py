@@ -7,6 +7,8 @@ import re
 
 from sphinx.application import Sphinx
 
+from surveybook.coverage import find
+
 DISPLAY = re.compile(r"^([ \t]*)\$\$(.+?)\$\$[ \t]*([.,;]?)[ \t]*$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(
     r"(?P<done>``.+?``|:[a-z:]+:`[^`]+`)"  # reStructuredText already
@@ -68,10 +70,20 @@ def convert(text: str) -> str:
     return "".join(parts)
 
 
+def is_of_others(name: str) -> bool:
+    """Whether a method's text was inherited from a class of torch or Python, not of the library."""
+    owner, _, method = name.rpartition(".")
+    classes = getattr(find(owner), "__mro__", ())
+    documented = (kind for kind in classes if getattr(vars(kind).get(method), "__doc__", None))
+    return not next(documented, object).__module__.startswith("llmlib.")
+
+
 def before_napoleon(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
     """Convert in place, and keep a constant's `a: b` from being read as a type."""
+    if what in ("method", "property") and is_of_others(name):
+        lines.clear()
     lines[:] = convert("\n".join(lines)).split("\n")
     if what in ATTRIBUTES and not any(SECTION.match(line) for line in lines):
         KEPT[name] = list(lines)

@@ -5,15 +5,25 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 from surveybook.api import summary
-from surveybook.coverage import canonical, find, link, load, sections_of, symbol_uri, table_path
+from surveybook.coverage import (
+    CHAPTERS,
+    canonical,
+    document_of,
+    find,
+    link,
+    load,
+    sections,
+    symbol_uri,
+    table_path,
+)
 
 
 def taught_in(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
     """End an object's entry with the sections that teach it."""
-    rows = load(table_path(app))
-    pages = [page for page in sections_of(name, rows) if page in app.env.found_docs]
+    taught = sections(table_path(app)).get(name, ())
+    pages = [page for page in taught if page in app.env.found_docs]
     if pages:
         places = ", ".join(f":doc:`/{page}`" for page in pages)
         lines += ["", ".. container:: taught-in", "", f"   Taught in {places}", ""]
@@ -27,7 +37,7 @@ def in_the_library(app: Sphinx, doctree: nodes.document) -> None:
     app.env.note_dependency(str(table_path(app)))
     names: list[str] = []
     for row in load(table_path(app)):
-        if any(place.partition("#")[0].rpartition(".")[0] == docname for place in row.notebooks):
+        if docname in map(document_of, row.notebooks):
             names += [name for name in map(canonical, row.symbols) if name not in names]
     if not names:
         return
@@ -47,7 +57,7 @@ def chapter_role(name, rawtext, text, lineno, inliner, options=None, content=Non
     env = inliner.document.settings.env
     found: list[nodes.Node] = []
     for word in text.split(","):
-        docname = CHAPTERS[word.strip()]
+        docname = PAGES[word.strip()]
         node = pending_xref(
             "", refdomain="std", reftype="doc", refexplicit=True, reftarget=f"/{docname}",
             refdoc=env.docname, refwarn=True, classes=["chapter-link"],
@@ -63,18 +73,7 @@ def number_role(name, rawtext, text, lineno, inliner, options=None, content=None
     return [nodes.inline(text, text, classes=["number"])], []
 
 
-NAMES = (
-    "introduction",
-    "scaling_laws",
-    "data",
-    "architecture",
-    "training",
-    "adaptation",
-    "utilization",
-    "evaluation",
-    "capstone",
-)
-CHAPTERS = {name: f"chapters/{number:02d}_{name}/index" for number, name in enumerate(NAMES, 1)}
+PAGES = {name: f"chapters/{number:02d}_{name}/index" for number, name in enumerate(CHAPTERS, 1)}
 
 
 def setup(app: Sphinx) -> None:
