@@ -27,7 +27,7 @@ from llmlib.architecture.pretrained.configs import (
     config_to_folder,
     family_of,
 )
-from llmlib.architecture.pretrained.dequantize import FORMATS, dequantize
+from llmlib.architecture.pretrained.dequantize import QUANTIZATIONS, dequantize
 from llmlib.architecture.pretrained.gguf_file import GGUFFile
 from llmlib.data.corpora.wheels import PinnedWheel
 from llmlib.utilization import GREEDY, generate
@@ -67,9 +67,9 @@ def configure(folder, **changes) -> None:
 # Quantized blocks
 
 
-@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: FORMATS[kind].name)
+@pytest.mark.parametrize("kind", QUANTIZATIONS, ids=lambda kind: QUANTIZATIONS[kind].name)
 def test_blocks_decode_as_in_the_gguf_package(kind):
-    quantization = FORMATS[kind]
+    quantization = QUANTIZATIONS[kind]
     generator = np.random.default_rng(kind)
     rows = generator.integers(0, 256, (13, 7 * quantization.nbytes), dtype=np.uint8)
     with np.errstate(all="ignore"):
@@ -130,7 +130,7 @@ def test_a_gguf_file_reads_as_in_the_gguf_package(gguf_path):
     assert ours.metadata["some.names"] == ["one", "two"]
     assert ours.metadata["some.numbers"] == [3, 5, 7]
     assert ours.metadata["some.flag"] is True
-    assert ours.names() == {tensor.name for tensor in theirs.tensors}
+    assert ours.shapes.keys() == {tensor.name for tensor in theirs.tensors}
     for tensor in theirs.tensors:
         expected = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy())
         assert torch.equal(ours.read(tensor.name), expected)
@@ -331,7 +331,7 @@ def pinned(monkeypatch, tmp_path, content: bytes, expected: bytes) -> None:
         archive.writestr("tiny/model.gguf", content)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     fake = PinnedWheel(name="tiny-model", version="1", sha256=digest, licence="MIT")
-    monkeypatch.setattr(smollm2, "SMOLLM2", fake)
+    monkeypatch.setattr(smollm2, "SMOLLM2_WHEEL", fake)
     monkeypatch.setattr(smollm2, "SMOLLM2_MEMBER", "tiny/model.gguf")
     monkeypatch.setattr(smollm2, "SMOLLM2_SHA256", hashlib.sha256(expected).hexdigest())
 

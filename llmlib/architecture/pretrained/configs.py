@@ -1,20 +1,20 @@
 """The configuration of a published model, as its files give it, in our fields and back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from llmlib.architecture.config import ModelConfig
 
-FAMILIES = ("llama", "mistral", "qwen2", "mixtral", "gpt2")
-ARCHITECTURES = {
+FAMILIES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "mixtral": "MixtralForCausalLM",
     "gpt2": "GPT2LMHeadModel",
 }
+"""Our families of published models, and what transformers calls their classes."""
 _GATED_OF = {
     "silu": "swiglu",
     "swish": "swiglu",
@@ -28,24 +28,48 @@ _PLAIN_OF = {
     "relu": "relu",
 }
 _ROPE_TYPES = ("linear", "dynamic", "yarn")
+# What each of our fields is called there: what every file says, then what some leave out.
+_LLAMA_SIZES = {
+    "vocab_size": "vocab_size",
+    "d_model": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "d_ff": "intermediate_size",
+}
+_LLAMA_OPTIONS = {
+    "n_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "norm_eps": "rms_norm_eps",
+    "tie_embeddings": "tie_word_embeddings",
+    "init_std": "initializer_range",
+}
+_GPT2_SIZES = {
+    "vocab_size": "vocab_size",
+    "d_model": "n_embd",
+    "n_layers": "n_layer",
+    "n_heads": "n_head",
+    "max_seq_len": "n_positions",
+}
+_GPT2_OPTIONS = {
+    "d_ff": "n_inner",
+    "norm_eps": "layer_norm_epsilon",
+    "tie_embeddings": "tie_word_embeddings",
+    "init_std": "initializer_range",
+}
 
 
 def config_from_folder(values: Mapping[str, Any], max_seq_len: int | None = None) -> ModelConfig:
     """Read the content of a transformers `config.json`.
 
     Args:
-        values: The parsed file.
         max_seq_len: Longest sequence to build for. Default: the file's.
-
-    Returns:
-        The configuration in our fields.
 
     Raises:
         ValueError: If the model's type, or something it does, is not supported.
     """
     family = values.get("model_type")
     if family not in FAMILIES:
-        raise ValueError(f"model_type={family!r} is not supported; supported are {FAMILIES}")
+        raise ValueError(f"model_type={family!r} is not supported; supported are {[*FAMILIES]}")
     try:
         if family == "gpt2":
             return _gpt2_config(values, max_seq_len)
@@ -67,28 +91,29 @@ def _refuse_unless(condition: bool, what: str) -> None:
         raise ValueError(f"{what} is not supported")
 
 
+def _named(
+    values: Mapping[str, Any], sizes: Mapping[str, str], options: Mapping[str, str]
+) -> dict[str, Any]:
+    """Read the fields that carry another name there and nothing else."""
+    fields = {ours: values[theirs] for ours, theirs in sizes.items()}
+    given = {ours: values.get(theirs) for ours, theirs in options.items()}
+    return fields | {ours: value for ours, value in given.items() if value is not None}
+
+
 def _llama_config(family: str, values: Mapping[str, Any], max_seq_len: int | None) -> ModelConfig:
     published_len = values["max_position_embeddings"]
-    n_heads = values["num_attention_heads"]
     attention_bias = values.get("attention_bias", False)
     _refuse_unless(
         attention_bias == values.get("mlp_bias", False),
         "a bias in the attention alone (attention_bias without mlp_bias, or the reverse)",
     )
     fields: dict[str, Any] = {
-        "vocab_size": values["vocab_size"],
-        "d_model": values["hidden_size"],
-        "n_layers": values["num_hidden_layers"],
-        "n_heads": n_heads,
-        "n_kv_heads": values.get("num_key_value_heads") or n_heads,
-        "head_dim": values.get("head_dim") or values["hidden_size"] // n_heads,
-        "d_ff": values["intermediate_size"],
+        "norm_eps": 1e-6,  # where a file says nothing, its library's defaults
+        "tie_embeddings": False,
+        **_named(values, _LLAMA_SIZES, _LLAMA_OPTIONS),
         "max_seq_len": max_seq_len or published_len,
-        "norm_eps": values.get("rms_norm_eps", 1e-6),
         "activation": _choice(_GATED_OF, values.get("hidden_act", "silu")),
         "bias": attention_bias,
-        "tie_embeddings": values.get("tie_word_embeddings", False),
-        "init_std": values.get("initializer_range", 0.02),
         **_rope_fields(values, published_len),
     }
     window = values.get("sliding_window") if family != "llama" else None
@@ -137,34 +162,22 @@ def _gpt2_config(values: Mapping[str, Any], max_seq_len: int | None) -> ModelCon
     if max_seq_len not in (None, length):
         raise ValueError(f"max_seq_len={max_seq_len}: the model has learned {length} positions")
     return ModelConfig(
-        vocab_size=values["vocab_size"],
-        d_model=values["n_embd"],
-        n_layers=values["n_layer"],
-        n_heads=values["n_head"],
-        d_ff=values.get("n_inner") or 4 * values["n_embd"],
-        max_seq_len=length,
+        **{"d_ff": 4 * values["n_embd"], **_named(values, _GPT2_SIZES, _GPT2_OPTIONS)},
         norm="layer",
-        norm_eps=values.get("layer_norm_epsilon", 1e-5),
         activation=_choice(_PLAIN_OF, values.get("activation_function", "gelu_new")),
         bias=True,
         position="learned",
-        tie_embeddings=values.get("tie_word_embeddings", True),
-        init_std=values.get("initializer_range", 0.02),
     )
 
 
 def config_from_gguf(
-    metadata: Mapping[str, Any], tensors: frozenset[str], max_seq_len: int | None = None
+    metadata: Mapping[str, Any], tensors: Collection[str], max_seq_len: int | None = None
 ) -> ModelConfig:
     """Read the named values of a GGUF file.
 
     Args:
-        metadata: The values by name.
         tensors: Names of the file's tensors: without an output matrix it is tied.
         max_seq_len: Longest sequence to build for. Default: the file's.
-
-    Returns:
-        The configuration in our fields.
 
     Raises:
         ValueError: If the model is not of LLaMA's type, or the file lacks a value.
@@ -205,13 +218,7 @@ def _shortest(value: float) -> float:
 
 
 def family_of(config: ModelConfig) -> str:
-    """Name the family of transformers' models that a configuration belongs to.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        One of `FAMILIES`.
+    """Name the family, one of `FAMILIES`, that a configuration belongs to.
 
     Raises:
         ValueError: If no family has these choices.
@@ -227,68 +234,52 @@ def family_of(config: ModelConfig) -> str:
         for name in plain
         if getattr(config, name) != plain[name]
     ]
-    if config.norm == "layer" and config.position == "learned" and not odd:
-        multi_head = config.n_heads * config.head_dim == config.d_model
-        biases = config.bias and config.norm_bias and config.qkv_bias
-        if (
-            config.activation in _PLAIN_OF.values()
-            and multi_head
-            and config.n_kv_heads == config.n_heads
-            and biases
-            and config.attention == "full"
-            and not config.n_experts
-        ):
-            return "gpt2"
-    elif config.norm == "rms" and config.position == "rope" and not odd:
-        scalings = (*_ROPE_TYPES, "none")
-        gated = config.activation in _GATED_OF.values() and config.rope_scaling in scalings
-        same_bias = config.qkv_bias == config.bias
-        windowed = config.attention == "window"
-        if gated and (windowed or config.attention == "full"):
-            if config.n_experts:
-                if not (config.bias or config.qkv_bias):
-                    return "mixtral"
-            elif config.qkv_bias and not config.bias:
-                return "qwen2"
-            elif windowed and same_bias and not config.bias:
-                return "mistral"
-            elif not windowed and same_bias:
-                return "llama"
+    is_gpt2 = (
+        (config.norm, config.position, config.attention) == ("layer", "learned", "full")
+        and config.activation in _PLAIN_OF.values()
+        and config.n_heads * config.head_dim == config.d_model
+        and config.n_kv_heads == config.n_heads
+        and bool(config.bias and config.norm_bias and config.qkv_bias)
+        and not config.n_experts
+    )
+    is_llama_type = (
+        (config.norm, config.position) == ("rms", "rope")
+        and config.attention in ("full", "window")
+        and config.activation in _GATED_OF.values()
+        and config.rope_scaling in (*_ROPE_TYPES, "none")
+    )
+    is_dense, is_full = not config.n_experts, config.attention == "full"
+    biases = (bool(config.qkv_bias), config.bias)
+    members = {
+        "gpt2": is_gpt2,
+        "mixtral": is_llama_type and not is_dense and biases == (False, False),
+        "qwen2": is_llama_type and is_dense and biases == (True, False),
+        "mistral": is_llama_type and is_dense and not is_full and biases == (False, False),
+        "llama": is_llama_type and is_dense and is_full and biases[0] == biases[1],
+    }
+    families = [family for family, is_member in members.items() if is_member and not odd]
+    if families:
+        return families[0]
     raise ValueError(
-        f"no family of {FAMILIES} has this configuration ({', '.join(odd) or config}): "
+        f"no family of {[*FAMILIES]} has this configuration ({', '.join(odd) or config}): "
         "use llmlib.training's checkpoints instead"
     )
 
 
 def config_to_folder(config: ModelConfig) -> dict[str, Any]:
-    """Write a configuration as transformers' `config.json` has it.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        The content of the file.
-    """
+    """Write a configuration as transformers' `config.json` has it."""
     family = family_of(config)
-    common = {
-        "architectures": [ARCHITECTURES[family]],
+    is_gpt2 = family == "gpt2"
+    names = _GPT2_SIZES | _GPT2_OPTIONS if is_gpt2 else _LLAMA_SIZES | _LLAMA_OPTIONS
+    content: dict[str, Any] = {
+        "architectures": [FAMILIES[family]],
         "model_type": family,
-        "vocab_size": config.vocab_size,
-        "initializer_range": config.init_std,
-        "tie_word_embeddings": config.tie_embeddings,
         "bos_token_id": None,
         "eos_token_id": None,
+        **{theirs: getattr(config, ours) for ours, theirs in names.items()},
     }
-    if family == "gpt2":
-        return common | {
-            "n_embd": config.d_model,
-            "n_layer": config.n_layers,
-            "n_head": config.n_heads,
-            "n_inner": config.d_ff,
-            "n_positions": config.max_seq_len,
-            "activation_function": _inverse(_PLAIN_OF, config.activation),
-            "layer_norm_epsilon": config.norm_eps,
-        }
+    if is_gpt2:
+        return content | {"activation_function": _inverse(_PLAIN_OF, config.activation)}
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
     if config.rope_scaling != "none":
         rope |= {
@@ -296,15 +287,8 @@ def config_to_folder(config: ModelConfig) -> dict[str, Any]:
             "factor": config.rope_factor,
             "original_max_position_embeddings": config.rope_original_len,
         }
-    content = common | {
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.n_kv_heads,
-        "head_dim": config.head_dim,
-        "intermediate_size": config.d_ff,
+    content |= {
         "max_position_embeddings": config.max_seq_len,
-        "rms_norm_eps": config.norm_eps,
         "hidden_act": _inverse(_GATED_OF, config.activation),
         "rope_parameters": rope,
     }

@@ -12,19 +12,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Quantization:
-    """A way to store weights.
-
-    Attributes:
-        name: Its name in the format.
-        block: Weights a block.
-        nbytes: Bytes a block.
-        decode: Turns blocks, one a line, into weights, one block a line.
-    """
+    """A way to store weights."""
 
     name: str
     block: int
+    """Weights a block."""
     nbytes: int
+    """Bytes a block."""
     decode: Callable[[np.ndarray], np.ndarray]
+    """Turns blocks, one a line, into weights, one block a line."""
 
     @property
     def bits_per_weight(self) -> float:
@@ -37,10 +33,7 @@ def dequantize(rows: np.ndarray, kind: int) -> np.ndarray:
 
     Args:
         rows: Bytes as they lie in the file, one line a row.
-        kind: Number of the type in the GGUF format, a key of `FORMATS`.
-
-    Returns:
-        The numbers, one line a row.
+        kind: Number of the type in the GGUF format, a key of `QUANTIZATIONS`.
 
     Raises:
         ValueError: If the type is not supported or the bytes are not whole blocks.
@@ -54,9 +47,9 @@ def dequantize(rows: np.ndarray, kind: int) -> np.ndarray:
     References:
         The formats stand in ggml-common.h and ggml-quants.c of the ggml project.
     """
-    if kind not in FORMATS:
-        raise ValueError(f"type {kind} is not supported: use one of {sorted(FORMATS)}")
-    quantization = FORMATS[kind]
+    if kind not in QUANTIZATIONS:
+        raise ValueError(f"type {kind} is not supported: use one of {sorted(QUANTIZATIONS)}")
+    quantization = QUANTIZATIONS[kind]
     if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] % quantization.nbytes:
         raise ValueError(
             f"{quantization.name} needs uint8 rows of whole blocks of {quantization.nbytes} bytes, "
@@ -152,7 +145,7 @@ def _q6_k(blocks: np.ndarray) -> np.ndarray:
     return (q.reshape(n, 16, 16) * scale[:, :, None]).reshape(n, 256)
 
 
-FORMATS: dict[int, Quantization] = {
+QUANTIZATIONS: dict[int, Quantization] = {
     0: Quantization("F32", 1, 4, _f32),
     1: Quantization("F16", 1, 2, _half),
     2: Quantization("Q4_0", 32, 18, _q4_0),

@@ -1,22 +1,22 @@
 """Reading the safetensors files of a folder, one or many."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from typing_extensions import override
 
+from llmlib.architecture.pretrained.tensor_source import TensorSource
 from llmlib.core.files import read_json
 
 
-class SafetensorsFolder:
+class SafetensorsFolder(TensorSource):
     """The tensors of a folder: `model.safetensors`, or what its index lists.
 
     Pickled weights (`pytorch_model.bin`) are not read: unpickling runs code from the file.
-
-    Args:
-        folder: The folder.
 
     Raises:
         ValueError: If there are no safetensors, or a file is missing, damaged or cut short.
@@ -60,35 +60,14 @@ class SafetensorsFolder:
         except (OSError, SafetensorError) as error:
             raise ValueError(f"{path} is missing, damaged or cut short: {error}") from error
 
-    def names(self) -> frozenset[str]:
-        """Return the names of all tensors.
+    @property
+    @override
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return self._shapes
 
-        Returns:
-            The names.
-        """
-        return frozenset(self._shapes)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape.
-
-        Args:
-            name: The tensor.
-
-        Returns:
-            The sizes.
-        """
-        return self._shapes[name]
-
+    @override
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
-        """Return a tensor, or some of its rows.
-
-        Args:
-            name: The tensor.
-            start: First row.
-            stop: The row after the last; None for all.
-
-        Returns:
-            The numbers, in the file's type.
+        """Return a tensor, or some of its rows, in the file's type.
 
         Raises:
             ValueError: If its type is not one of floating-point numbers.

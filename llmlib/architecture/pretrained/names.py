@@ -5,6 +5,7 @@ gate and values of a gated layer in another, the experts' matrices too. So a par
 of parts on top of each other, and the same list read backwards cuts it up for saving.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -13,24 +14,49 @@ from torch import Tensor
 from llmlib.architecture.config import ModelConfig
 
 MIXER, CHANNEL_MIXER = "mixer", "feedforward"  # what a block calls its two sublayers
+_IN_FOLDERS = {
+    "embedding": "model.embed_tokens",
+    "norm": "model.norm",
+    "head": "lm_head",
+    "layer": "model.layers",
+    "mixer_norm": "input_layernorm",
+    "feedforward_norm": "post_attention_layernorm",
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "out": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+_IN_GGUF = {
+    "embedding": "token_embd",
+    "norm": "output_norm",
+    "head": "output",
+    "layer": "blk",
+    "mixer_norm": "attn_norm",
+    "feedforward_norm": "ffn_norm",
+    "q": "attn_q",
+    "k": "attn_k",
+    "v": "attn_v",
+    "out": "attn_output",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "down": "ffn_down",
+}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of a file that makes up some rows of a parameter.
-
-    Attributes:
-        name: The tensor's name in the file.
-        shape: Its shape there.
-        transposed: Whether it is stored input-major, as GPT-2's projections are.
-        paired_heads: Where above zero: RoPE's pairs stand next to each other in each of so many
-            heads, as llama.cpp orders them, not half a head apart.
-    """
+    """A tensor of a file, its name and shape there, that makes up some rows of a parameter."""
 
     name: str
     shape: tuple[int, ...]
     transposed: bool = False
+    """Whether it is stored input-major, as GPT-2's projections are."""
     paired_heads: int = 0
+    """Where above zero: RoPE's pairs stand next to each other in each of so many heads, as
+    llama.cpp orders them, not half a head apart."""
 
     @property
     def rows(self) -> int:
@@ -38,27 +64,13 @@ class Part:
         return self.shape[-1] if self.transposed else self.shape[0]
 
     def to_ours(self, tensor: Tensor) -> Tensor:
-        """Bring the file's tensor into our order.
-
-        Args:
-            tensor: As the file has it.
-
-        Returns:
-            Rows of the parameter, perhaps as a view.
-        """
+        """Bring the file's tensor into the order of our parameter's rows, perhaps as a view."""
         if self.transposed:
             tensor = tensor.T
         return unpair_heads(tensor, self.paired_heads) if self.paired_heads else tensor
 
     def to_theirs(self, tensor: Tensor) -> Tensor:
-        """Bring rows of the parameter into the file's order.
-
-        Args:
-            tensor: Rows of the parameter.
-
-        Returns:
-            The tensor as the file has it, contiguous.
-        """
+        """Bring rows of the parameter into the file's order, contiguous."""
         return (tensor.T if self.transposed else tensor).contiguous()
 
 
@@ -71,13 +83,6 @@ def unpair_heads(rows: Float[Tensor, "rows D"], n_heads: int) -> Float[Tensor, "
     RoPE turns pairs of components. llama.cpp keeps a pair next to each other, `(0, 1) (2, 3) ...`;
     transformers and this book keep it half a head apart, `(0, K/2) (1, K/2 + 1) ...`.
 
-    Args:
-        rows: A projection to queries or keys, a head after the other.
-        n_heads: Number of heads in it.
-
-    Returns:
-        The same rows in our order.
-
     Example:
         >>> import torch
         >>> unpair_heads(torch.arange(8.0)[:, None], 2).flatten().tolist()
@@ -88,55 +93,61 @@ def unpair_heads(rows: Float[Tensor, "rows D"], n_heads: int) -> Float[Tensor, "
 
 
 def llama_parts(config: ModelConfig) -> Parts:
-    """Name the tensors of the LLaMA family in transformers' files.
+    """Name the tensors of the LLaMA family (Mistral, Qwen2 and Mixtral too) in folders."""
+    return _llama_type(config, _IN_FOLDERS)
 
-    Args:
-        config: The model's configuration: LLaMA, Mistral, Qwen2 or Mixtral.
 
-    Returns:
-        The parts of each parameter, top to bottom.
-    """
+def gguf_parts(config: ModelConfig) -> Parts:
+    """Name the tensors of a LLaMA-type model in a GGUF file."""
+    return _llama_type(config, _IN_GGUF, {"q": config.n_heads, "k": config.n_kv_heads})
+
+
+def _llama_type(
+    config: ModelConfig, names: Mapping[str, str], paired_heads: Mapping[str, int] | None = None
+) -> Parts:
     width, vocabulary = (config.d_model,), (config.vocab_size, config.d_model)
     heads, shared = (n * config.head_dim for n in (config.n_heads, config.n_kv_heads))
+    sizes, paired = {"q": heads, "k": shared, "v": shared}, paired_heads or {}
     parts: Parts = {
-        "embedding.weight": (Part("model.embed_tokens.weight", vocabulary),),
-        "norm.weight": (Part("model.norm.weight", width),),
+        "embedding.weight": (Part(names["embedding"] + ".weight", vocabulary),),
+        "norm.weight": (Part(names["norm"] + ".weight", width),),
     }
     if not config.tie_embeddings:
-        parts["head.weight"] = (Part("lm_head.weight", vocabulary),)
+        parts["head.weight"] = (Part(names["head"] + ".weight", vocabulary),)
     for layer in range(config.n_layers):
-        ours, theirs = f"blocks.{layer}.", f"model.layers.{layer}."
-        attention = theirs + "self_attn."
-        sizes = {"q": heads, "k": shared, "v": shared}
-        parts[f"{ours}{MIXER}_norm.weight"] = (Part(theirs + "input_layernorm.weight", width),)
-        parts[f"{ours}{CHANNEL_MIXER}_norm.weight"] = (
-            Part(theirs + "post_attention_layernorm.weight", width),
+        ours, layer_name = f"blocks.{layer}.", f"{names['layer']}.{layer}."
+        theirs = {name: layer_name + theirs for name, theirs in names.items()}
+        mixer = f"{ours}{MIXER}."
+        for sublayer in (MIXER, CHANNEL_MIXER):
+            norm = Part(theirs[f"{sublayer}_norm"] + ".weight", width)
+            parts[f"{ours}{sublayer}_norm.weight"] = (norm,)
+        parts[mixer + "qkv.weight"] = tuple(
+            Part(theirs[n] + ".weight", (rows, *width), paired_heads=paired.get(n, 0))
+            for n, rows in sizes.items()
         )
-        parts[f"{ours}{MIXER}.qkv.weight"] = tuple(
-            Part(f"{attention}{n}_proj.weight", (rows, *width)) for n, rows in sizes.items()
-        )
-        parts[f"{ours}{MIXER}.out.weight"] = (Part(attention + "o_proj.weight", (*width, heads)),)
+        parts[mixer + "out.weight"] = (Part(theirs["out"] + ".weight", (*width, heads)),)
         if config.qkv_bias:
-            parts[f"{ours}{MIXER}.qkv.bias"] = tuple(
-                Part(f"{attention}{n}_proj.bias", (rows,)) for n, rows in sizes.items()
+            parts[mixer + "qkv.bias"] = tuple(
+                Part(theirs[n] + ".bias", (rows,)) for n, rows in sizes.items()
             )
         if config.bias:
-            parts[f"{ours}{MIXER}.out.bias"] = (Part(attention + "o_proj.bias", width),)
-        inner = _expert_parts if config.n_experts else _gated_parts
-        parts |= inner(config, f"{ours}{CHANNEL_MIXER}.", theirs)
+            parts[mixer + "out.bias"] = (Part(theirs["out"] + ".bias", width),)
+        if config.n_experts:
+            parts |= _expert_parts(config, f"{ours}{CHANNEL_MIXER}.", layer_name)
+        else:
+            parts |= _gated_parts(config, f"{ours}{CHANNEL_MIXER}.", theirs)
     return parts
 
 
-def _gated_parts(config: ModelConfig, ours: str, theirs: str) -> Parts:
+def _gated_parts(config: ModelConfig, ours: str, theirs: Mapping[str, str]) -> Parts:
     up, down = (config.d_ff, config.d_model), (config.d_model, config.d_ff)
-    mlp = theirs + "mlp."
     parts: Parts = {
-        ours + "up.weight": tuple(Part(f"{mlp}{n}_proj.weight", up) for n in ("gate", "up")),
-        ours + "out.weight": (Part(mlp + "down_proj.weight", down),),
+        ours + "up.weight": tuple(Part(theirs[n] + ".weight", up) for n in ("gate", "up")),
+        ours + "out.weight": (Part(theirs["down"] + ".weight", down),),
     }
     if config.bias:
-        parts[ours + "up.bias"] = tuple(Part(f"{mlp}{n}_proj.bias", up[:1]) for n in ("gate", "up"))
-        parts[ours + "out.bias"] = (Part(mlp + "down_proj.bias", down[:1]),)
+        parts[ours + "up.bias"] = tuple(Part(theirs[n] + ".bias", up[:1]) for n in ("gate", "up"))
+        parts[ours + "out.bias"] = (Part(theirs["down"] + ".bias", down[:1]),)
     return parts
 
 
@@ -159,11 +170,7 @@ def gpt2_parts(config: ModelConfig, prefix: str = "transformer.") -> Parts:
     """Name the tensors of GPT-2 in transformers' files, whose projections are input-major.
 
     Args:
-        config: The model's configuration.
         prefix: What every name begins with; the files that OpenAI's weights came in have none.
-
-    Returns:
-        The parts of each parameter, top to bottom.
     """
     width, ff = config.d_model, config.d_ff
     parts: Parts = {
@@ -188,42 +195,4 @@ def gpt2_parts(config: ModelConfig, prefix: str = "transformer.") -> Parts:
         for name, source in norms.items():
             for kind in ("weight", "bias"):
                 parts[f"{ours}{name}.{kind}"] = (Part(f"{theirs}{source}.{kind}", (width,)),)
-    return parts
-
-
-def gguf_parts(config: ModelConfig) -> Parts:
-    """Name the tensors of a LLaMA-type model in a GGUF file.
-
-    Args:
-        config: The model's configuration.
-
-    Returns:
-        The parts of each parameter, top to bottom.
-    """
-    width, vocabulary = (config.d_model,), (config.vocab_size, config.d_model)
-    heads, shared = (n * config.head_dim for n in (config.n_heads, config.n_kv_heads))
-    parts: Parts = {
-        "embedding.weight": (Part("token_embd.weight", vocabulary),),
-        "norm.weight": (Part("output_norm.weight", width),),
-    }
-    if not config.tie_embeddings:
-        parts["head.weight"] = (Part("output.weight", vocabulary),)
-    for layer in range(config.n_layers):
-        ours, theirs = f"blocks.{layer}.", f"blk.{layer}."
-        up, down = (config.d_ff, config.d_model), (config.d_model, config.d_ff)
-        parts |= {
-            f"{ours}{MIXER}_norm.weight": (Part(theirs + "attn_norm.weight", width),),
-            f"{ours}{CHANNEL_MIXER}_norm.weight": (Part(theirs + "ffn_norm.weight", width),),
-            f"{ours}{MIXER}.qkv.weight": (
-                Part(theirs + "attn_q.weight", (heads, *width), paired_heads=config.n_heads),
-                Part(theirs + "attn_k.weight", (shared, *width), paired_heads=config.n_kv_heads),
-                Part(theirs + "attn_v.weight", (shared, *width)),
-            ),
-            f"{ours}{MIXER}.out.weight": (Part(theirs + "attn_output.weight", (*width, heads)),),
-            f"{ours}{CHANNEL_MIXER}.up.weight": (
-                Part(theirs + "ffn_gate.weight", up),
-                Part(theirs + "ffn_up.weight", up),
-            ),
-            f"{ours}{CHANNEL_MIXER}.out.weight": (Part(theirs + "ffn_down.weight", down),),
-        }
     return parts

@@ -16,10 +16,6 @@ def save_pretrained(model: Transformer, path: str | Path) -> None:
 
     The family (LLaMA, Mistral, Qwen2, Mixtral or GPT-2) follows from the configuration.
 
-    Args:
-        model: The model.
-        path: The folder, made if it is missing.
-
     Raises:
         ValueError: If no supported family has the model's choices.
     """

