@@ -20,14 +20,7 @@ from llmlib.experiments.claims import expanded
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.fingerprint import _structure, fingerprint, reached
 from llmlib.experiments.lines import load_record, store_record
-from llmlib.experiments.records import (
-    check_record,
-    perform,
-    record_of,
-    run_missing,
-    stamp,
-    state,
-)
+from llmlib.experiments.records import check_record, perform, record_of, run_missing, stamp, state
 
 
 def measure(run: Run) -> Run:

@@ -11,7 +11,7 @@ were added because of that, which makes intervals over all ten somewhat too narr
 
 import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -20,23 +20,11 @@ from llmlib.architecture.transformer import Transformer
 from llmlib.core.statistics import Interval
 from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
-from llmlib.experiments.short_training import (
-    loss_on_text,
-    small_decoder,
-    train_briefly,
-    warmup_decay,
-)
-from llmlib.experiments.worlds.instruction_world import (
-    as_document,
-    begun,
-    encode,
-    fresh_rows,
-    story,
-    words,
-)
+from llmlib.experiments.short_training import loss_on_text
+from llmlib.experiments.worlds.instruction_world import as_document, begun, encode, story
+from llmlib.experiments.worlds.mixed_documents import BATCH, LENGTH, STEPS, Kind, train_on_documents
 from llmlib.experiments.worlds.word_problems import KINDS, LARGEST, Problem, problem, program
 
-LENGTH, BATCH, STEPS, PEAK_LR = 64, 16, 600, 6e-3
 PROBLEMS_SHARE = 0.2
 N_QUESTIONS = 200
 SEEDS = tuple(range(10))
@@ -49,7 +37,7 @@ MIXES = {
 """For each mixture which programs, and their share of the tokens."""
 CHANCE = {"changes": round(1 / (LARGEST + 1), 4), "larger": 0.5}
 """Share of right results of who guesses one of 13 numbers, or one of the two in the problem."""
-TEXTS: Mapping[str, Callable[[random.Random], list[str]]] = {
+TEXTS: Mapping[str, Kind] = {
     "problems": lambda rng: [problem(rng).text],
     "stories": story,
     "programs": program,
@@ -95,10 +83,7 @@ def answered(model: Transformer, asked: Sequence[Problem]) -> list[list[bool]]:
 
 
 def train(mix: str, seed: int, *, steps: int = STEPS, batch: int = BATCH) -> Transformer:
-    rows = fresh_rows(TEXTS, shares_of(mix), length=LENGTH, batch=batch, seed=seed)
-    model = small_decoder(len(words()), seed, length=2 * LENGTH, d_model=64, n_layers=2)
-    train_briefly(model, rows, lr=warmup_decay(PEAK_LR, steps), steps=steps)
-    return model.eval()
+    return train_on_documents(TEXTS, shares_of(mix), seed, steps=steps, batch=batch)
 
 
 def held_out_loss(model: Transformer, kind: str) -> float:

@@ -15,14 +15,7 @@ from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import Batch
 from llmlib.core.statistics import Interval
 from llmlib.data.mixing.curriculum import Curriculum, Stage
-from llmlib.experiments.data.digit_tokens import (
-    Sum,
-    accuracy,
-    as_batch,
-    held_out,
-    train_on,
-    width,
-)
+from llmlib.experiments.data.digit_tokens import Sum, accuracy, as_batch, held_out, train_on, width
 from llmlib.experiments.experiment import Experiment, Run, Runs
 
 WAY, LENGTHS, BATCH = "single", (1, 2), 64

@@ -10,7 +10,7 @@ one seed so that most tasks are learnt without dialogue; some that copy several 
 
 import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -22,11 +22,6 @@ from llmlib.core.statistics import Interval
 from llmlib.core.task import Message
 from llmlib.evaluation.exact import ExactAnswers, answers_greedily
 from llmlib.experiments.experiment import Experiment, Run, Runs
-from llmlib.experiments.short_training import (
-    small_decoder,
-    train_briefly,
-    warmup_decay,
-)
 from llmlib.experiments.worlds.instruction_world import (
     ANSWERED,
     ASKING,
@@ -37,18 +32,23 @@ from llmlib.experiments.worlds.instruction_world import (
     ask,
     conversation,
     encode,
-    fresh_rows,
     instructions,
-    mean_size,
     story,
     words,
 )
+from llmlib.experiments.worlds.mixed_documents import (
+    BATCH,
+    LENGTH,
+    STEPS,
+    Kind,
+    mean_size,
+    train_on_documents,
+)
 
-LENGTH, BATCH, STEPS, PEAK_LR = 64, 16, 600, 6e-3
 N_QUESTIONS = 280  # as many of each task
 EXAMPLES = 2
 SEEDS = (0, 1, 2)
-KINDS: Mapping[str, Callable[[random.Random], list[str]]] = {
+KINDS: Mapping[str, Kind] = {
     "instructions": instructions,
     "stories": story,
     "dialogue": conversation,
@@ -128,10 +128,7 @@ def write(answer: str) -> list[int]:
 
 
 def train(mix: str, seed: int, *, steps: int = STEPS, batch: int = BATCH) -> Transformer:
-    rows = fresh_rows(KINDS, shares_of(mix), length=LENGTH, batch=batch, seed=seed)
-    model = small_decoder(len(words()), seed, length=2 * LENGTH, d_model=64, n_layers=2)
-    train_briefly(model, rows, lr=warmup_decay(PEAK_LR, steps), steps=steps)
-    return model.eval()
+    return train_on_documents(KINDS, shares_of(mix), seed, steps=steps, batch=batch)
 
 
 @torch.no_grad()

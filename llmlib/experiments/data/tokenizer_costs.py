@@ -31,7 +31,7 @@ from llmlib.data.corpora.wheels import PinnedWheel, fetch_wheel
 from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.data.tokenizers.normalization import Normalizer
 from llmlib.data.tokenizers.protocol import Tokenizer
-from llmlib.data.tokenizers.quality import Encoder, tokenizer_quality
+from llmlib.data.tokenizers.quality import tokenizer_quality
 from llmlib.data.tokenizers.unigram.unigram import Unigram
 from llmlib.data.tokenizers.wordpiece import WordPiece
 from llmlib.experiments.experiment import Experiment, Run, Runs
@@ -132,7 +132,7 @@ def _size(texts: Sequence[str]) -> int:
     return sum(len(text.encode()) for text in texts)
 
 
-def costs(tokenizer: Encoder, test: dict[str, list[str]]) -> Run:
+def costs(tokenizer: Tokenizer, test: dict[str, list[str]]) -> Run:
     """Return the counts of a tokenizer, in the order of `COUNTS`, on every language and on code."""
     found = {code: tokenizer_quality(tokenizer, texts) for code, texts in test.items()}
     return {code: [getattr(counts, name) for name in COUNTS] for code, counts in found.items()}
@@ -157,7 +157,7 @@ def measure(run: Run) -> Run:
     """Learn a vocabulary, or take that of SmolLM2, and measure what it costs."""
     parts = material(run["seed"])
     if run["algorithm"] == "SmolLM2":
-        tokenizer: Encoder = load_tokenizer("smollm2-135m-instruct")
+        tokenizer: Tokenizer = load_tokenizer("smollm2-135m-instruct")
         learnt_from: Run = {}
     else:
         texts = parts.train[run["text"]]

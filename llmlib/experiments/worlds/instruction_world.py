@@ -7,13 +7,9 @@ apart by spaces, so that a token is a word.
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-
-import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from llmlib.core.task import Message
 from llmlib.data.corpora.stories.story_domains import story_domains
@@ -161,39 +157,3 @@ def begun(prompt: Sequence[Message]) -> list[int]:
 def as_document(lines: Sequence[str]) -> list[int]:
     """Turn the lines of a document into token ids, a mark before them and one after each line."""
     return encode(" ".join([START, *(f"{line} {LINE}" for line in lines)]))
-
-
-def fresh_rows(
-    kinds: Mapping[str, Callable[[random.Random], list[str]]],
-    shares: Mapping[str, float],
-    *,
-    length: int,
-    batch: int,
-    seed: int,
-) -> Callable[[int], Int[Tensor, "B T"]]:
-    """Write new documents for every step, each kind with its share of the tokens.
-
-    A row begins with the beginning of a document and is filled with further ones, all kinds mixed;
-    the last one is cut off. It has `length` inputs, and a target more. Kinds are functions that
-    write a document, by name; shares sum to one; the seed decides all documents.
-    """
-    rng = random.Random(f"rows:{seed}")
-    names = [name for name in kinds if shares[name] > 0]
-    sizes = {name: mean_size(kinds[name]) for name in names}
-    weights = [shares[name] / sizes[name] for name in names]
-
-    def row() -> list[int]:
-        tokens: list[int] = []
-        while len(tokens) <= length:
-            name = rng.choices(names, weights)[0]
-            tokens += as_document(kinds[name](rng))
-        return tokens[: length + 1]
-
-    return lambda step: torch.tensor([row() for _ in range(batch)])
-
-
-@cache
-def mean_size(kind: Callable[[random.Random], list[str]]) -> float:
-    """Estimate the mean length of a kind of document in tokens, from 4,000 of them."""
-    rng = random.Random("sizes")
-    return sum(len(as_document(kind(rng))) for _ in range(4000)) / 4000

@@ -9,7 +9,6 @@ from llmlib.experiments.data.dialogue_share import (
     CHANCE,
     EXPERIMENT,
     KINDS,
-    LENGTH,
     MIXES,
     chances,
     examine,
@@ -32,10 +31,10 @@ from llmlib.experiments.worlds.instruction_world import (
     ask,
     conversation,
     encode,
-    fresh_rows,
     instructions,
     words,
 )
+from llmlib.experiments.worlds.mixed_documents import LENGTH, fresh_rows
 
 
 @pytest.mark.parametrize("mix", MIXES)

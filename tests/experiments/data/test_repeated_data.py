@@ -5,13 +5,7 @@ import torch
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.experiments.data import repeated_data
-from llmlib.experiments.data.repeated_data import (
-    LEFT_OUT,
-    copying,
-    make_diet,
-    measure,
-    passages,
-)
+from llmlib.experiments.data.repeated_data import LEFT_OUT, copying, make_diet, measure, passages
 from llmlib.experiments.short_text import VOCAB_SIZE, ShortText
 
 TOKENS = torch.arange(8009)
