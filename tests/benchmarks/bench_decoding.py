@@ -10,7 +10,6 @@ Target: at least twice the tokens per second of transformers.
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.profiler import ProfilerActivity, profile
+from rounds import profiler_table, timed
 from transformers import LlamaForCausalLM
 
 from llmlib.architecture import Transformer
@@ -69,12 +68,6 @@ def make_runs() -> tuple[dict[str, Run], int]:
     return runs, sum(parameter.nbytes for parameter in plain.parameters())
 
 
-def timed(action: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    action()
-    return time.perf_counter() - begun
-
-
 def measure(runs: dict[str, Run]) -> tuple[dict[str, list[float]], list[float]]:
     """Return tokens per second of each run, and bytes per second read between them."""
     large = torch.ones(2**26)
@@ -85,13 +78,6 @@ def measure(runs: dict[str, Run]) -> tuple[dict[str, list[float]], list[float]]:
             rates[name].append(NEW_TOKENS / timed(run))
             read.append(large.nbytes / min(timed(large.sum) for _ in range(3)))
     return rates, read
-
-
-def profiler_table(run: Run) -> str:
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        run()
-    averages = profiler.key_averages()
-    return averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=45)
 
 
 def main() -> None:

@@ -11,14 +11,12 @@ Target: with eight experts, of which a token uses two, at most 1.3 times the den
 import json
 import os
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.profiler import ProfilerActivity, profile
+from rounds import Action, profiler_table, take_turns, training_step
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from llmlib.architecture import ModelConfig, Transformer
@@ -45,8 +43,6 @@ CONFIGS = {
     ),
 }
 
-Step = Callable[[], float]
-
 
 def mixtral() -> MixtralForCausalLM:
     return MixtralForCausalLM(
@@ -59,33 +55,17 @@ def mixtral() -> MixtralForCausalLM:
     )  # fmt: skip
 
 
-def make_step(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Step:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        value = loss()
-        value.backward()
-        optimizer.step()
-        return value.item()
-
-    return step
-
-
-def make_steps() -> dict[str, Step]:
+def make_steps() -> dict[str, Action]:
     torch.manual_seed(0)
     tokens = torch.randint(VOCAB, (BATCH, LENGTH + 1))
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
-    def ours(config: ModelConfig) -> Step:
+    def ours(config: ModelConfig) -> Action:
         model = Transformer(config)
 
-        def loss() -> torch.Tensor:
-            value = next_token_loss(model, {"inputs": inputs, "targets": targets})
-            balance = model.balance_loss()
-            return value if balance is None else value + balance
-
-        return make_step(model, loss)
+        # In training it holds the balance loss already, as theirs does below.
+        batch = {"inputs": inputs, "targets": targets}
+        return training_step(model, lambda: next_token_loss(model, batch))
 
     steps = {name: ours(config) for name, config in CONFIGS.items()}
     theirs = mixtral()
@@ -94,34 +74,14 @@ def make_steps() -> dict[str, Step]:
         # Only with labels does transformers add its balance loss.
         return theirs(input_ids=inputs, labels=inputs, use_cache=False).loss
 
-    steps["transformers' Mixtral, 2 of 8"] = make_step(theirs, their_loss)
+    steps["transformers' Mixtral, 2 of 8"] = training_step(theirs, their_loss)
     return steps
-
-
-def measure(steps: dict[str, Step]) -> dict[str, list[float]]:
-    """Return the seconds of each step in each round."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for _ in range(REPEATS):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - began)
-    return times
-
-
-def profiler_table(step: Step) -> str:
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        step()
-    averages = profiler.key_averages()
-    return averages.table(sort_by="self_cpu_time_total", row_limit=20, max_name_column_width=45)
 
 
 def main() -> None:
     torch.set_num_threads(THREADS)
     steps = make_steps()
-    times = measure(steps)
+    times = take_turns(steps, REPEATS)
     ratios = {
         name: statistics.median(a / b for a, b in zip(times[name], times["dense"], strict=True))
         for name in steps
@@ -134,7 +94,7 @@ def main() -> None:
         "over_dense": ratios,
         "target": TARGET,
         "met": ratios["2 of 8 experts"] <= TARGET,
-        "profile": profiler_table(steps["2 of 8 experts"]),
+        "profile": profiler_table(steps["2 of 8 experts"], rows=20),
     }
     show(report)
     atomic_write(OUTPUT, json.dumps(report, indent=1) + "\n")

@@ -9,14 +9,13 @@ or chunked form within 3 times attention's step.
 
 import json
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from rounds import Action, take_turns
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.block import Block
@@ -29,10 +28,8 @@ TARGET = 3.0
 MIXERS = [mixer for mixer in get_args(Mixer) if mixer != "latent"]
 OUTPUT = Path(__file__).parents[2] / "build" / "bench" / "recurrent.json"
 
-Step = Callable[[], None]
 
-
-def make_step(mixer: Mixer) -> tuple[Step, int]:
+def make_step(mixer: Mixer) -> tuple[Action, int]:
     """Return one layer's step and its number of parameters."""
     torch.manual_seed(0)
     config = ModelConfig(
@@ -53,23 +50,10 @@ def make_step(mixer: Mixer) -> tuple[Step, int]:
     return step, sum(p.numel() for p in layer.parameters())
 
 
-def measure(steps: dict[str, Step]) -> dict[str, list[float]]:
-    """Return the seconds of every repetition."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for _ in range(REPEATS):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - began)
-    return times
-
-
 def main() -> None:
     torch.set_num_threads(THREADS)
     made = {mixer: make_step(mixer) for mixer in MIXERS}
-    times = measure({name: step for name, (step, _) in made.items()})
+    times = take_turns({name: step for name, (step, _) in made.items()}, REPEATS)
     medians = {name: statistics.median(values) for name, values in times.items()}
     report = {
         "machine": machine_class(),

@@ -8,15 +8,13 @@ matrix-product rate, and in bfloat16 at least 1.6x our float32 where the process
 
 import json
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from rounds import Action, profiler_table, take_turns, training_step
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -33,8 +31,6 @@ CONFIG = ModelConfig(
     vocab_size=VOCAB, d_model=256, n_layers=6, n_heads=8, max_seq_len=LENGTH, tie_embeddings=False
 )
 
-Step = Callable[[], float]
-
 
 def theirs() -> LlamaForCausalLM:
     return LlamaForCausalLM(
@@ -46,21 +42,7 @@ def theirs() -> LlamaForCausalLM:
     )  # fmt: skip
 
 
-def make_step(model: torch.nn.Module, loss: Callable[[], torch.Tensor], *, bfloat16: bool) -> Step:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            value = loss()
-        value.backward()
-        optimizer.step()
-        return value.item()
-
-    return step
-
-
-def make_steps() -> dict[str, Step]:
+def make_steps() -> dict[str, Action]:
     torch.manual_seed(0)
     tokens = torch.randint(VOCAB, (BATCH, LENGTH + 1))
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
@@ -75,43 +57,32 @@ def make_steps() -> dict[str, Step]:
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     steps = {
-        "ours float32": make_step(ours, our_loss, bfloat16=False),
-        "transformers float32": make_step(llama, their_loss, bfloat16=False),
+        "ours float32": training_step(ours, our_loss),
+        "transformers float32": training_step(llama, their_loss),
     }
     if supports_bfloat16("cpu"):
-        steps["ours bfloat16"] = make_step(ours, our_loss, bfloat16=True)
-        steps["transformers bfloat16"] = make_step(llama, their_loss, bfloat16=True)
+        steps["ours bfloat16"] = training_step(ours, our_loss, bfloat16=True)
+        steps["transformers bfloat16"] = training_step(llama, their_loss, bfloat16=True)
     return steps
 
 
-def measure(steps: dict[str, Step]) -> tuple[dict[str, float], dict[str, list[float]]]:
+def measure(steps: dict[str, Action]) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Return the median seconds of each step, and the peaks measured between the rounds."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
     peaks: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-    for name in steps:
-        steps[name]()
-    for _ in range(REPEATS):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - began)
-        for kind in peaks:
-            peaks[kind].append(matmul_rate(getattr(torch, kind), size=2048, seconds=0.3))
+
+    def measure_peaks() -> None:
+        for kind, rates in peaks.items():
+            rates.append(matmul_rate(getattr(torch, kind), size=2048, seconds=0.3))
+
+    times = take_turns(steps, REPEATS, after_each_round=measure_peaks)
     return {name: statistics.median(values) for name, values in times.items()}, peaks
 
 
-def counted_flops(step: Step) -> int:
+def counted_flops(step: Action) -> int:
     """Count with torch's counter, which on a processor leaves out the fused attention kernel."""
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
-
-
-def profiler_table(step: Step) -> str:
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        step()
-    averages = profiler.key_averages()
-    return averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=45)
 
 
 def main() -> None:
