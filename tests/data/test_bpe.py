@@ -15,9 +15,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmlib.data import ByteBPE
+from llmlib.data.tokenizers import pieces as piece_cache
 from llmlib.data.tokenizers import pretokenization
 from llmlib.data.tokenizers.bpe import merging as bpe_merging
 from llmlib.data.tokenizers.bpe import training as bpe_training
+from llmlib.data.tokenizers.bpe.symbols import BYTE_ORDER
 
 PROSE = [
     "The theorem holds for every graph; the graph's edges are the pairs it's given.",
@@ -33,7 +35,7 @@ def textbook_merges(texts: Iterable[str], n_tokens: int) -> list[tuple[bytes, by
         for text in texts
         for piece in pretokenization.pretokenize(text)
     ]
-    ids = {bytes([byte]): rank for rank, byte in enumerate(bpe_training.BYTE_ORDER)}
+    ids = {bytes([byte]): rank for rank, byte in enumerate(BYTE_ORDER)}
     merges = []
     while len(ids) < n_tokens:
         counts = Counter(pair for word in words for pair in pairwise(word))
@@ -134,13 +136,15 @@ def test_merges_out_of_order_are_refused() -> None:
         ByteBPE([(0, 0), (256, 0), (1, 1), (0, 256)])
 
 
-@pytest.mark.parametrize("token", ["end", " end", "<>", "1", "", "\n"])
+@pytest.mark.parametrize("token", ["end", " end", "<>", "1", "\n"])
 def test_a_special_token_may_not_be_a_word(token: str) -> None:
     with pytest.raises(ValueError, match="could not be told from that word"):
         ByteBPE([], [token])
 
 
 def test_special_tokens_are_checked() -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        ByteBPE([], [""])
     with pytest.raises(ValueError, match="given twice"):
         ByteBPE.train(PROSE, 300, ["<|a|>", "<|a|>"])
     with pytest.raises(ValueError, match="is one string"):
@@ -246,7 +250,7 @@ def test_a_long_run_takes_time_in_proportion(prose_bpe: ByteBPE) -> None:
 
 
 def test_the_cache_of_pieces_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpe_merging, "_CACHED_PIECES", 11)
+    monkeypatch.setattr(piece_cache, "_CACHED_PIECES", 11)
     bpe = ByteBPE([])
     for number in range(101):
         bpe.encode(f"{number}")

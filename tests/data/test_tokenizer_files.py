@@ -12,11 +12,11 @@ from transformers import PreTrainedTokenizerFast
 
 from llmlib.data.tokenizers.chat_template import ChatTemplate
 from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
-from llmlib.data.tokenizers.recipe import (
+from llmlib.data.tokenizers.files.recipe import TokenizerRecipe
+from llmlib.data.tokenizers.pretokenization import (
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
     SINGLE_DIGITS_PATTERN,
-    Recipe,
     cut_by,
 )
 
@@ -103,7 +103,7 @@ def test_whole_pieces_skip_the_merges():
     # "abc" is a token that no merge makes.
     vocabulary = {"a": 0, "b": 1, "c": 2, "bc": 3, "abc": 4}
     plain = PretrainedBPE(vocabulary, [("b", "c")])
-    whole = PretrainedBPE(vocabulary, [("b", "c")], recipe=Recipe(whole_pieces=True))
+    whole = PretrainedBPE(vocabulary, [("b", "c")], recipe=TokenizerRecipe(whole_pieces=True))
     assert (plain.encode("abc"), whole.encode("abc")) == ([0, 3], [4])
 
 

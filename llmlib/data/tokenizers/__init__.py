@@ -1,4 +1,4 @@
-"""Subword tokenizers beside byte-level BPE: what they learn, how they cut, what they lose."""
+"""Tokenizers: what they learn, how they cut, what they lose."""
 
 from typing import TYPE_CHECKING
 
@@ -9,12 +9,10 @@ if TYPE_CHECKING:
     from llmlib.data.tokenizers.bpe.character_bpe import CharacterBPE
     from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
     from llmlib.data.tokenizers.files.rank_file import RankBPE
-    from llmlib.data.tokenizers.files.sentencepiece_model import (
-        SentencePieceModel,
-    )
+    from llmlib.data.tokenizers.files.sentencepiece_model import SentencePieceModel
     from llmlib.data.tokenizers.normalization import Normalizer
     from llmlib.data.tokenizers.pretokenization import pretokenize
-    from llmlib.data.tokenizers.protocol import Tokenizer
+    from llmlib.data.tokenizers.protocol import Tokenizer, TrainableTokenizer
     from llmlib.data.tokenizers.quality import TokenizerQuality, tokenizer_quality
     from llmlib.data.tokenizers.unigram.training import learn_pieces
     from llmlib.data.tokenizers.unigram.unigram import Unigram

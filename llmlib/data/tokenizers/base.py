@@ -10,32 +10,115 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from typing_extensions import override
 
 from llmlib.core.files import atomic_write
 
 _VERSION = 1
-_Kind = TypeVar("_Kind", bound="BaseTokenizer")
-_CACHED_PIECES, _CACHED_LENGTH = 1 << 18, 64  # as in the byte-level BPE
+_Kind = TypeVar("_Kind", bound="SavedTokenizer")
 
 
 class BaseTokenizer(ABC):
-    """Encoding, decoding and saving in terms of four methods of the subclass.
+    """A tokenizer in terms of how it encodes a text in which nothing is special.
 
     Attributes:
         special_tokens: Ids by text of the tokens that ordinary text never gives.
     """
 
-    kind: ClassVar[str]  # names the file format
     special_tokens: dict[str, int]
-    _tokens: list[str]
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """One more than the largest id, special tokens included."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest unsigned type that holds every id: uint16 or uint32."""
+        return np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
 
     @abstractmethod
     def _encode_ordinary(self, text: str) -> np.ndarray:
-        """Ids of a text in which nothing is special."""
+        """Ids of a text without lone surrogates in which nothing is special."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """Turn ids back into text, special tokens spelt out.
+
+        Raises:
+            ValueError: If an id is not in the vocabulary.
+        """
+
+    def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
+        """Turn a text into ids.
+
+        Args:
+            allowed_special: Special tokens that count as such where they stand in the text. By
+                default none does, so text from a stranger cannot end a document or a turn.
+
+        Raises:
+            ValueError: If the text holds a lone surrogate or a name in `allowed_special` is no
+                special token of this tokenizer.
+        """
+        check_text(text)
+        return self._encode_round(text, allowed_special, self._encode_ordinary)
+
+    def encode_batch(self, texts: Iterable[str]) -> list[np.ndarray]:
+        """Turn texts into arrays of ids of type `dtype`; special tokens in them are ordinary text.
+
+        Raises:
+            ValueError: If a text holds a lone surrogate (its number is named).
+        """
+        dtype = self.dtype
+        checked = _checked(texts, "batch")
+        return [self._encode_ordinary(text).astype(dtype) for text in checked]
+
+    def _encode_round(
+        self, text: str, special: Collection[str], encode: Callable[[str], np.ndarray]
+    ) -> list[int]:
+        """Ids of the special tokens named and of what lies between them."""
+        ids: list[int] = []
+        for part in split_special(text, special, self.special_tokens):
+            if part in special:
+                ids.append(self.special_tokens[part])
+            else:
+                ids += encode(part).tolist()
+        return ids
+
+
+class SpelledTokenizer(BaseTokenizer):
+    """A tokenizer each of whose ids has a spelling."""
+
+    _tokens: list[str]
 
     @abstractmethod
     def _join(self, ids: list[int]) -> str:
         """Text of ids that all exist."""
+
+    @property
+    def tokens(self) -> list[str]:
+        """The spelling of each id, in order of ids."""
+        return list(self._tokens)
+
+    @property
+    @override
+    def vocab_size(self) -> int:
+        return len(self._tokens)
+
+    @override
+    def decode(self, ids: Iterable[int]) -> str:
+        known = range(self.vocab_size)
+        checked = [index(i) for i in ids]
+        for i in checked:
+            if i not in known:
+                raise unknown_id(i, self.vocab_size)
+        return self._join(checked)
+
+
+class SavedTokenizer(BaseTokenizer):
+    """A tokenizer that is kept in a JSON file of its own format."""
+
+    kind: ClassVar[str]  # names the format
 
     @abstractmethod
     def _content(self) -> dict[str, Any]:
@@ -47,211 +130,45 @@ class BaseTokenizer(ABC):
         """The tokenizer whose `_content` this is."""
 
     @property
-    def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
-        return len(self._tokens)
-
-    @property
-    def tokens(self) -> list[str]:
-        """The spelling of each id, in order of ids."""
-        return list(self._tokens)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The smallest unsigned type that holds every id: uint16 or uint32."""
-        return np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
-
-    @property
     def sha256(self) -> str:
         """Hash of all that decides the ids: equal for tokenizers that give equal ids."""
         return hashlib.sha256(json.dumps(self._content()).encode()).hexdigest()
 
-    def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
-        """Turn a text into ids.
-
-        Args:
-            text: Any text without lone surrogates.
-            allowed_special: Special tokens that count as such where they stand in the text. By
-                default none does, so text from a stranger cannot end a document or a turn.
-
-        Returns:
-            The ids.
-
-        Raises:
-            ValueError: If the text holds a lone surrogate or a name in `allowed_special` is no
-                special token of this tokenizer.
-        """
-        check_text(text)
-        ids: list[int] = []
-        for part in split_special(text, allowed_special, self.special_tokens):
-            if part in allowed_special:
-                ids.append(self.special_tokens[part])
-            else:
-                ids += self._encode_ordinary(part).tolist()
-        return ids
-
-    def encode_batch(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """Turn texts into arrays of ids; special tokens in them are ordinary text.
-
-        Args:
-            texts: Texts without lone surrogates.
-
-        Returns:
-            For each text its ids, one-dimensional, of type `dtype`.
-
-        Raises:
-            ValueError: If a text holds a lone surrogate (its number is named).
-        """
-        arrays = []
-        for number, text in enumerate(texts):
-            try:
-                check_text(text)
-            except ValueError as error:
-                raise ValueError(f"text {number} of the batch: {error}") from error
-            arrays.append(self._encode_ordinary(text).astype(self.dtype))
-        return arrays
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids back into text.
-
-        Args:
-            ids: Token ids.
-
-        Returns:
-            The text, special tokens spelt out.
-
-        Raises:
-            ValueError: If an id is not in the vocabulary.
-        """
-        return self._join(checked_ids(ids, self.vocab_size))
-
     def save(self, path: str | Path) -> None:
-        """Write the tokenizer as JSON, whole or not at all.
-
-        Args:
-            path: The file to write.
-        """
-        content = {
-            "format": f"llmlib {self.kind}",
-            "version": _VERSION,
-            "sha256": self.sha256,
-            **self._content(),
-        }
-        atomic_write(path, json.dumps(content, ensure_ascii=False) + "\n")
+        """Write the tokenizer as JSON, whole or not at all."""
+        head = {"format": f"llmlib {self.kind}", "version": _VERSION, "sha256": self.sha256}
+        atomic_write(path, json.dumps(head | self._content(), ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls: type[_Kind], path: str | Path) -> _Kind:
         """Read a tokenizer that `save` wrote.
 
-        Args:
-            path: The file to read.
-
-        Returns:
-            The tokenizer.
-
         Raises:
             ValueError: If the file is cut short, changed, of another kind or of a later version.
         """
-        content = read_saved(path, f"llmlib {cls.kind}", _VERSION, cls.__name__)
+        try:
+            content = json.loads(Path(path).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is cut short or is not a saved tokenizer: {error}") from error
+        name = f"llmlib {cls.kind}"
+        if not isinstance(content, dict) or content.pop("format", None) != name:
+            raise ValueError(f"{path} is not a saved {cls.__name__} (no format {name!r})")
+        version, sha256 = content.pop("version", None), content.pop("sha256", None)
+        if version != _VERSION:
+            raise ValueError(
+                f"{path} has version {version} of the format; this release reads version {_VERSION}"
+            )
         try:
             tokenizer = cls._from_content(content)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole tokenizer: {error}") from error
-        if tokenizer.sha256 != content.get("sha256"):
+        if tokenizer.sha256 != sha256:
             raise ValueError(f"{path} has been changed since it was saved (its SHA-256 differs)")
         return tokenizer
 
 
-class PieceCache(dict[str, bytes]):
-    """Ids of each piece of text (little-endian, 32 bits), worked out on first use.
-
-    Words repeat, so almost every look-up finds the work done; memory is bounded by 2^18 pieces of
-    at most 64 characters.
-
-    Args:
-        encode: Ids of one piece.
-
-    Example:
-        >>> cache = PieceCache(lambda piece: [ord(c) for c in piece])
-        >>> cache.encode(["ab", "a"]).tolist()
-        [97, 98, 97]
-    """
-
-    def __init__(self, encode: Callable[[str], list[int]]) -> None:
-        super().__init__()
-        self._encode = encode
-
-    def __missing__(self, piece: str) -> bytes:
-        ids = np.array(self._encode(piece), dtype="<u4").tobytes()
-        if len(piece) <= _CACHED_LENGTH:
-            if len(self) >= _CACHED_PIECES:
-                self.clear()
-            self[piece] = ids
-        return ids
-
-    def encode(self, pieces: Iterable[str]) -> np.ndarray:
-        """Return the ids of pieces, one after the other.
-
-        Args:
-            pieces: Pieces of text.
-
-        Returns:
-            Their ids, one-dimensional.
-        """
-        return np.frombuffer(b"".join(map(self.__getitem__, pieces)), dtype="<u4")
-
-
-def read_saved(path: str | Path, name: str, version: int, kind: str) -> dict[str, Any]:
-    """Read the JSON of a saved tokenizer as far as its format and version say that it is one.
-
-    Args:
-        path: The file to read.
-        name: Its format's name.
-        version: The version of the format that this release reads.
-        kind: The tokenizer's class, for the message.
-
-    Returns:
-        The content; whether it is whole and unchanged is for the tokenizer to say.
-
-    Raises:
-        ValueError: If the file is cut short, of another kind or of a later version.
-    """
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is cut short or is not a saved tokenizer: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != name:
-        raise ValueError(f"{path} is not a saved {kind} (no format {name!r})")
-    if content.get("version") != version:
-        raise ValueError(
-            f"{path} has version {content.get('version')} of the format; this release reads "
-            f"version {version}"
-        )
-    return content
-
-
-def surrogate_error(error: UnicodeEncodeError) -> ValueError:
-    """Say what to do about a text that UTF-8 cannot write.
-
-    Args:
-        error: What encoding it raised.
-
-    Returns:
-        The error to raise instead.
-    """
-    code = ord(error.object[error.start])
-    return ValueError(
-        f"the text holds a lone surrogate (U+{code:04X}), which UTF-8 cannot write; read the file "
-        'with errors="replace", or clean the text with '
-        'text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
-    )
-
-
 def check_text(text: str) -> None:
     """Refuse a text that UTF-8 cannot write.
-
-    Args:
-        text: Any string.
 
     Raises:
         ValueError: If it holds a lone surrogate.
@@ -261,17 +178,15 @@ def check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise surrogate_error(error) from error
+        raise ValueError(
+            f"the text holds a lone surrogate (U+{ord(text[error.start]):04X}), which UTF-8 cannot "
+            'write; read the file with errors="replace", or clean the text with '
+            'text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
+        ) from error
 
 
 def checked_texts(texts: Iterable[str]) -> Iterable[str]:
-    """Yield the texts of a corpus, refusing what no tokenizer can learn from.
-
-    Args:
-        texts: The corpus, read lazily.
-
-    Yields:
-        Each text.
+    """Yield the texts of a corpus, read lazily, refusing what no tokenizer can learn from.
 
     Raises:
         ValueError: If the corpus is one string, or a text holds a lone surrogate (its number is
@@ -279,39 +194,25 @@ def checked_texts(texts: Iterable[str]) -> Iterable[str]:
     """
     if isinstance(texts, str):
         raise ValueError("texts is one string; pass a list of texts")
+    yield from _checked(texts, "corpus")
+
+
+def _checked(texts: Iterable[str], whole: str) -> Iterable[str]:
     for number, text in enumerate(texts):
         try:
             check_text(text)
         except ValueError as error:
-            raise ValueError(f"text {number} of the corpus: {error}") from error
+            raise ValueError(f"text {number} of the {whole}: {error}") from error
         yield text
 
 
-def checked_ids(ids: Iterable[int], vocab_size: int) -> list[int]:
-    """Return ids as whole numbers, refusing what no token has.
-
-    Args:
-        ids: Token ids.
-        vocab_size: Ids are below this.
-
-    Returns:
-        The ids.
-
-    Raises:
-        ValueError: If an id is not in the vocabulary.
-    """
-    checked = [index(i) for i in ids]
-    if checked and not 0 <= min(checked) <= max(checked) < vocab_size:
-        wrong = next(i for i in checked if not 0 <= i < vocab_size)
-        raise ValueError(f"token id {wrong} is not in 0..{vocab_size - 1}")
-    return checked
+def unknown_id(i: int, vocab_size: int) -> ValueError:
+    """Say that there is no such id."""
+    return ValueError(f"token id {i} is not in the vocabulary, which ends at {vocab_size - 1}")
 
 
 def check_special_tokens(special_tokens: Sequence[str]) -> None:
     """Refuse special tokens that could not be kept apart.
-
-    Args:
-        special_tokens: Their texts.
 
     Raises:
         ValueError: If they are one string, or one is empty or given twice.
@@ -328,11 +229,6 @@ def check_special_tokens(special_tokens: Sequence[str]) -> None:
 
 def split_special(text: str, allowed: Collection[str], known: Collection[str]) -> list[str]:
     """Cut a text round the allowed special tokens; of two that start together the longer counts.
-
-    Args:
-        text: Any text.
-        allowed: Special tokens that count as such.
-        known: The special tokens that the tokenizer has.
 
     Returns:
         The parts, none of them empty, whose concatenation is the text.

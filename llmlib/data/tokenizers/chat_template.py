@@ -20,7 +20,6 @@ class ChatTemplate:
     """A chat template, compiled once.
 
     Args:
-        source: The template as it stands in the model's files.
         **variables: Names that the template may use besides the messages, such as `bos_token`.
 
     Raises:
@@ -53,15 +52,11 @@ class ChatTemplate:
         add_generation_prompt: bool = False,
         **variables: Any,
     ) -> str:
-        """Write a conversation out.
+        """Write a conversation out as text, in which the special tokens are spelt out.
 
         Args:
-            messages: Turns, each with a `role` (`system`, `user`, `assistant`) and its `content`.
             add_generation_prompt: End with the beginning of the assistant's next turn.
             **variables: More names for the template, such as `tools`.
-
-        Returns:
-            The text, in which the special tokens are spelt out.
 
         Raises:
             ValueError: If the template refuses the messages, or fails.

@@ -2,10 +2,15 @@
 
 import unicodedata
 from collections.abc import Iterable
+from string import punctuation
 
 from llmlib.data.tokenizers.normalization import CharacterTable
-from llmlib.data.tokenizers.pretokenization import pretokenize
-from llmlib.data.tokenizers.recipe import SINGLE_DIGITS_PATTERN, Cut, cut_by
+from llmlib.data.tokenizers.pretokenization import (
+    SINGLE_DIGITS_PATTERN,
+    PieceCut,
+    cut_by,
+    pretokenize,
+)
 
 # Blocks of Chinese characters that BERT sets apart; kana and hangul are not among them.
 _CJK = (
@@ -20,43 +25,8 @@ _CJK = (
 )
 
 
-def is_punctuation(character: str) -> bool:
-    """Say whether BERT cuts round a character.
-
-    Args:
-        character: One character.
-
-    Returns:
-        True for what Unicode calls punctuation and for the ASCII marks that it calls symbols,
-        such as `$` and `+`.
-    """
-    code = ord(character)
-    if 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126:
-        return True
-    return unicodedata.category(character).startswith("P")
-
-
-def is_chinese(character: str) -> bool:
-    """Say whether a character is a Chinese ideograph, which BERT makes a word of its own.
-
-    Args:
-        character: One character.
-
-    Returns:
-        True inside the eight blocks of ideographs.
-    """
-    code = ord(character)
-    return any(first <= code <= last for first, last in _CJK)
-
-
 def bert_words(text: str) -> list[str]:
     """Cut at white space, and round every punctuation mark and Chinese character.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The words; white space is lost.
 
     Example:
         >>> bert_words("don't 学习 C++")
@@ -69,13 +39,15 @@ def bert_words(text: str) -> list[str]:
 
 
 def _spaced(character: str) -> str:
-    alone = is_punctuation(character) or is_chinese(character)
-    return f" {character} " if alone else character
+    # The ASCII marks that Unicode calls symbols, such as $ and +, are punctuation to BERT.
+    mark = character in punctuation or unicodedata.category(character).startswith("P")
+    chinese = any(first <= ord(character) <= last for first, last in _CJK)
+    return f" {character} " if mark or chinese else character
 
 
 _SPACED = CharacterTable(_spaced)
 
-CUTS: dict[str, Cut] = {
+CUTS: dict[str, PieceCut] = {
     "gpt2": pretokenize,
     "gpt2-digits": cut_by(SINGLE_DIGITS_PATTERN),
     "whitespace": str.split,
@@ -86,17 +58,11 @@ CUTS: dict[str, Cut] = {
 word) and "none" lose nothing; "whitespace" and "bert" lose the white space."""
 
 
-def cut_named(name: str) -> Cut:
-    """Return a way of cutting.
-
-    Args:
-        name: A key of `CUTS`.
-
-    Returns:
-        The function from a text to its words.
+def cut_named(name: str) -> PieceCut:
+    """Return the way of cutting of that name in `CUTS`.
 
     Raises:
-        ValueError: If there is none of that name.
+        ValueError: If there is none.
     """
     if name not in CUTS:
         raise ValueError(f"cut={name!r} is not known; choose one of {sorted(CUTS)}")
@@ -105,12 +71,6 @@ def cut_named(name: str) -> Cut:
 
 def split_digits(pieces: Iterable[str]) -> list[str]:
     """Cut every digit off from its neighbours, so that no token spells a longer number.
-
-    Args:
-        pieces: Pieces of text.
-
-    Returns:
-        Pieces with the same concatenation, each of which is one digit or holds none.
 
     Example:
         >>> split_digits([" 1984", "b2"])

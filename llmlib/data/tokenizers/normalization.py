@@ -23,12 +23,6 @@ SPACE = "\u2581"
 class Normalizer:
     """Steps of normalization, in the order of the fields.
 
-    Attributes:
-        clean: Drop control characters and U+FFFD, and turn white space into spaces, as BERT does.
-        form: Unicode normal form, or None.
-        strip_accents: Decompose and drop the combining marks.
-        lowercase: Write in lower case.
-
     Example:
         >>> Normalizer(form="NFKC")("ﬁ x² é")
         'fi x2 é'
@@ -40,8 +34,14 @@ class Normalizer:
     """
 
     clean: bool = False
+    """Drop control characters and U+FFFD, and turn white space into spaces, as BERT does."""
+
     form: str | None = None
+    """Unicode normal form."""
+
     strip_accents: bool = False
+    """Decompose and drop the combining marks."""
+
     lowercase: bool = False
 
     def __post_init__(self) -> None:
@@ -49,14 +49,7 @@ class Normalizer:
             raise ValueError(f"form={self.form!r} must be NFC, NFD, NFKC, NFKD or None")
 
     def __call__(self, text: str) -> str:
-        """Normalize a text.
-
-        Args:
-            text: Any text.
-
-        Returns:
-            The normalized text.
-        """
+        """Normalize a text."""
         if self.clean:
             text = text.translate(_CLEANED)
         if self.form is not None:
@@ -71,9 +64,6 @@ class Normalizer:
 
     def with_offsets(self, text: str) -> tuple[str, np.ndarray]:
         """Normalize a text and say where each character came from.
-
-        Args:
-            text: Any text.
 
         Returns:
             The normalized text and, for each of its characters, the index in `text` at which the
@@ -97,11 +87,7 @@ class Normalizer:
         return "".join(parts), np.array([*offsets, len(text)], dtype=np.int64)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields, as JSON can hold them.
-
-        Returns:
-            Field by name.
-        """
+        """Return the fields by name, as JSON can hold them."""
         return asdict(self)
 
 
@@ -110,13 +96,7 @@ BERT_UNCASED = Normalizer(clean=True, strip_accents=True, lowercase=True)
 
 
 def independent_segments(text: str) -> list[str]:
-    r"""Cut a text into stretches that every normal form treats each on its own.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The stretches: normalizing them one by one gives the normal form of the whole.
+    r"""Cut a text into stretches whose normal forms, joined, are the normal form of the whole.
 
     Example:
         >>> [len(s) for s in independent_segments("e\u0301a")]
@@ -147,43 +127,10 @@ def _joins_what_precedes() -> frozenset[str]:
     return frozenset(joining)
 
 
-def escape_spaces(text: str) -> str:
-    """Write every space as a visible character, as SentencePiece does.
-
-    Args:
-        text: Any text. One that holds U+2581 already cannot be told apart afterwards.
-
-    Returns:
-        The text with U+2581 for spaces.
-
-    Example:
-        >>> escape_spaces("a b")
-        'a▁b'
-    """
-    return text.replace(" ", SPACE)
-
-
-def unescape_spaces(text: str) -> str:
-    """Undo `escape_spaces`.
-
-    Args:
-        text: An escaped text.
-
-    Returns:
-        The text with spaces.
-
-    Example:
-        >>> unescape_spaces("a▁b")
-        'a b'
-    """
-    return text.replace(SPACE, " ")
-
-
 def byte_pieces() -> list[str]:
     """Return the names of the 256 byte tokens that stand in for characters without one.
 
-    Returns:
-        `<0x00>` to `<0xFF>`, as SentencePiece spells them.
+    They are spelt as SentencePiece does.
 
     Example:
         >>> [byte_pieces()[byte] for byte in "湖".encode()]
@@ -204,9 +151,6 @@ def _cleaned(character: str) -> str:
 
 class CharacterTable(dict[int, str]):
     """A table for `str.translate`, each character's entry worked out when it first occurs.
-
-    Args:
-        entry: What a character becomes.
 
     Example:
         >>> "abc".translate(CharacterTable(lambda c: f"{c} " if c == "b" else c))

@@ -9,10 +9,7 @@ import numpy as np
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Text to ids and back, learnt from texts and kept in a file.
-
-    A pipeline written against this protocol takes any of `ByteBPE`, `CharacterBPE`, `WordPiece`,
-    `Unigram` and `SentencePieceModel`.
+    """Text to ids and back; also a published tokenizer, which is only read.
 
     Example:
         >>> from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
@@ -20,16 +17,9 @@ class Tokenizer(Protocol):
         True
     """
 
-    @classmethod
-    def train(
-        cls, texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = ()
-    ) -> "Tokenizer":
-        """Learn a vocabulary of `vocab_size` ids, special tokens included, from texts."""
-        ...
-
     @property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
+        """One more than the largest id, special tokens included."""
         ...
 
     @property
@@ -49,11 +39,26 @@ class Tokenizer(Protocol):
         """Turn ids back into text."""
         ...
 
+
+@runtime_checkable
+class TrainableTokenizer(Tokenizer, Protocol):
+    """A tokenizer that is learnt from texts and kept in a file.
+
+    `ByteBPE`, `CharacterBPE`, `WordPiece`, `Unigram` and `SentencePieceModel` are.
+    """
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = ()
+    ) -> "TrainableTokenizer":
+        """Learn a vocabulary of `vocab_size` ids, special tokens included, from texts."""
+        ...
+
     def save(self, path: str | Path) -> None:
         """Write the tokenizer into one file, whole or not at all."""
         ...
 
     @classmethod
-    def load(cls, path: str | Path) -> "Tokenizer":
+    def load(cls, path: str | Path) -> "TrainableTokenizer":
         """Read a tokenizer that `save` wrote."""
         ...

@@ -1,51 +1,31 @@
 """What a tokenizer costs on a text: fertility, bytes per token, tokens per character, unknowns."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from llmlib.data.tokenizers.base import checked_texts
 from llmlib.data.tokenizers.cutting import bert_words
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """What counting needs of a tokenizer; one read from a published file, which cannot train, too.
-
-    Example:
-        >>> from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
-        >>> isinstance(ByteBPE([]), Encoder)
-        True
-    """
-
-    @property
-    def special_tokens(self) -> Mapping[str, int]:
-        """Ids of the texts that stand for something else than themselves."""
-        ...
-
-    def encode(self, text: str) -> list[int]:
-        """Turn a text into ids."""
-        ...
+from llmlib.data.tokenizers.protocol import Tokenizer
 
 
 @dataclass(frozen=True)
 class TokenizerQuality:
-    """Counts of one tokenizer on one set of texts.
-
-    Attributes:
-        tokens: Ids given.
-        words: Words by BERT's rule: cut at white space, round punctuation and round each Chinese
-            character (so that a text without spaces has words too).
-        characters: Unicode characters.
-        bytes: Bytes in UTF-8.
-        unknown: Ids that stand for what the vocabulary cannot spell.
-    """
+    """Counts of one tokenizer on one set of texts."""
 
     tokens: int
+
     words: int
+    """By BERT's rule: cut at white space, round punctuation and round each Chinese character (so
+    that a text without spaces has words too)."""
+
     characters: int
+    """Unicode characters."""
+
     bytes: int
+    """In UTF-8."""
+
     unknown: int
+    """Tokens that stand for what the vocabulary cannot spell."""
 
     @property
     def fertility(self) -> float:
@@ -69,18 +49,14 @@ class TokenizerQuality:
 
 
 def tokenizer_quality(
-    tokenizer: Encoder, texts: Iterable[str], unknown: str | None = None
+    tokenizer: Tokenizer, texts: Iterable[str], unknown: str | None = None
 ) -> TokenizerQuality:
     """Count what a tokenizer makes of texts.
 
     Args:
-        tokenizer: Any tokenizer: one of the protocol, or one read from a published file.
-        texts: Texts, read lazily and one at a time.
+        texts: Read lazily and one at a time.
         unknown: The unknown token's text; by default `tokenizer.unknown` or `<unk>`, where there
             is such a token.
-
-    Returns:
-        The counts.
 
     Raises:
         ValueError: If `unknown` is given and is no token of the tokenizer, or a text holds a lone

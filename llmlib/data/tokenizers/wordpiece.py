@@ -5,28 +5,22 @@ the one whose parts occur together more than their own counts explain. In use, t
 forgotten: from the left, the longest piece of the vocabulary that fits is taken.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
+from typing_extensions import override
 
-from llmlib.data.tokenizers.base import (
-    BaseTokenizer,
-    PieceCache,
-    check_special_tokens,
-    checked_texts,
-)
-from llmlib.data.tokenizers.bpe.pair_table import PairTable, by_count, by_gain, by_ratio
-from llmlib.data.tokenizers.cutting import cut_named
+from llmlib.data.tokenizers.base import check_special_tokens
+from llmlib.data.tokenizers.bpe.pair_table import by_count, by_gain, by_ratio, learn_symbols
 from llmlib.data.tokenizers.normalization import BERT_UNCASED, Normalizer
+from llmlib.data.tokenizers.words import WordTokenizer
 
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _SCORES = {"ratio": by_ratio, "gain": by_gain, "count": by_count}
 
 
-class WordPiece(BaseTokenizer):
+class WordPiece(WordTokenizer):
     """A WordPiece tokenizer: whole words, beginnings of words, and `##` continuations.
 
     It is not lossless: normalization, white space and unknown words cannot be given back.
@@ -54,6 +48,15 @@ class WordPiece(BaseTokenizer):
     """
 
     kind: ClassVar[str] = "WordPiece"
+    _fields: ClassVar[tuple[str, ...]] = (
+        "tokens",
+        "special_tokens",
+        "unknown",
+        "prefix",
+        "max_characters",
+        "normalizer",
+        "cut",
+    )
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class WordPiece(BaseTokenizer):
         normalizer: Normalizer = BERT_UNCASED,
         cut: str = "bert",
     ) -> None:
+        super().__init__(normalizer, cut)
         check_special_tokens(special_tokens)
         self._tokens = list(tokens)
         ids = {token: i for i, token in enumerate(self._tokens)}
@@ -81,8 +85,6 @@ class WordPiece(BaseTokenizer):
             raise ValueError(f"max_characters={max_characters} must be at least 1")
         self.special_tokens = {token: ids[token] for token in special_tokens}
         self.unknown, self.prefix, self.max_characters = unknown, prefix, max_characters
-        self.normalizer, self.cut = normalizer, cut
-        self._cut = cut_named(cut)
         self._unknown_id = ids[unknown]
         # Text that spells a special token is text, so it is not looked up among them.
         ordinary = {t: i for t, i in ids.items() if t not in self.special_tokens}
@@ -90,7 +92,6 @@ class WordPiece(BaseTokenizer):
         self._starts = ordinary
         self._continuations = {t[n:]: i for t, i in ordinary.items() if t.startswith(prefix)}
         self._longest = max(map(len, ordinary), default=1)
-        self._words = PieceCache(self._encode_word)
 
     @classmethod
     def train(
@@ -107,10 +108,9 @@ class WordPiece(BaseTokenizer):
         cut: str = "bert",
         alphabet: Sequence[str] | None = None,
     ) -> "WordPiece":
-        """Learn a vocabulary from texts.
+        """Learn a vocabulary of exactly `vocab_size` ids from texts, which are read once.
 
         Args:
-            texts: The corpus; read once, words are kept with their counts.
             vocab_size: Number of ids wanted: special tokens, single characters (each up to twice,
                 first in a word and inside one) and merged pieces.
             special_tokens: Texts that get the first ids; the unknown token is added if missing.
@@ -119,50 +119,31 @@ class WordPiece(BaseTokenizer):
                 Hugging Face `tokenizers`) chooses.
             min_frequency: Pairs seen fewer times are not merged; at least 1. The ratio is highest
                 for pairs of rare symbols, so with 1 it learns the corpus's accidents.
-            unknown: The token of a word that no pieces spell.
-            prefix: How the spelling of a piece inside a word begins.
-            normalizer: What happens to a text first.
-            cut: How it is then cut into words (a key of `CUTS`).
             alphabet: Single-character tokens in the order of their ids, if it matters; by default
                 the characters that begin words, then those inside words, each sorted.
-
-        Returns:
-            The tokenizer.
 
         Raises:
             ValueError: If the vocabulary is too small for the alphabet or larger than the texts
                 allow, or a text holds a lone surrogate.
         """
+        if score not in _SCORES:
+            raise ValueError(f"score={score!r} is not known; choose one of {sorted(_SCORES)}")
         check_special_tokens(special_tokens)
         special = [*special_tokens] if unknown in special_tokens else [*special_tokens, unknown]
-        words: Counter[str] = Counter()
-        cut_words = cut_named(cut)
-        for text in checked_texts(texts):
-            words.update(cut_words(normalizer(text)))
-        letters = _alphabet(words, prefix) if alphabet is None else list(alphabet)
-        n_wanted = vocab_size - len(special)
-        if n_wanted < len(letters):
-            raise ValueError(
-                f"vocab_size={vocab_size} is too small: {len(special)} special tokens and "
-                f"{len(letters)} characters need {len(special) + len(letters)}"
-            )
-        if min_frequency < 1:
-            raise ValueError(f"min_frequency={min_frequency} must be at least 1")
-        learnt = _grow(words, letters, n_wanted, prefix, score, min_frequency)
-        if len(learnt) < n_wanted:
-            raise ValueError(
-                f"vocab_size={vocab_size} is larger than the text allows: no pair is left that "
-                f"occurs {min_frequency} times. Use at most "
-                f"vocab_size={len(special) + len(learnt)}, or more text."
-            )
-        return cls(
-            [*special, *learnt],
-            special,
-            unknown=unknown,
-            prefix=prefix,
-            normalizer=normalizer,
-            cut=cut,
+        options: dict[str, Any] = {"unknown": unknown, "prefix": prefix}
+        options |= {"normalizer": normalizer, "cut": cut}
+        empty = cls(special, special, **options)
+        words = empty.count_words(texts)
+        learnt, _ = learn_symbols(
+            words,
+            _alphabet(words, prefix) if alphabet is None else alphabet,
+            vocab_size,
+            reserved=empty.vocab_size,
+            min_frequency=min_frequency,
+            continuing=prefix,
+            score=_SCORES[score],
         )
+        return cls([*special, *learnt], special, **options)
 
     @classmethod
     def from_vocabulary_file(
@@ -173,36 +154,13 @@ class WordPiece(BaseTokenizer):
         normalizer: Normalizer = BERT_UNCASED,
         cut: str = "bert",
     ) -> "WordPiece":
-        """Read a `vocab.txt` as BERT's models come with: one token a line, in order of ids.
-
-        Args:
-            path: The file.
-            special_tokens: Which of its tokens are special.
-            normalizer: What happens to a text first.
-            cut: How it is then cut into words.
-
-        Returns:
-            The tokenizer.
-        """
+        """Read a `vocab.txt` as BERT's models come with: one token a line, in order of ids."""
         # Only "\n" ends a line: a token may itself be a character that Unicode calls a line end.
         lines = Path(path).read_text("utf-8").removesuffix("\n").split("\n")
         tokens = [line.removesuffix("\r") for line in lines]
         return cls(tokens, special_tokens, normalizer=normalizer, cut=cut)
 
-    def words(self, text: str) -> list[str]:
-        """Return the words inside which pieces are looked for.
-
-        Args:
-            text: Any text.
-
-        Returns:
-            Its words, after normalization.
-        """
-        return self._cut(self.normalizer(text))
-
-    def _encode_ordinary(self, text: str) -> np.ndarray:
-        return self._words.encode(self.words(text))
-
+    @override
     def _encode_word(self, word: str) -> list[int]:
         """Longest match first; a word of which any part fits nothing is unknown as a whole."""
         if len(word) > self.max_characters:
@@ -219,6 +177,7 @@ class WordPiece(BaseTokenizer):
             start, table = end, self._continuations
         return ids
 
+    @override
     def _join(self, ids: list[int]) -> str:
         parts = []
         for i in ids:
@@ -227,61 +186,8 @@ class WordPiece(BaseTokenizer):
             parts.append(token[len(self.prefix) :] if inside else f" {token}")
         return "".join(parts).strip(" ")
 
-    def _content(self) -> dict[str, Any]:
-        return {
-            "tokens": self._tokens,
-            "special_tokens": list(self.special_tokens),
-            "unknown": self.unknown,
-            "prefix": self.prefix,
-            "max_characters": self.max_characters,
-            "normalizer": self.normalizer.as_dict(),
-            "cut": self.cut,
-        }
-
-    @classmethod
-    def _from_content(cls, content: Mapping[str, Any]) -> "WordPiece":
-        return cls(
-            content["tokens"],
-            content["special_tokens"],
-            unknown=content["unknown"],
-            prefix=content["prefix"],
-            max_characters=content["max_characters"],
-            normalizer=Normalizer(**content["normalizer"]),
-            cut=content["cut"],
-        )
-
 
 def _alphabet(words: Iterable[str], prefix: str) -> list[str]:
     starts = {word[0] for word in words if word}
     inside = {character for word in words for character in word[1:]}
     return sorted(starts) + [prefix + character for character in sorted(inside)]
-
-
-def _grow(
-    words: Mapping[str, int],
-    letters: Sequence[str],
-    n_wanted: int,
-    prefix: str,
-    score: str,
-    min_frequency: int,
-) -> list[str]:
-    """The alphabet and the pieces merged from it, until there are `n_wanted` of them."""
-    if score not in _SCORES:
-        raise ValueError(f"score={score!r} is not known; choose one of {sorted(_SCORES)}")
-    ids = {letter: i for i, letter in enumerate(letters)}
-    spelt = list(letters)
-    strings = [
-        chr(ids[word[0]]) + "".join([chr(ids[prefix + c]) for c in word[1:]]) for word in words
-    ]
-    table = PairTable(strings, list(words.values()), len(spelt))
-    while len(spelt) < n_wanted:
-        pair = table.best(_SCORES[score], min_frequency)
-        if pair is None:
-            break
-        joined = spelt[pair[0]] + spelt[pair[1]].removeprefix(prefix)
-        # A piece reached by two ways is one token.
-        new = ids.setdefault(joined, len(spelt))
-        if new == len(spelt):
-            spelt.append(joined)
-        table.merge(pair, new)
-    return spelt

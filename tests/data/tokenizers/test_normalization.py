@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 
 from llmlib.data.tokenizers import CharacterBPE, Normalizer, Unigram
 from llmlib.data.tokenizers.cutting import CUTS, split_digits
-from llmlib.data.tokenizers.normalization import (
-    BERT_UNCASED,
-    byte_pieces,
-    escape_spaces,
-    independent_segments,
-    unescape_spaces,
-)
+from llmlib.data.tokenizers.normalization import BERT_UNCASED, byte_pieces, independent_segments
 
 FORMS = ["NFC", "NFD", "NFKC", "NFKD"]
 # Characters that compose with, decompose into or stand after others.
@@ -94,15 +88,6 @@ def test_nfkc_loses_what_it_makes_equal() -> None:
     milder = Unigram(PIECES, normalizer=Normalizer(form="NFC"))
     assert milder.decode(milder.encode("2²ﬁ")) == "2²ﬁ"
     assert milder.decode(milder.encode("e\u0301")) == "é"
-
-
-@settings(deadline=None)
-@given(st.text(max_size=23))
-@example("a  b\u2581")
-def test_escaped_spaces_come_back_unless_the_mark_was_in_the_text(text: str) -> None:
-    back = unescape_spaces(escape_spaces(text))
-    assert (back == text) == ("\u2581" not in text)
-    assert " " not in escape_spaces(text)
 
 
 @settings(deadline=None)

@@ -8,10 +8,15 @@ from babel import Locale
 
 from llmlib.core import resource
 from llmlib.data import king_james
-from llmlib.data.tokenizers import CharacterBPE, Unigram, WordPiece, tokenizer_quality
+from llmlib.data.tokenizers import (
+    CharacterBPE,
+    Tokenizer,
+    Unigram,
+    WordPiece,
+    tokenizer_quality,
+)
 from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
-from llmlib.data.tokenizers.quality import Encoder
 
 # The same two sentences, written for this test.
 SAME = {
@@ -55,7 +60,7 @@ def test_unknown_share() -> None:
 def test_a_published_tokenizer_is_counted_too() -> None:
     letters = {"a": 7, "b": 8, "ab": 11}
     published = PretrainedBPE(letters, [("a", "b")], {"<unk>": 3})
-    assert isinstance(published, Encoder)
+    assert isinstance(published, Tokenizer)
     quality = tokenizer_quality(published, ["abba"])
     assert (quality.tokens, quality.bytes, quality.unknown) == (3, 4, 0)
 

@@ -1,60 +1,40 @@
-"""Applying learnt merges to a piece of text, in the order in which they were learnt.
-
-As in training, a piece in the making is a string whose characters are token ids, so that the
-string type does the searching.
-"""
+"""Applying learnt merges to a piece of text, in the order in which they were learnt."""
 
 import heapq
+import random
 from collections.abc import Sequence
 from itertools import pairwise
 
-from llmlib.data.tokenizers.bpe.training import MAX_TOKENS, as_symbols
+from llmlib.data.tokenizers.bpe.symbols import MAX_TOKENS, as_symbols
 
-_CACHED_PIECES = 1 << 18  # the commonest 32,000 pieces cover almost any text; this bounds memory
-_CACHED_LENGTH = 64  # characters; longer pieces hardly ever come twice
 _SHORT = 200  # symbols up to which scanning for the best pair beats keeping a heap
 _NO_MERGE = MAX_TOKENS
 
 
-class PieceEncoder(dict[str, bytes]):
-    """A mapping from a piece of text to its ids (little-endian, 32 bits), filled on first use.
-
-    Words repeat, so almost every look-up finds the work done. Being a dictionary, it is read
-    without running a line of Python: `map(encoder.__getitem__, pieces)`.
+class PieceMerger:
+    """Merges on one piece of text, which is a string of token ids as in training.
 
     Args:
         rules: Pairs and what each becomes, strings of ids, first to be merged first; one rule
             a pair.
 
     Example:
-        >>> encoder = PieceEncoder([("\u0041\u0042", "\u0100")])  # ids 65 and 66 make 256
-        >>> encoder.merge("\u0041\u0041\u0042") == "\u0041\u0100"
+        >>> merger = PieceMerger([("\u0041\u0042", "\u0100")])  # ids 65 and 66 make 256
+        >>> merger.merge("\u0041\u0041\u0042") == "\u0041\u0100"
         True
     """
 
-    def __init__(self, rules: Sequence[tuple[str, str]]):
-        super().__init__()
+    def __init__(self, rules: Sequence[tuple[str, str]]) -> None:
         self._rank = {pair: rank for rank, (pair, _) in enumerate(rules)}
         self._rules = rules
 
-    def __missing__(self, piece: str) -> bytes:
-        merged = self.merge(as_symbols(piece.encode()))
-        ids = merged.encode("utf-32-le", "surrogatepass")  # ids 0xD800..0xDFFF are ids like others
-        if len(piece) <= _CACHED_LENGTH:
-            if len(self) >= _CACHED_PIECES:
-                self.clear()
-            self[piece] = ids
-        return ids
+    def encode(self, data: bytes) -> bytes:
+        """Return the ids of bytes, little-endian, 32 bits each."""
+        merged = self.merge(as_symbols(data))
+        return merged.encode("utf-32-le", "surrogatepass")  # 0xD800..0xDFFF are ids like others
 
     def merge(self, symbols: str) -> str:
-        """Apply the merges to one piece: lowest rank first, leftmost first among equals.
-
-        Args:
-            symbols: A string of ids.
-
-        Returns:
-            The string of ids in which no rule applies any more.
-        """
+        """Merge the pair of lowest rank first, leftmost first among equals, until none is left."""
         if len(symbols) > _SHORT:
             return self._merge_long(symbols)
         rank = self._rank.get
@@ -64,6 +44,23 @@ class PieceEncoder(dict[str, bytes]):
                 break
             symbols = symbols.replace(*self._rules[best], 1)
         return symbols
+
+    def merge_dropping(self, symbols: str, rng: random.Random, dropout: float) -> str:
+        """Merge as `merge` does, but before each step leave out every merge by chance.
+
+        References:
+            Provilkov, Emelianenko and Voita (2020), BPE-Dropout, algorithm 1.
+        """
+        while True:
+            possible = [
+                (self._rank[a + b], at)
+                for at, (a, b) in enumerate(pairwise(symbols))
+                if a + b in self._rank and rng.random() >= dropout
+            ]
+            if not possible:
+                return symbols
+            rank, at = min(possible)
+            symbols = symbols[:at] + self._rules[rank][1] + symbols[at + 2 :]
 
     def _merge_long(self, text: str) -> str:
         """The same with a heap of (rank, place) over a linked list: n log n, not n squared."""

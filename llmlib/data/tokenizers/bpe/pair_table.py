@@ -8,40 +8,26 @@ and all scores are worked out again in one array operation.
 As in the byte-level trainer, a word in the making is a string whose characters are symbol ids.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-Score = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
+from llmlib.data.tokenizers.bpe.symbols import count_pairs, merge_pair
+
+PairScore = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 """Pair counts, counts of the first and the second part, count of all symbols: to scores."""
 
 
 def by_count(pair: np.ndarray, first: np.ndarray, second: np.ndarray, total: int) -> np.ndarray:
-    """Score pairs as byte-pair encoding does: n(ab).
-
-    Args:
-        pair: Counts of the pairs.
-        first: Counts of their first parts.
-        second: Counts of their second parts.
-        total: Count of all symbols.
-
-    Returns:
-        The pairs' counts.
-    """
+    """Score pairs as byte-pair encoding does: n(ab)."""
     return pair
 
 
 def by_ratio(pair: np.ndarray, first: np.ndarray, second: np.ndarray, total: int) -> np.ndarray:
     r"""Score pairs as WordPiece is usually told: $n(ab) / (n(a)\,n(b))$.
 
-    Args:
-        pair: Counts of the pairs.
-        first: Counts of their first parts.
-        second: Counts of their second parts.
-        total: Count of all symbols.
-
-    Returns:
-        The ratios. A pair seen once, of parts seen once, has the highest there is.
+    A pair seen once, of parts seen once, has the highest score there is.
     """
     return pair / (first.astype(np.float64) * second)
 
@@ -51,15 +37,6 @@ def by_gain(pair: np.ndarray, first: np.ndarray, second: np.ndarray, total: int)
 
     $n(ab) \ln\frac{n(ab)\,N}{n(a)\,n(b)}$: each of the n(ab) places gains the logarithm of how
     much likelier the pair is than its parts would be side by side.
-
-    Args:
-        pair: Counts of the pairs.
-        first: Counts of their first parts.
-        second: Counts of their second parts.
-        total: Count of all symbols, N.
-
-    Returns:
-        The gains.
     """
     return pair * np.log(pair * float(total) / (first.astype(np.float64) * second))
 
@@ -69,7 +46,6 @@ class PairTable:
 
     Args:
         words: Distinct words, each a string of symbol ids.
-        weights: How often each word occurs.
         n_symbols: Number of ids in use.
 
     Example:
@@ -90,28 +66,19 @@ class PairTable:
         capacity = 1024
         self._counts = np.zeros(capacity, dtype=np.int64)
         self._parts = np.zeros((2, capacity), dtype=np.int64)
-        changes: dict[str, int] = {}
-        made: dict[str, list[int]] = {}
-        n_of: dict[str, int] = {}
-        for at, (word, weight) in enumerate(zip(self._words, self._weights, strict=True)):
+        n_of: Counter[str] = Counter()
+        for word, weight in zip(self._words, self._weights, strict=True):
             for symbol in word:
-                n_of[symbol] = n_of.get(symbol, 0) + weight
-            for first, second in zip(word, word[1:], strict=False):
-                _gain(first + second, weight, at, changes, made)
+                n_of[symbol] += weight
         for symbol, count in n_of.items():
             self._symbols[ord(symbol)] = count
-        self._total = sum(n_of.values())
-        self._apply(changes, made)
+        self._total = n_of.total()
+        self._apply(*count_pairs(self._words, self._weights))
 
-    def best(self, score: Score, min_frequency: int = 1) -> tuple[int, int] | None:
+    def best(self, score: PairScore, min_frequency: int = 1) -> tuple[int, int] | None:
         """Return the pair with the highest score; among equals the one with the smallest ids.
 
-        Args:
-            score: Turns counts into scores.
-            min_frequency: Pairs seen fewer times are left alone; at least 1.
-
-        Returns:
-            The pair's ids, or None if no pair is frequent enough.
+        None if no pair occurs `min_frequency` times, which is at least 1.
         """
         n = len(self._places)
         if n > 1024 and 2 * np.count_nonzero(self._counts[:n]) < n:
@@ -131,17 +98,13 @@ class PairTable:
         return int(pairs[0, at]), int(pairs[1, at])
 
     def merge(self, pair: tuple[int, int], new: int) -> None:
-        """Put one symbol in the place of a pair, everywhere, from left to right.
-
-        Args:
-            pair: The ids of the two symbols.
-            new: The id of what they become.
-        """
-        first, second = chr(pair[0]), chr(pair[1])
-        slot = self._slots[first + second]
-        changes: dict[str, int] = {}
-        made: dict[str, list[int]] = {}
-        merged = self._merge_words(first, second, chr(new), self._places[slot], changes, made)
+        """Put one symbol in the place of a pair, everywhere, from left to right."""
+        joined = chr(pair[0]) + chr(pair[1])
+        slot = self._slots[joined]
+        changes: dict[str, int] = defaultdict(int)
+        made, merged = merge_pair(
+            joined, chr(new), self._places[slot], self._words, self._weights, changes
+        )
         self._apply(changes, made)
         self._counts[slot] = 0
         self._places[slot] = []
@@ -151,35 +114,6 @@ class PairTable:
         self._symbols[pair[0]] -= merged
         self._symbols[pair[1]] -= merged
         self._total -= merged
-
-    def _merge_words(
-        self, first: str, second: str, new: str, where: list[int], changes: dict, made: dict
-    ) -> int:
-        """Merge in the words that hold the pair; return how many pairs became one."""
-        pair, merges = first + second, 0
-        for index in where:
-            word = self._words[index]
-            at = word.find(pair)
-            if at < 0:  # listed twice, or the pair went when a neighbour was merged
-                continue
-            weight = self._weights[index]
-            out, end = "", 0
-            while at >= 0:
-                out += word[end:at]
-                if out:
-                    lost = out[-1] + first
-                    changes[lost] = changes.get(lost, 0) - weight
-                    _gain(out[-1] + new, weight, index, changes, made)
-                out += new
-                merges += weight
-                end = at + 2
-                if end < len(word):
-                    lost = second + word[end]
-                    changes[lost] = changes.get(lost, 0) - weight
-                    _gain(new + word[end], weight, index, changes, made)
-                at = word.find(pair, end)
-            self._words[index] = out + word[end:]
-        return merges
 
     def _apply(self, changes: dict[str, int], made: dict[str, list[int]]) -> None:
         for pair, where in made.items():
@@ -210,11 +144,75 @@ class PairTable:
         }
 
 
-def _gain(
-    pair: str, weight: int, index: int, changes: dict[str, int], made: dict[str, list[int]]
-) -> None:
-    changes[pair] = changes.get(pair, 0) + weight
-    if pair in made:
-        made[pair].append(index)
-    else:
-        made[pair] = [index]
+def letters_of(word: str, continuing: str, end_of_word: str = "") -> list[str]:
+    """Return the symbols of one character that a word starts as, marked by where they stand.
+
+    Example:
+        >>> letters_of("low", "##", "</w>")
+        ['l', '##o', '##w</w>']
+    """
+    letters = [word[:1], *(continuing + character for character in word[1:])]
+    letters[-1] += end_of_word
+    return letters
+
+
+def learn_symbols(
+    words: Mapping[str, int],
+    alphabet: Sequence[str],
+    vocab_size: int,
+    *,
+    reserved: int,
+    min_frequency: int,
+    continuing: str,
+    end_of_word: str = "",
+    score: PairScore = by_count,
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Merge the pair that scores best until the vocabulary is full.
+
+    Args:
+        words: Words, none of them empty, and how often each occurs.
+        alphabet: The symbols of one character in the order of their ids, which decides between
+            pairs of equal score.
+        reserved: How many of the `vocab_size` ids are no symbols.
+        min_frequency: Pairs seen fewer times are not merged; at least 1.
+        continuing: What all but the first symbol of a word are marked with.
+        end_of_word: What the last one is marked with.
+
+    Returns:
+        The symbols, the alphabet first; and the merges by the spelling of their parts.
+
+    Raises:
+        ValueError: If the vocabulary is too small for the alphabet or larger than the words allow.
+    """
+    if min_frequency < 1:
+        raise ValueError(f"min_frequency={min_frequency} must be at least 1")
+    if vocab_size < reserved + len(alphabet):
+        raise ValueError(
+            f"vocab_size={vocab_size} is too small: {reserved} special tokens and bytes and "
+            f"{len(alphabet)} characters need {reserved + len(alphabet)}"
+        )
+    names = list(alphabet)
+    ids = {letter: i for i, letter in enumerate(names)}
+    spelt = [
+        "".join([chr(ids[letter]) for letter in letters_of(word, continuing, end_of_word)])
+        for word in words
+    ]
+    table = PairTable(spelt, list(words.values()), len(names))
+    merges: list[tuple[str, str]] = []
+    while reserved + len(names) < vocab_size:
+        pair = table.best(score, min_frequency)
+        if pair is None:
+            raise ValueError(
+                f"vocab_size={vocab_size} is larger than the text allows: no pair is left that "
+                f"occurs {min_frequency} times. Use at most vocab_size={reserved + len(names)}, or "
+                "more text."
+            )
+        first, second = names[pair[0]], names[pair[1]]
+        joined = first + second.removeprefix(continuing)
+        # A symbol reached by two ways is one.
+        new = ids.setdefault(joined, len(names))
+        if new == len(names):
+            names.append(joined)
+        merges.append((first, second))
+        table.merge(pair, new)
+    return names, merges

@@ -19,12 +19,8 @@ def merge_by_score(
     Args:
         parts: The text in its smallest parts.
         frozen: Parts that take no part in merges.
-        known: Ids and score of each piece.
         unused: Pieces that may stand on the way to others but not in the end; such a merge is
             undone.
-
-    Returns:
-        The text in the parts that are left.
 
     Example:
         >>> known = {"ab": ((3,), -1.0), "bc": ((4,), 0.0)}
@@ -66,13 +62,6 @@ def merge_by_score(
 
 def cut_round(text: str, symbols: Collection[str]) -> list[str]:
     """Cut into characters, but leave each symbol, the longest that fits, in one part.
-
-    Args:
-        text: Any text.
-        symbols: Texts that stay whole.
-
-    Returns:
-        Parts whose concatenation is the text.
 
     Example:
         >>> cut_round("a<s>b", ["<s>"])

@@ -5,23 +5,24 @@ its own order, its own special tokens and its own way of cutting text into piece
 the same, so the engine of `ByteBPE` does it, and its ids are then translated.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import index
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from llmlib.core.files import read_json
 from llmlib.core.task import Message
-from llmlib.data.tokenizers.base import split_special, surrogate_error
-from llmlib.data.tokenizers.bpe.merging import PieceEncoder
-from llmlib.data.tokenizers.bpe.training import BYTE_ORDER, as_symbols
+from llmlib.data.tokenizers.base import check_text
+from llmlib.data.tokenizers.bpe.merging import PieceMerger
+from llmlib.data.tokenizers.bpe.symbols import BYTE_ORDER
+from llmlib.data.tokenizers.byte_level import ByteLevelTokenizer
 from llmlib.data.tokenizers.chat_template import ChatTemplate
-from llmlib.data.tokenizers.recipe import GGUF_RECIPES, Recipe, recipe_of
+from llmlib.data.tokenizers.files.recipe import GGUF_RECIPES, TokenizerRecipe, recipe_from_json
 
 _CONTROL, _USER_DEFINED = 3, 4  # GGUF's types of tokens that stand outside the merges
-_CACHED_PIECES, _CACHED_LENGTH = 1 << 18, 64  # as in PieceEncoder
 
 # GPT-2's vocabulary files write a byte that has no printable character of its own as one from
 # U+0100 on: a space is U+0120.
@@ -30,7 +31,7 @@ _BYTE_OF_LETTER: dict[str, int] = {
 }
 
 
-class PretrainedBPE:
+class PretrainedBPE(ByteLevelTokenizer):
     """A byte-level BPE tokenizer with the ids of a published model.
 
     Text is text: a special token spelt out in it is encoded letter by letter unless `encode` is
@@ -41,10 +42,9 @@ class PretrainedBPE:
         vocabulary: Ids by token, in the letters of GPT-2's files.
         merges: Pairs of tokens, first to be merged first.
         special_tokens: Ids by text of the tokens that stand outside the merges.
-        recipe: How text is cut before the merges.
         bos_token: Id with which a text begins, if the model expects one.
         eos_token: Id that ends a text, or an assistant's turn.
-        chat_template: Source of the chat template.
+        chat_template: Its source.
 
     Raises:
         ValueError: If a merge spells no token of the vocabulary, or two tokens have one id.
@@ -59,17 +59,22 @@ class PretrainedBPE:
         merges: Iterable[tuple[str, str]],
         special_tokens: Mapping[str, int] | None = None,
         *,
-        recipe: Recipe | None = None,
+        recipe: TokenizerRecipe | None = None,
         bos_token: int | None = None,
         eos_token: int | None = None,
         chat_template: str | None = None,
     ) -> None:
-        self.special_tokens = dict(special_tokens or {})
-        self.recipe = recipe or Recipe()
+        special = special_tokens or {}
+        ordinary = {t: i for t, i in vocabulary.items() if t not in special}
+        super().__init__(((i, _spelled(token)) for token, i in ordinary.items()), special)
+        self.recipe = recipe or TokenizerRecipe()
         self.bos_token, self.eos_token = bos_token, eos_token
-        ordinary = {t: i for t, i in vocabulary.items() if t not in self.special_tokens}
-        self._tokens = _bytes_by_id(ordinary, self.special_tokens)
-        self._pieces = _Pieces(ordinary, merges, whole_pieces=self.recipe.whole_pieces)
+        rules, to_file = _engine(ordinary, merges)
+        self._merger, self._to_file = PieceMerger(rules), np.array(to_file, dtype="<u4")
+        self._missing = bytes(b for a, b in _BYTE_OF_LETTER.items() if a not in ordinary)
+        self._whole: dict[bytes, int] = {}
+        if self.recipe.whole_pieces:
+            self._whole = {_spelled(token): i for token, i in ordinary.items()}
         names = {"bos_token": bos_token, "eos_token": eos_token}
         spelt = {k: self._tokens[i].decode() for k, i in names.items() if i in self._tokens}
         self.chat_template = None if chat_template is None else ChatTemplate(chat_template, **spelt)
@@ -77,12 +82,6 @@ class PretrainedBPE:
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> "PretrainedBPE":
         """Build the tokenizer from the named values of a GGUF file.
-
-        Args:
-            metadata: The values by name.
-
-        Returns:
-            The tokenizer.
 
         Raises:
             ValueError: If the file holds none, or one of another kind.
@@ -114,13 +113,9 @@ class PretrainedBPE:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "PretrainedBPE":
-        """Read `tokenizer.json` and, where they are, the chat template and the ends of a text.
+        """Read a folder as transformers writes it.
 
-        Args:
-            folder: A folder as transformers writes it.
-
-        Returns:
-            The tokenizer.
+        It holds `tokenizer.json`, and perhaps the chat template and the ends of a text.
 
         Raises:
             ValueError: If a file is missing or damaged, or the tokenizer of another kind.
@@ -144,97 +139,19 @@ class PretrainedBPE:
             model["vocab"],
             [_pair(merge) for merge in model["merges"]],
             special,
-            recipe=recipe_of(content),
+            recipe=recipe_from_json(content),
             bos_token=known.get(_spelling(config.get("bos_token"))),
             eos_token=known.get(_spelling(config.get("eos_token"))),
             chat_template=source,
         )
 
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest id."""
-        return max(self._tokens) + 1
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The smallest unsigned type that holds every id: uint16 or uint32."""
-        return np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
-
-    def token_bytes(self, token: int) -> bytes:
-        """Return the bytes that an id stands for.
-
-        Args:
-            token: An id.
-
-        Returns:
-            Its bytes; for a special token, its text in UTF-8.
-
-        Raises:
-            ValueError: If there is no such id.
-        """
-        if token not in self._tokens:
-            raise ValueError(f"token id {token} is not in the vocabulary of {self.vocab_size}")
-        return self._tokens[token]
-
-    def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
-        """Turn a text into ids.
-
-        Args:
-            text: Any text without lone surrogates.
-            allowed_special: Special tokens that count as such where they stand in the text.
-
-        Returns:
-            The ids.
-
-        Raises:
-            ValueError: If the text holds a lone surrogate, or a name in `allowed_special` is no
-                special token.
-        """
-        ids: list[int] = []
-        for part in split_special(text, allowed_special, self.special_tokens):
-            if part in allowed_special:
-                ids.append(self.special_tokens[part])
-            else:
-                ids += self._encode_ordinary(part).tolist()
-        return ids
-
-    def encode_batch(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """Turn texts into arrays of ids; special tokens in them are ordinary text.
-
-        Args:
-            texts: Texts without lone surrogates.
-
-        Returns:
-            For each text its ids, one-dimensional, of type `dtype`.
-        """
-        return [self._encode_ordinary(text).astype(self.dtype) for text in texts]
-
-    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
-        """Turn ids back into text.
-
-        Args:
-            ids: Token ids.
-            errors: What to do with bytes that are not whole UTF-8 characters: "replace", "ignore"
-                or "strict".
-
-        Returns:
-            The text, special tokens spelt out.
-
-        Raises:
-            ValueError: If an id is not in the vocabulary, or `errors` is "strict" and the bytes
-                are not UTF-8.
-        """
-        return b"".join([self.token_bytes(index(i)) for i in ids]).decode("utf-8", errors=errors)
-
     def chat(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """Write a conversation out as the model was tuned on it.
 
-        Args:
-            messages: Turns, each with `role` and `content`.
-            add_generation_prompt: End with the beginning of the assistant's next turn.
+        To get ids use `encode_chat`, which knows where each special token came from.
 
-        Returns:
-            The text. To get ids use `encode_chat`, which knows where each special token came from.
+        Args:
+            add_generation_prompt: End with the beginning of the assistant's next turn.
 
         Raises:
             ValueError: If there is no chat template, or it refuses the messages.
@@ -248,15 +165,14 @@ class PretrainedBPE:
     ) -> list[int]:
         """Turn a conversation into ids; only the template's own special tokens count as such.
 
+        `<|im_end|>` typed by a user stays text and cannot end the turn.
+
         Args:
-            messages: Turns, each with `role` and `content`.
             add_generation_prompt: End with the beginning of the assistant's next turn.
 
-        Returns:
-            The ids. `<|im_end|>` typed by a user stays text and cannot end the turn.
-
         Raises:
-            ValueError: If there is no chat template, or it refuses the messages.
+            ValueError: If there is no chat template, it refuses the messages, or one of them holds
+                a lone surrogate.
         """
         # What the messages spell is replaced by characters that no message holds, so that after
         # rendering every special token left is the template's.
@@ -265,81 +181,54 @@ class PretrainedBPE:
         hidden = _stand_ins(self.special_tokens, seen)
         safe = _replaced(list(messages), hidden)
         text = self.chat(safe, add_generation_prompt=add_generation_prompt)
-        ids: list[int] = []
-        for part in split_special(text, self.special_tokens, self.special_tokens):
-            if part in self.special_tokens:
-                ids.append(self.special_tokens[part])
-                continue
+        check_text(text)
+
+        def encode(part: str) -> np.ndarray:
             for token, stand_in in hidden.items():
                 part = part.replace(stand_in, token)
-            ids += self._encode_ordinary(part).tolist()
-        return ids
+            return self._encode_ordinary(part)
 
-    def _encode_ordinary(self, text: str) -> np.ndarray:
-        try:
-            parts = map(self._pieces.__getitem__, self.recipe.pieces(text))
-            return np.frombuffer(b"".join(parts), dtype="<u4")
-        except UnicodeEncodeError as error:
-            raise surrogate_error(error) from error
+        return self._encode_round(text, self.special_tokens, encode)
 
+    @override
+    def _split(self, text: str) -> list[str]:
+        return self.recipe.pieces(text)
 
-class _Pieces(PieceEncoder):
-    """Ids of each piece of text, in the file's numbering, filled on first use."""
-
-    def __init__(
-        self,
-        vocabulary: Mapping[str, int],
-        merges: Iterable[tuple[str, str]],
-        *,
-        whole_pieces: bool,
-    ) -> None:
-        # In the engine's numbering the bytes come first, then each spelling as a merge makes it.
-        symbols = {letter: chr(rank) for rank, letter in enumerate(_BYTE_OF_LETTER)}
-        to_file = [vocabulary.get(letter, 0) for letter in symbols]
-        rules = []
-        for first, second in merges:
-            joined = first + second
-            if first not in symbols or second not in symbols or joined not in vocabulary:
-                raise ValueError(
-                    f"the merge of {first!r} and {second!r} joins or makes what is no token yet: "
-                    "the tokenizer's file is damaged"
-                )
-            if joined not in symbols:
-                symbols[joined] = chr(len(symbols))
-                to_file.append(vocabulary[joined])
-            rules.append((symbols[first] + symbols[second], symbols[joined]))
-        super().__init__(rules)
-        self._to_file = np.array(to_file, dtype="<u4")
-        self._missing = bytes(b for a, b in _BYTE_OF_LETTER.items() if a not in vocabulary)
-        self._whole = {_spelled(t): i for t, i in vocabulary.items()} if whole_pieces else {}
-
-    def __missing__(self, piece: str) -> bytes:
+    @override
+    def _encode_piece(self, piece: str) -> bytes:
         data = piece.encode().translate(None, self._missing)
         if data in self._whole:
-            ids = np.uint32(self._whole[data]).tobytes()
-        else:
-            merged = self.merge(as_symbols(data)).encode("utf-32-le", "surrogatepass")
-            ids = self._to_file[np.frombuffer(merged, dtype="<u4")].tobytes()
-        if len(piece) <= _CACHED_LENGTH:
-            if len(self) >= _CACHED_PIECES:
-                self.clear()
-            self[piece] = ids
-        return ids
+            return np.uint32(self._whole[data]).tobytes()
+        merged = np.frombuffer(self._merger.encode(data), dtype="<u4")
+        return self._to_file[merged].tobytes()
+
+
+def _engine(
+    vocabulary: Mapping[str, int], merges: Iterable[tuple[str, str]]
+) -> tuple[list[tuple[str, str]], list[int]]:
+    """The merges with the engine's ids, bytes first and then in order, and the file's for each."""
+    symbols = {letter: chr(rank) for rank, letter in enumerate(_BYTE_OF_LETTER)}
+    to_file = [vocabulary.get(letter, 0) for letter in symbols]
+    rules: list[tuple[str, str]] = []
+    for first, second in merges:
+        joined = first + second
+        if first not in symbols or second not in symbols or joined not in vocabulary:
+            raise ValueError(
+                f"the merge of {first!r} and {second!r} joins or makes what is no token yet: "
+                "the tokenizer's file is damaged"
+            )
+        if joined not in symbols:
+            symbols[joined] = chr(len(symbols))
+            to_file.append(vocabulary[joined])
+        rules.append((symbols[first] + symbols[second], symbols[joined]))
+    return rules, to_file
 
 
 def _spelled(token: str) -> bytes:
-    """Return the bytes of a token written in GPT-2's letters."""
+    """The bytes of a token written in GPT-2's letters."""
     if all(letter in _BYTE_OF_LETTER for letter in token):
         return bytes(_BYTE_OF_LETTER[letter] for letter in token)
     return token.encode()
-
-
-def _bytes_by_id(ordinary: Mapping[str, int], special: Mapping[str, int]) -> dict[int, bytes]:
-    tokens = {i: _spelled(token) for token, i in ordinary.items()}
-    tokens |= {i: token.encode() for token, i in special.items()}
-    if len(tokens) != len(ordinary) + len(special):
-        raise ValueError("two tokens have one id: the tokenizer's file is damaged")
-    return tokens
 
 
 def _stand_ins(names: Iterable[str], text: str) -> dict[str, str]:

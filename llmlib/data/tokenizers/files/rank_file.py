@@ -8,24 +8,19 @@ that two pairs spell can be reached by either.
 import base64
 import binascii
 import heapq
-from collections.abc import Collection, Iterable, Mapping
-from operator import index
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
+from typing_extensions import override
 
 from llmlib.core.files import atomic_write
-from llmlib.data.tokenizers.base import (
-    PieceCache,
-    check_special_tokens,
-    check_text,
-    split_special,
-)
-from llmlib.data.tokenizers.pretokenization import GPT2_PATTERN
-from llmlib.data.tokenizers.recipe import cut_by
+from llmlib.data.tokenizers.base import check_special_tokens
+from llmlib.data.tokenizers.byte_level import ByteLevelTokenizer
+from llmlib.data.tokenizers.pieces import packed
+from llmlib.data.tokenizers.pretokenization import GPT2_PATTERN, cut_by
 
 
-class RankBPE:
+class RankBPE(ByteLevelTokenizer):
     """A byte-level BPE tokenizer given by the rank of each token.
 
     Args:
@@ -52,18 +47,14 @@ class RankBPE:
         *,
         pattern: str = GPT2_PATTERN,
     ) -> None:
-        self.special_tokens = dict(special_tokens or {})
-        check_special_tokens(list(self.special_tokens))
+        special = special_tokens or {}
+        check_special_tokens(list(special))
+        super().__init__(((i, token) for token, i in ranks.items()), special)
         self._ranks = dict(ranks)
         missing = [byte for byte in range(256) if bytes([byte]) not in self._ranks]
         if missing:
             raise ValueError(f"{len(missing)} of the 256 bytes have no token, first {missing[0]}")
-        self._tokens = {i: token for token, i in self._ranks.items()}
-        self._tokens |= {i: token.encode() for token, i in self.special_tokens.items()}
-        if len(self._tokens) != len(self._ranks) + len(self.special_tokens):
-            raise ValueError("two tokens have one id: the ranks or the special tokens are wrong")
         self._cut = cut_by(pattern)
-        self._pieces = PieceCache(self._encode_piece)
 
     @classmethod
     def from_file(
@@ -73,15 +64,7 @@ class RankBPE:
         *,
         pattern: str = GPT2_PATTERN,
     ) -> "RankBPE":
-        """Read a `.tiktoken` file.
-
-        Args:
-            path: The file; it says nothing of special tokens and of the pattern.
-            special_tokens: Ids by text.
-            pattern: Regular expression whose matches are the pieces.
-
-        Returns:
-            The tokenizer.
+        """Read a `.tiktoken` file, which says nothing of special tokens and of the pattern.
 
         Raises:
             ValueError: If a line is damaged (its number is named) or a token is given twice.
@@ -104,77 +87,21 @@ class RankBPE:
             raise ValueError(f"{path}: {error}") from error
 
     def to_file(self, path: str | Path) -> None:
-        """Write the ranks as a `.tiktoken` file, whole or not at all.
-
-        Args:
-            path: The file to write.
-        """
+        """Write the ranks as a `.tiktoken` file, whole or not at all."""
         rows = sorted(self._ranks.items(), key=lambda row: row[1])
         lines = [f"{base64.b64encode(token).decode()} {i}\n" for token, i in rows]
         atomic_write(path, "".join(lines))
 
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest id."""
-        return max(self._tokens) + 1
+    @override
+    def _split(self, text: str) -> list[str]:
+        return self._cut(text)
 
-    def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
-        """Turn a text into ids.
-
-        Args:
-            text: Any text without lone surrogates.
-            allowed_special: Special tokens that count as such where they stand in the text.
-
-        Returns:
-            The ids.
-
-        Raises:
-            ValueError: If the text holds a lone surrogate or a name in `allowed_special` is no
-                special token.
-        """
-        check_text(text)
-        ids: list[int] = []
-        for part in split_special(text, allowed_special, self.special_tokens):
-            if part in allowed_special:
-                ids.append(self.special_tokens[part])
-            else:
-                ids += self._pieces.encode(self._cut(part)).tolist()
-        return ids
-
-    def encode_batch(self, texts: Iterable[str]) -> list[np.ndarray]:
-        """Turn texts into arrays of ids; special tokens in them are ordinary text.
-
-        Args:
-            texts: Texts without lone surrogates.
-
-        Returns:
-            For each text its ids, one-dimensional, of type uint32.
-        """
-        return [np.array(self.encode(text), dtype="<u4") for text in texts]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids back into text; bytes that are no whole character become U+FFFD.
-
-        Args:
-            ids: Token ids.
-
-        Returns:
-            The text, special tokens spelt out.
-
-        Raises:
-            ValueError: If an id is not in the vocabulary.
-        """
-        checked = [index(i) for i in ids]
-        wrong = [i for i in checked if i not in self._tokens]
-        if wrong:
-            raise ValueError(f"token id {wrong[0]} is not in the vocabulary of {self.vocab_size}")
-        return b"".join([self._tokens[i] for i in checked]).decode("utf-8", errors="replace")
-
-    def _encode_piece(self, piece: str) -> list[int]:
+    @override
+    def _encode_piece(self, piece: str) -> bytes:
         """Join the neighbours of lowest rank, leftmost first, with a heap over a linked list."""
         data = piece.encode()
         if data in self._ranks:
-            return [self._ranks[data]]
+            return packed([self._ranks[data]])
         n = len(data)
         ends, before = list(range(1, n + 1)), list(range(-1, n - 1))
         heap: list[tuple[int, int, int]] = []
@@ -203,4 +130,4 @@ class RankBPE:
         while at < n:
             ids.append(self._ranks[data[at : ends[at]]])
             at = ends[at]
-        return ids
+        return packed(ids)

@@ -18,39 +18,38 @@ UNIGRAM, BPE = 1, 2
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model file says.
-
-    Attributes:
-        pieces: Spelling, score (single precision) and kind of each id.
-        model_type: `UNIGRAM` or `BPE`.
-        byte_fallback: Spell unknown characters in bytes.
-        unknown_surface: What `decode` writes for an unknown character.
-        space_as_suffix: The dummy space goes to the end.
-        dummy_space: Put a space at the beginning of every text.
-        squeeze_spaces: Drop spaces at both ends, and all but one of each run.
-        escape_spaces: Write spaces as U+2581.
-        replacements: What characters and sequences of them become in normalization.
-    """
+    """What a model file says."""
 
     pieces: list[tuple[str, float, int]]
+    """Spelling, score (single precision) and kind of each id."""
+
     model_type: int = UNIGRAM
+    """Or `BPE`."""
+
     byte_fallback: bool = False
+    """Spell unknown characters in bytes."""
+
     unknown_surface: str = " \u2047 "
+    """What `decode` writes for an unknown character."""
+
     space_as_suffix: bool = False
+    """The dummy space goes to the end."""
+
     dummy_space: bool = True
+    """Put a space at the beginning of every text."""
+
     squeeze_spaces: bool = True
+    """Drop spaces at both ends, and all but one of each run."""
+
     escape_spaces: bool = True
+    """Write spaces as U+2581."""
+
     replacements: Mapping[str, str] = field(default_factory=dict)
+    """What characters and sequences of them become in normalization."""
 
 
 def parse_model(data: bytes) -> ModelFile:
-    """Read a model.
-
-    Args:
-        data: The content of a `.model` file.
-
-    Returns:
-        What it says.
+    """Read the content of a `.model` file.
 
     Raises:
         ValueError: If it is cut short, no such file, or of a type other than unigram and BPE.

@@ -8,19 +8,19 @@ here and applied by this book's own unigram and byte-pair algorithms, with the l
 import hashlib
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from llmlib.core.files import atomic_write
 from llmlib.data.tokenizers.base import (
-    BaseTokenizer,
+    SpelledTokenizer,
     check_special_tokens,
     check_text,
     checked_texts,
-    split_special,
 )
 from llmlib.data.tokenizers.bpe.score_merging import cut_round, merge_by_score
 from llmlib.data.tokenizers.files.sentencepiece_file import (
@@ -34,13 +34,18 @@ from llmlib.data.tokenizers.files.sentencepiece_file import (
     parse_model,
 )
 from llmlib.data.tokenizers.normalization import SPACE, byte_pieces
-from llmlib.data.tokenizers.unigram.paths import Edges, as_float32, best_path
+from llmlib.data.tokenizers.unigram.paths import (
+    UNKNOWN_PENALTY,
+    KnownPieces,
+    as_float32,
+    best_path,
+    piece_edges,
+)
 
-_UNKNOWN_PENALTY = 10.0  # nats below the rarest piece
 _USER_SCORE = as_float32(-0.1)  # above any likely way of spelling the symbol in other pieces
 
 
-class SentencePieceModel(BaseTokenizer):
+class SentencePieceModel(SpelledTokenizer):
     """A tokenizer read from a SentencePiece model file, of type unigram or BPE.
 
     Control symbols such as `<s>` never come from text. Neither do user-defined symbols, unless
@@ -48,10 +53,7 @@ class SentencePieceModel(BaseTokenizer):
     anything); the library takes all of them for what they spell, always.
 
     Args:
-        model: The content of a `.model` file.
-
-    Attributes:
-        file: What it says.
+        model: The content of a `.model` file; `file` is what it says.
 
     Raises:
         ValueError: If the file is damaged or of another type.
@@ -67,8 +69,6 @@ class SentencePieceModel(BaseTokenizer):
         Kudo and Richardson (2018), SentencePiece: A simple and language independent subword
         tokenizer and detokenizer for Neural Text Processing.
     """
-
-    kind: ClassVar[str] = "SentencePiece"
 
     def __init__(self, model: bytes) -> None:
         self.model = bytes(model)
@@ -94,7 +94,7 @@ class SentencePieceModel(BaseTokenizer):
         if file.byte_fallback and len(self._id_of_byte) != 256:
             raise ValueError("the model spells unknown characters in bytes but lacks some of them")
         scores = [score for _, score, kind in file.pieces if kind == NORMAL]
-        self._lowest = min(scores, default=0.0)
+        self._unknown_score = as_float32(min(scores, default=0.0) - UNKNOWN_PENALTY)
         self._longest = max(map(len, self._tokens))
         self._reach: dict[str, int] = {}  # longest replacement by its first character
         for text in file.replacements:
@@ -102,7 +102,7 @@ class SentencePieceModel(BaseTokenizer):
         ascii_only = {t: r for t, r in file.replacements.items() if t.isascii()}
         self._plain_ascii = all(len(t) == 1 and len(r) <= 1 for t, r in ascii_only.items())
         self._ascii = {ord(t): r for t, r in ascii_only.items() if len(t) == 1}
-        self._tables: dict[frozenset[str], dict[str, tuple[tuple[int, ...], float]]] = {}
+        self._tables: dict[frozenset[str], KnownPieces] = {}
 
     @classmethod
     def train(
@@ -120,14 +120,10 @@ class SentencePieceModel(BaseTokenizer):
         Args:
             texts: The corpus, read lazily; the library skips texts of more than 4,192 bytes unless
                 told otherwise by `max_sentence_length`.
-            vocab_size: Number of ids wanted.
             special_tokens: Control symbols, beside the library's own `<s>` and `</s>`.
             model_type: "unigram" or "bpe".
             byte_fallback: Spell unknown characters in bytes (takes 256 ids).
             **options: Further options of the library's trainer, by their names.
-
-        Returns:
-            The tokenizer.
 
         Raises:
             ImportError: If the library is not installed.
@@ -163,17 +159,11 @@ class SentencePieceModel(BaseTokenizer):
         """Hash of the model file."""
         return hashlib.sha256(self.model).hexdigest()
 
+    @override
     def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
-        """Turn a text into ids.
+        """Turn a text into ids, cut round the control symbols allowed, each part on its own.
 
-        Args:
-            text: Any text without lone surrogates.
-            allowed_special: Special tokens that count as such where they stand in the text. The
-                text is cut round a control symbol and each part encoded on its own; a user-defined
-                symbol is a piece of the text, as in the library.
-
-        Returns:
-            The ids.
+        A user-defined symbol that is allowed is a piece of the text, as in the library.
 
         Raises:
             ValueError: If the text holds a lone surrogate or a name in `allowed_special` is no
@@ -182,20 +172,13 @@ class SentencePieceModel(BaseTokenizer):
         check_text(text)
         controls = set(allowed_special) - self._user
         symbols = self._always | (frozenset(allowed_special) & self._user)
-        ids: list[int] = []
-        for part in split_special(text, controls, self.special_tokens):
-            ids += [self.special_tokens[part]] if part in controls else self._ids_of(part, symbols)
-        return ids
+        return self._encode_round(text, controls, lambda part: self._ids_of(part, symbols))
 
     def normalize(self, text: str, symbols: Collection[str] = frozenset()) -> str:
         """Do what the model file says before pieces are looked for.
 
         Args:
-            text: Any text.
             symbols: Texts that the replacements leave alone.
-
-        Returns:
-            The normalized text, spaces escaped.
         """
         file = self.file
         blank = SPACE if file.escape_spaces else " "
@@ -218,22 +201,12 @@ class SentencePieceModel(BaseTokenizer):
         return normalized
 
     def save(self, path: str | Path) -> None:
-        """Write the model file, as the library reads it.
-
-        Args:
-            path: The file to write.
-        """
+        """Write the model file, as the library reads it, whole or not at all."""
         atomic_write(path, self.model)
 
     @classmethod
     def load(cls, path: str | Path) -> "SentencePieceModel":
         """Read a model file, whoever trained it.
-
-        Args:
-            path: The file to read.
-
-        Returns:
-            The tokenizer.
 
         Raises:
             ValueError: If the file is damaged or of another type.
@@ -243,32 +216,38 @@ class SentencePieceModel(BaseTokenizer):
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
+    @override
     def _encode_ordinary(self, text: str) -> np.ndarray:
-        return np.array(self._ids_of(text, self._always), dtype="<u4")
+        return self._ids_of(text, self._always)
 
-    def _ids_of(self, text: str, symbols: frozenset[str]) -> list[int]:
+    def _ids_of(self, text: str, symbols: frozenset[str]) -> np.ndarray:
         normalized = self.normalize(text, symbols)
         known = self._known(symbols)
         if self.file.model_type == BPE:
             ids = self._merged(normalized, known, symbols)
         else:
-            ids = best_path(self._edges(normalized, known), single_precision=True)
+            edges = piece_edges(
+                normalized, known, self._longest, self._unknown_ids, self._unknown_score
+            )
+            ids = best_path(edges, single_precision=True)
         # A run of unknown characters is one unknown token.
         both = zip(ids, [-1, *ids], strict=False)
-        return [i for i, before in both if i != self._unknown or before != self._unknown]
+        kept = [i for i, before in both if i != self._unknown or before != self._unknown]
+        return np.array(kept, dtype="<u4")
 
-    def _known(self, symbols: frozenset[str]) -> dict[str, tuple[tuple[int, ...], float]]:
+    def _known(self, symbols: frozenset[str]) -> KnownPieces:
         """Ids and scores of the pieces that text may give, those of user-defined symbols raised."""
         if symbols not in self._tables:
             if len(self._tables) > 7:
                 self._tables.clear()
-            table = self._tables[symbols] = {}
+            table: dict[str, tuple[tuple[int, ...], float]] = {}
             for i, (text, score, kind) in enumerate(self.file.pieces):
                 if kind == NORMAL or (kind == UNUSED and self.file.model_type == BPE):
                     table[text] = ((i,), score)
                 elif kind == USER_DEFINED and text in symbols:
                     raised = score if self.file.model_type == BPE else _USER_SCORE
                     table[text] = ((i,), raised)
+            self._tables[symbols] = table
         return self._tables[symbols]
 
     def _unknown_ids(self, piece: str) -> tuple[int, ...]:
@@ -276,26 +255,7 @@ class SentencePieceModel(BaseTokenizer):
             return (self._unknown,)
         return tuple(self._id_of_byte[byte] for byte in piece.encode())
 
-    def _edges(self, text: str, known: Mapping[str, tuple[tuple[int, ...], float]]) -> Edges:
-        unknown = as_float32(self._lowest - _UNKNOWN_PENALTY)
-        edges: Edges = [[]]
-        for end in range(1, len(text) + 1):
-            here = [
-                (start, *known[text[start:end]])
-                for start in range(max(0, end - self._longest), end)
-                if text[start:end] in known
-            ]
-            if not here or here[-1][0] != end - 1:
-                here.append((end - 1, self._unknown_ids(text[end - 1]), unknown))
-            edges.append(here)
-        return edges
-
-    def _merged(
-        self,
-        text: str,
-        known: Mapping[str, tuple[tuple[int, ...], float]],
-        symbols: frozenset[str],
-    ) -> list[int]:
+    def _merged(self, text: str, known: KnownPieces, symbols: frozenset[str]) -> list[int]:
         parts = cut_round(text, symbols)
         frozen = [part in symbols for part in parts]
         found = merge_by_score(parts, frozen, known, self._unused)
@@ -324,6 +284,7 @@ class SentencePieceModel(BaseTokenizer):
                 at += 1
         return parts
 
+    @override
     def _join(self, ids: list[int]) -> str:
         file = self.file
         out: list[str] = []
@@ -351,10 +312,3 @@ class SentencePieceModel(BaseTokenizer):
                 piece = piece.removeprefix(SPACE)
             out.append(piece if self._kinds[i] == UNKNOWN else piece.replace(SPACE, " "))
         return "".join(out)
-
-    def _content(self) -> dict[str, Any]:
-        return {"model": self.model.hex()}
-
-    @classmethod
-    def _from_content(cls, content: Mapping[str, Any]) -> "SentencePieceModel":
-        return cls(bytes.fromhex(content["model"]))

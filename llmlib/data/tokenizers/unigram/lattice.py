@@ -14,21 +14,21 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Substrings:
-    """Where the frequent substrings of some words stand.
-
-    Attributes:
-        texts: The distinct substrings.
-        counts: How often each occurs, words counted with their weights.
-        start: For each occurrence, its first character's index in the words joined.
-        length: For each occurrence, its number of characters.
-        which: For each occurrence, the index of its text.
-    """
+    """Where the frequent substrings of some words stand: distinct ones, then each occurrence."""
 
     texts: list[str]
+
     counts: np.ndarray
+    """How often each text occurs, words counted with their weights."""
+
     start: np.ndarray
+    """Index of each occurrence's first character in the words joined."""
+
     length: np.ndarray
+    """Number of characters of each occurrence."""
+
     which: np.ndarray
+    """Index of each occurrence's text."""
 
 
 def find_substrings(
@@ -42,12 +42,8 @@ def find_substrings(
 
     Args:
         words: Distinct words, none of them empty.
-        weights: How often each occurs.
         max_length: In characters, at least 1.
         min_count: Rarer substrings of two and more characters are left out.
-
-    Returns:
-        The substrings and their places.
 
     Example:
         >>> found = find_substrings(["abab"], [3], max_length=2, min_count=4)
@@ -88,13 +84,9 @@ def find_substrings(
 class Lattices:
     """The lattices of many words over one set of pieces.
 
-    Attributes:
-        weights: How often each word occurs.
-
     Args:
         words: Distinct words, none of them empty.
-        weights: How often each occurs.
-        substrings: Substrings of these words; each is a piece, numbered by its index, if `pieces`
+        substrings: Of these words; each is a piece, numbered by its index, if `pieces`
             does not number them otherwise.
         pieces: Number of each piece, by text; other substrings are no edges.
 
@@ -146,11 +138,7 @@ class Lattices:
             raise ValueError("a character of a word is not among the pieces")
 
     def keep(self, kept: np.ndarray) -> None:
-        """Drop pieces and number the rest anew.
-
-        Args:
-            kept: For each piece whether it stays; single characters must.
-        """
+        """Drop the pieces that are not kept (single characters must be); number the rest anew."""
         edges = kept[self._piece]
         number = np.cumsum(kept) - 1
         self._start, self._end = self._start[edges], self._end[edges]
@@ -167,9 +155,6 @@ class Lattices:
 
     def expected_counts(self, scores: np.ndarray) -> tuple[np.ndarray, float]:
         """The E-step: how often each piece is used, averaged over all ways of cutting.
-
-        Args:
-            scores: Log-probability of each piece, in nats.
 
         Returns:
             The expected counts, and the log-likelihood of all words in nats.
@@ -188,9 +173,6 @@ class Lattices:
 
     def best(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Find the likeliest way of cutting each word (Viterbi).
-
-        Args:
-            scores: Log-probability of each piece, in nats.
 
         Returns:
             For each piece used, the word's number and the piece's, words from their ends; and each

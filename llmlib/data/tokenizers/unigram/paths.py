@@ -4,6 +4,7 @@ import heapq
 import math
 import random
 import struct
+from collections.abc import Callable, Mapping
 
 Edge = tuple[int, tuple[int, ...], float]
 """Where an edge starts, the ids it stands for, and its log-probability in nats."""
@@ -11,30 +12,56 @@ Edge = tuple[int, tuple[int, ...], float]
 Edges = list[list[Edge]]
 """The edges that end at each place of a text, those that start earliest first; none at place 0."""
 
+KnownPieces = Mapping[str, tuple[tuple[int, ...], float]]
+"""Ids and log-probability of each piece."""
+
+UNKNOWN_PENALTY = 10.0
+"""How many nats below the rarest piece an unknown character is, as in SentencePiece."""
+
 _FLOAT32 = struct.Struct("<f")
 
 
 def as_float32(value: float) -> float:
-    """Round to single precision.
+    """Round to single precision."""
+    return _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+
+
+def piece_edges(
+    text: str,
+    known: KnownPieces,
+    longest: int,
+    spelt: Callable[[str], tuple[int, ...]],
+    unknown_score: float,
+) -> Edges:
+    """Find where the pieces stand in a text.
 
     Args:
-        value: Any number in its range.
-
-    Returns:
-        The nearest number that single precision has.
+        longest: No piece has more characters.
+        spelt: Ids of a character that no piece spells.
+        unknown_score: Log-probability of such a character.
 
     Example:
-        >>> as_float32(0.1) == 0.1
-        False
+        >>> known = {"a": ((1,), -1.0), "ab": ((2,), -3.0)}
+        >>> piece_edges("ab", known, 2, lambda character: (0,), -9.0)
+        [[], [(0, (1,), -1.0)], [(0, (2,), -3.0), (1, (0,), -9.0)]]
     """
-    return _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+    edges: Edges = [[]]
+    for end in range(1, len(text) + 1):
+        here = [
+            (start, *known[text[start:end]])
+            for start in range(max(0, end - longest), end)
+            if text[start:end] in known
+        ]
+        if not here or here[-1][0] != end - 1:
+            here.append((end - 1, spelt(text[end - 1]), unknown_score))
+        edges.append(here)
+    return edges
 
 
 def best_path(edges: Edges, *, single_precision: bool = False) -> list[int]:
     """Find the path with the highest sum (Viterbi).
 
     Args:
-        edges: The lattice.
         single_precision: Round each place's best sum as SentencePiece does. Ways that use the same
             pieces in another order are equally likely, and rounding then decides between them.
 
@@ -65,15 +92,7 @@ def best_path(edges: Edges, *, single_precision: bool = False) -> list[int]:
 
 
 def best_paths(edges: Edges, n: int) -> list[tuple[list[int], float]]:
-    """Find the n paths with the highest sums.
-
-    Args:
-        edges: The lattice.
-        n: How many, at least 1.
-
-    Returns:
-        At most `n` pairs of ids and sum, highest first.
-    """
+    """Find the n paths with the highest sums: at most n pairs of ids and sum, highest first."""
     ways: list[list[tuple[list[int], float]]] = [[([], 0.0)]]
     for here in edges[1:]:
         extended = [
@@ -86,15 +105,7 @@ def best_paths(edges: Edges, n: int) -> list[tuple[list[int], float]]:
 
 
 def log_sums(edges: Edges, alpha: float = 1.0) -> list[float]:
-    r"""Sum over all paths: $\ln \sum_\text{paths} p(\text{path})^\alpha$ up to each place.
-
-    Args:
-        edges: The lattice.
-        alpha: The power, at least 0.
-
-    Returns:
-        The logarithm for each place, in nats.
-    """
+    r"""Sum over all paths: $\ln \sum_\text{paths} p(\text{path})^\alpha$ up to each place."""
     sums = [0.0]
     for here in edges[1:]:
         values = [sums[start] + alpha * score for start, _, score in here]
@@ -109,12 +120,7 @@ def draw_path(edges: Edges, rng: random.Random, alpha: float = 1.0) -> list[int]
     Filters forwards, then draws each piece backwards from the end given those after it.
 
     Args:
-        edges: The lattice.
-        rng: Source of chance.
         alpha: At least 0; 0 makes all paths equally likely.
-
-    Returns:
-        The ids along the path.
     """
     sums = log_sums(edges, alpha)
     at, parts = len(edges) - 1, []

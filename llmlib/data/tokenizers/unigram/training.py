@@ -18,28 +18,24 @@ _LONGEST_WORD = 128  # characters; in training longer words are cut, so that few
 
 @dataclass(frozen=True)
 class EMStep:
-    """One step of expectation-maximization.
-
-    Attributes:
-        n_pieces: Size of the vocabulary it was done with.
-        log_likelihood: Of the corpus before the step, in nats.
-    """
+    """One step of expectation-maximization."""
 
     n_pieces: int
+    """Size of the vocabulary it was done with."""
+
     log_likelihood: float
+    """Of the corpus before the step, in nats."""
 
 
 @dataclass(frozen=True)
 class LearntPieces:
-    """What training gives.
-
-    Attributes:
-        pieces: Pieces with their log-probabilities in nats, likeliest first.
-        history: The steps; as long as `n_pieces` stays, the likelihood rises.
-    """
+    """What training gives."""
 
     pieces: list[tuple[str, float]]
+    """Pieces with their log-probabilities in nats, likeliest first."""
+
     history: list[EMStep]
+    """The steps; as long as `n_pieces` stays, the likelihood rises."""
 
 
 def learn_pieces(
@@ -52,10 +48,9 @@ def learn_pieces(
     shrink: float = 0.75,
     em_steps: int = 2,
 ) -> LearntPieces:
-    """Learn pieces and their probabilities from words.
+    """Learn pieces and their probabilities from words and how often each occurs.
 
     Args:
-        words: Words and how often each occurs.
         n_pieces: Number of pieces wanted, single characters included.
         coverage: Share of the corpus's characters that must be pieces, in (0, 1]; the rarest ones
             beyond it are left to the byte tokens.
@@ -63,9 +58,6 @@ def learn_pieces(
         max_length: Longest piece, in characters.
         shrink: Share of the pieces that each pruning keeps, in (0, 1).
         em_steps: Steps between prunings, at least 1; twice as many at the end.
-
-    Returns:
-        The pieces and the record of the steps.
 
     Raises:
         ValueError: If there are more characters than pieces wanted, or fewer substrings.
@@ -120,12 +112,7 @@ def em_step(lattices: Lattices, scores: np.ndarray) -> tuple[np.ndarray, EMStep]
 
     $p'(x) = \sum_w n_w \mathrm{E}_{p}[n_x(w)] / \sum_{y,w} n_w \mathrm{E}_{p}[n_y(w)]$
 
-    Args:
-        lattices: The words.
-        scores: Log-probabilities of the pieces, in nats.
-
-    Returns:
-        The new log-probabilities, and the likelihood under the old ones.
+    Log-probabilities are in nats; the step says how likely the words were under the old ones.
     """
     counts, log_likelihood = lattices.expected_counts(scores)
     return _log_probabilities(counts), EMStep(scores.size, log_likelihood)

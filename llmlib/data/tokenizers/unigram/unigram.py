@@ -8,42 +8,41 @@ cut differently each time it is seen: subword regularization.
 import heapq
 import math
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
+from typing_extensions import Unpack, override
 
-from llmlib.data.tokenizers.base import (
-    BaseTokenizer,
-    PieceCache,
-    check_special_tokens,
-    check_text,
-    checked_texts,
+from llmlib.data.tokenizers.base import check_text
+from llmlib.data.tokenizers.normalization import Normalizer
+from llmlib.data.tokenizers.unigram.paths import (
+    UNKNOWN_PENALTY,
+    Edges,
+    best_path,
+    best_paths,
+    draw_path,
+    log_sums,
+    piece_edges,
 )
-from llmlib.data.tokenizers.cutting import cut_named
-from llmlib.data.tokenizers.normalization import Normalizer, byte_pieces
-from llmlib.data.tokenizers.unigram.paths import Edges, best_path, best_paths, draw_path, log_sums
 from llmlib.data.tokenizers.unigram.training import EMStep, learn_pieces
+from llmlib.data.tokenizers.words import (
+    SPELLING_FIELDS,
+    FallbackTokenizer,
+    SpellingOptions,
+    with_unknown,
+)
 
-_UNKNOWN_PENALTY = 10.0  # nats below the rarest piece, as in SentencePiece
 
-
-class Unigram(BaseTokenizer):
+class Unigram(FallbackTokenizer):
     """A unigram-language-model tokenizer.
 
     Ids run from 0: the special tokens in the order given, the 256 bytes (with `byte_fallback`),
-    then the pieces in the order given. With `byte_fallback`, no normalizer and a cut that loses
-    nothing, `decode(encode(text))` is the text, whatever it is; a character that no piece spells
-    becomes its UTF-8 bytes.
+    then the pieces in the order given.
 
     Args:
         pieces: Pieces and their log-probabilities in nats.
         special_tokens: Texts that get the first ids; without `byte_fallback` one is `unknown`.
-        byte_fallback: Spell a character without a piece in bytes instead of `unknown`.
-        unknown: The token of such a character without `byte_fallback`.
-        normalizer: What happens to a text first.
-        cut: How it is then cut into words, which no piece crosses (a key of `CUTS`).
+        **options: See `SpellingOptions`.
 
     Attributes:
         history: The training's steps; empty for a tokenizer that was not trained here.
@@ -65,39 +64,27 @@ class Unigram(BaseTokenizer):
     """
 
     kind: ClassVar[str] = "Unigram"
+    _fields: ClassVar[tuple[str, ...]] = ("pieces", "special_tokens", *SPELLING_FIELDS)
 
     def __init__(
         self,
         pieces: Iterable[tuple[str, float]],
         special_tokens: Sequence[str] = (),
-        *,
-        byte_fallback: bool = True,
-        unknown: str = "<unk>",
-        normalizer: Normalizer | None = None,
-        cut: str = "gpt2",
+        **options: Unpack[SpellingOptions],
     ) -> None:
-        check_special_tokens(special_tokens)
-        self.special_tokens = {token: i for i, token in enumerate(special_tokens)}
-        if not byte_fallback and unknown not in self.special_tokens:
-            raise ValueError(f"without byte_fallback {unknown!r} must be a special token")
+        super().__init__(special_tokens, **options)
         self.pieces = [(str(piece), float(score)) for piece, score in pieces]
-        self.byte_fallback, self.unknown = byte_fallback, unknown
-        self.normalizer, self.cut = normalizer or Normalizer(), cut
         self.history: list[EMStep] = []
-        self._tokens = list(special_tokens) + (byte_pieces() if byte_fallback else [])
-        self._first_byte, first = len(special_tokens), len(self._tokens)
         self._tokens += [piece for piece, _ in self.pieces]
-        self._edges_of: dict[str, tuple[tuple[int, ...], float]] = {}
-        for i, (piece, score) in enumerate(self.pieces, first):
+        self._known: dict[str, tuple[tuple[int, ...], float]] = {}
+        for i, (piece, score) in enumerate(self.pieces, self._first):
             check_text(piece)
-            if not piece or piece in self._edges_of or not math.isfinite(score):
+            if not piece or piece in self._known or not math.isfinite(score):
                 raise ValueError(f"the piece {piece!r} is empty, given twice or without a score")
-            self._edges_of[piece] = ((i,), score)
-        self._longest = max((len(piece) for piece, _ in self.pieces), default=1)
-        lowest = min((score for _, score in self.pieces), default=0.0)
-        self._unknown_score = lowest - _UNKNOWN_PENALTY
-        self._cut = cut_named(cut)
-        self._words = PieceCache(lambda word: best_path(self._edges(word)))
+            self._known[piece] = ((i,), score)
+        self._longest = max(map(len, self._known), default=1)
+        self._unknown_score = min((score for _, score in self.pieces), default=0.0)
+        self._unknown_score -= UNKNOWN_PENALTY
 
     @classmethod
     def train(
@@ -113,69 +100,44 @@ class Unigram(BaseTokenizer):
         coverage: float = 0.9995,
         **options: Any,
     ) -> "Unigram":
-        """Learn a vocabulary from texts.
+        """Learn a vocabulary of exactly `vocab_size` ids from texts, which are read once.
 
         Args:
-            texts: The corpus; read once, words are kept with their counts.
             vocab_size: Number of ids wanted, special tokens and bytes included.
             special_tokens: Texts that get the first ids; `unknown` is added if it is needed.
-            byte_fallback: Spell a character without a piece in bytes instead of `unknown`.
-            unknown: The token of such a character without `byte_fallback`.
-            normalizer: What happens to a text first.
-            cut: How it is then cut into words, which no piece crosses (a key of `CUTS`).
+            byte_fallback: See `SpellingOptions`, as for the next three.
             coverage: Share of the corpus's characters that get a piece, in (0, 1].
             **options: `seed_size`, `max_length`, `shrink` and `em_steps` of `learn_pieces`.
-
-        Returns:
-            The tokenizer, with exactly `vocab_size` ids.
 
         Raises:
             ValueError: If the vocabulary is too small for the characters or larger than the texts
                 allow, or a text holds a lone surrogate.
         """
-        check_special_tokens(special_tokens)
-        special = [*special_tokens]
-        if not byte_fallback and unknown not in special:
-            special.append(unknown)
-        reserved = len(special) + (256 if byte_fallback else 0)
-        if vocab_size <= reserved:
+        spelling: SpellingOptions = {
+            "byte_fallback": byte_fallback,
+            "unknown": unknown,
+            "normalizer": normalizer,
+            "cut": cut,
+        }
+        special = with_unknown(special_tokens, spelling)
+        empty = cls((), special, **spelling)
+        if vocab_size <= empty.vocab_size:
             raise ValueError(
-                f"vocab_size={vocab_size} must be above {reserved}: {len(special)} special tokens"
-                + (" and 256 bytes" if byte_fallback else "")
+                f"vocab_size={vocab_size} must be above {empty.vocab_size}: {len(special)} special "
+                "tokens" + (" and 256 bytes" if byte_fallback else "")
             )
-        normal, cut_words = normalizer or Normalizer(), cut_named(cut)
-        words: Counter[str] = Counter()
-        for text in checked_texts(texts):
-            words.update(cut_words(normal(text)))
-        learnt = learn_pieces(words, vocab_size - reserved, coverage=coverage, **options)
-        tokenizer = cls(
-            learnt.pieces,
-            special,
-            byte_fallback=byte_fallback,
-            unknown=unknown,
-            normalizer=normal,
-            cut=cut,
-        )
+        n_pieces = vocab_size - empty.vocab_size
+        learnt = learn_pieces(empty.count_words(texts), n_pieces, coverage=coverage, **options)
+        tokenizer = cls(learnt.pieces, special, **spelling)
         tokenizer.history = learnt.history
         return tokenizer
 
     def log_probability(self, text: str) -> float:
-        """Sum the probabilities of all ways of cutting a text.
-
-        Args:
-            text: Any text without lone surrogates.
-
-        Returns:
-            The logarithm of the sum, in nats.
-        """
-        return sum(log_sums(self._edges(word))[-1] for word in self._split(text))
+        """Sum the probabilities of all ways of cutting a text; the sum's logarithm, in nats."""
+        return sum(log_sums(edges)[-1] for edges in self._lattices(text))
 
     def n_best(self, text: str, n: int) -> list[tuple[list[int], float]]:
         """Return the likeliest ways of cutting a text.
-
-        Args:
-            text: Any text without lone surrogates.
-            n: How many are wanted, at least 1.
 
         Returns:
             At most `n` pairs of ids and their log-probability in nats, likeliest first.
@@ -186,8 +148,8 @@ class Unigram(BaseTokenizer):
         if n < 1:
             raise ValueError(f"n={n} must be at least 1")
         ways: list[tuple[list[int], float]] = [([], 0.0)]
-        for word in self._split(text):
-            of_word = best_paths(self._edges(word), n)
+        for edges in self._lattices(text):
+            of_word = best_paths(edges, n)
             both = [(a + b, p + q) for a, p in ways for b, q in of_word]
             ways = heapq.nlargest(n, both, key=lambda way: way[1])
         return ways
@@ -196,8 +158,6 @@ class Unigram(BaseTokenizer):
         r"""Draw one way of cutting a text, with probability $\propto p(\text{way})^\alpha$.
 
         Args:
-            text: Any text without lone surrogates.
-            rng: Source of chance.
             alpha: At least 0. 1 draws from the model, 0 takes all ways for equally likely, and a
                 large value the best way almost always.
 
@@ -213,65 +173,21 @@ class Unigram(BaseTokenizer):
         """
         if alpha < 0:
             raise ValueError(f"alpha={alpha} must not be negative")
-        ids: list[int] = []
-        for word in self._split(text):
-            ids += draw_path(self._edges(word), rng, alpha)
-        return ids
+        return [i for edges in self._lattices(text) for i in draw_path(edges, rng, alpha)]
 
-    def _split(self, text: str) -> list[str]:
+    def _lattices(self, text: str) -> list[Edges]:
         check_text(text)
-        return self._cut(self.normalizer(text))
-
-    def _encode_ordinary(self, text: str) -> np.ndarray:
-        return self._words.encode(self._cut(self.normalizer(text)))
+        return [self._edges(word) for word in self._split(text)]
 
     def _edges(self, word: str) -> Edges:
-        """The edges that end at each place, the longest first."""
-        edges: Edges = [[]]
-        known = self._edges_of
-        for end in range(1, len(word) + 1):
-            here = [
-                (start, *known[word[start:end]])
-                for start in range(max(0, end - self._longest), end)
-                if word[start:end] in known
-            ]
-            if not here or here[-1][0] != end - 1:
-                here.append((end - 1, self._spelt(word[end - 1]), self._unknown_score))
-            edges.append(here)
-        return edges
+        return piece_edges(word, self._known, self._longest, self._spelt, self._unknown_score)
 
-    def _spelt(self, character: str) -> tuple[int, ...]:
-        """The ids of a character that no piece spells."""
-        if not self.byte_fallback:
-            return (self.special_tokens[self.unknown],)
-        return tuple(self._first_byte + byte for byte in character.encode())
-
-    def _join(self, ids: list[int]) -> str:
-        data = b"".join(
-            bytes([i - self._first_byte])
-            if self.byte_fallback and 0 <= i - self._first_byte < 256
-            else self._tokens[i].encode()
-            for i in ids
-        )
-        return data.decode("utf-8", errors="replace")
-
-    def _content(self) -> dict[str, Any]:
-        return {
-            "pieces": [list(piece) for piece in self.pieces],
-            "special_tokens": list(self.special_tokens),
-            "byte_fallback": self.byte_fallback,
-            "unknown": self.unknown,
-            "normalizer": self.normalizer.as_dict(),
-            "cut": self.cut,
-        }
+    @override
+    def _encode_word(self, word: str) -> list[int]:
+        return best_path(self._edges(word))
 
     @classmethod
+    @override
     def _from_content(cls, content: Mapping[str, Any]) -> "Unigram":
-        return cls(
-            [(piece, score) for piece, score in content["pieces"]],
-            content["special_tokens"],
-            byte_fallback=content["byte_fallback"],
-            unknown=content["unknown"],
-            normalizer=Normalizer(**content["normalizer"]),
-            cut=content["cut"],
-        )
+        pieces = [(piece, score) for piece, score in content["pieces"]]
+        return super()._from_content({**content, "pieces": pieces})
