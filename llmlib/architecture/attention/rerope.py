@@ -42,7 +42,8 @@ class TruncatedAttention(Attention):
         context: Context,
     ) -> Float[Tensor, "B H T K"]:
         """Return each query's weighted mean of the values; nothing comes in rotated."""
-        assert context.angles and context.key_angles and context.window_angles
+        assert context.angles is not None and context.key_angles is not None
+        assert context.window_angles is not None
         keys, values = (x.repeat_interleave(self.config.group_size, 1) for x in (keys, values))
         scores = truncated_scores(
             queries,
