@@ -14,11 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from llmlib.architecture.config import ModelConfig
-from llmlib.capstone.prepare import prepare
+from llmlib.capstone.end_to_end import prepare_preset, run
 from llmlib.capstone.presets import PRESETS, Preset, preset
 from llmlib.capstone.pretrain import InterruptedRunError
-from llmlib.capstone.stages import Stages
-from llmlib.capstone.whole_run import append_result, run
+from llmlib.capstone.results import append_result
 
 STOPPED = 130  # what a shell reports after Ctrl-C
 
@@ -101,8 +100,7 @@ def prepare_command(
     with _mistakes_in_one_sentence():
         chosen = preset(name).shrunk() if shrunk else preset(name)
         chosen = _adjusted(chosen, corpus=corpus, vocab_size=vocab_size, workers=workers)
-        folder = _folder(out, chosen) / "data"
-        prepare(chosen, folder, Stages(folder))
+        prepare_preset(chosen, _folder(out, chosen) / "data", print)
 
 
 @contextmanager
@@ -149,14 +147,7 @@ def _adjusted(
 
 
 def with_fields(config: ModelConfig, changes: list[str]) -> ModelConfig:
-    """Change fields of a model's configuration as the command line names them.
-
-    Args:
-        config: The configuration.
-        changes: `FIELD=VALUE` each; a value is JSON, or else a word.
-
-    Returns:
-        The changed configuration.
+    """Change fields of a model's configuration: `FIELD=VALUE` each, JSON or else a word.
 
     Raises:
         ValueError: When there is no such field, or the fields contradict each other.

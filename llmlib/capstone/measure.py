@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.transformer import Transformer
 from llmlib.capstone.prepare import Prepared
-from llmlib.capstone.presets import Preset
 from llmlib.data.corpora.document import load_documents
 from llmlib.evaluation.bits import bits_per_byte, score_tokens
 from llmlib.evaluation.compressors import primed_xz_bits_per_byte
@@ -24,38 +24,25 @@ LARGEST_BASELINE = 200_000_000  # bytes of training text; above it n-grams and x
 TEMPERATURES = (0.5, 0.8, 1.0)
 
 
-def load_trained(checkpoint: Path, preset: Preset, device: torch.device) -> Transformer:
-    """Read the trained model back from its checkpoint.
-
-    Args:
-        checkpoint: A checkpoint folder.
-        preset: The run's preset.
-        device: Where to put the model.
-
-    Returns:
-        The model, in evaluation mode.
+def load_trained(checkpoint: Path, config: ModelConfig, device: torch.device) -> Transformer:
+    """Read the trained model back from its checkpoint, in evaluation mode.
 
     Raises:
         ValueError: When the checkpoint belongs to another configuration or is cut short.
     """
-    if read_manifest(checkpoint)["model_config"] != preset.model.to_dict():
+    if read_manifest(checkpoint)["model_config"] != config.to_dict():
         raise ValueError(f"{checkpoint} holds a model of another configuration than this preset")
-    model = Transformer(preset.model)
+    model = Transformer(config)
     load_model(checkpoint, model)
     return model.to(device).eval()
 
 
-def held_out_bits(model: Transformer, prepared: Prepared, preset: Preset) -> dict[str, Any]:
+def held_out_bits(model: Transformer, prepared: Prepared, *, stride: int) -> dict[str, Any]:
     """Score the held-out text as one stream: every document, each followed by its end.
 
     The bytes are those of the documents and of one separator each; the model pays for that
-    separator by predicting the end-of-text token. The window slides by `preset.stride`, so that
-    almost every token is predicted from at least `max_seq_len - stride` earlier ones.
-
-    Args:
-        model: The trained model.
-        prepared: Tokenizer and token shards.
-        preset: The run's preset.
+    separator by predicting the end-of-text token. The window slides by `stride` tokens, so
+    that almost every token is predicted from at least `max_seq_len - stride` earlier ones.
 
     Returns:
         Bits per byte, nats per token, and the counts.
@@ -63,7 +50,7 @@ def held_out_bits(model: Transformer, prepared: Prepared, preset: Preset) -> dic
     stream = prepared.held_out.read(0, prepared.held_out.n_tokens).astype(np.int64)
     # The end of an (absent) earlier document starts the stream, so its first token is scored too.
     sequence = np.concatenate(([prepared.end_of_text], stream))
-    nats = score_tokens(model, [sequence.tolist()], stride=preset.stride)[0]
+    nats = score_tokens(model, [sequence.tolist()], stride=stride)[0]
     return {
         "bits_per_byte": bits_per_byte(float(nats.sum()), prepared.held_out_bytes),
         "nats_per_token": float(nats.mean()),
@@ -74,9 +61,6 @@ def held_out_bits(model: Transformer, prepared: Prepared, preset: Preset) -> dic
 
 def baselines(prepared: Prepared) -> dict[str, Any]:
     """Score the same held-out text with `xz -9` and with n-grams of the model's tokens.
-
-    Args:
-        prepared: Tokenizer, token shards and cleaned texts.
 
     Returns:
         Bits per byte of xz primed with the training text and of an interpolated, modified
@@ -111,15 +95,9 @@ def _joined(path: Path) -> bytes:
 
 
 def samples(
-    model: Transformer, prepared: Prepared, preset: Preset, *, seed: int
+    model: Transformer, prepared: Prepared, *, max_tokens: int, seed: int
 ) -> list[dict[str, Any]]:
     """Continue the beginning of a held-out document, and begin a new one, at three temperatures.
-
-    Args:
-        model: The trained model.
-        prepared: Tokenizer and token shards.
-        preset: The run's preset.
-        seed: Start of the draws.
 
     Returns:
         One record a sample: temperature, prompt and continuation.
@@ -128,13 +106,13 @@ def samples(
     end = prepared.end_of_text
     opening = first[: first.index(end)] if end in first else first
     prompts = [[end, *opening], [end]]
-    room = preset.model.max_seq_len - max(map(len, prompts))
+    room = model.config.max_seq_len - max(map(len, prompts))
     records = []
     for temperature in TEMPERATURES:
         texts = generate(
             model,
             prompts,
-            max_new_tokens=min(preset.sample_tokens, room),
+            max_new_tokens=min(max_tokens, room),
             sampling=Sampling(temperature=temperature, top_p=0.95),
             stop_tokens=[end],
             seed=seed,

@@ -1,7 +1,7 @@
 """The capstone's first half: from gathered text to a tokenizer and token shards."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmlib.capstone.clean_text import clean_text
-from llmlib.capstone.presets import Corpus, Preset
+from llmlib.capstone.presets import TextSource
 from llmlib.capstone.stages import Stages
 from llmlib.core.hardware.machine import available_cores
 from llmlib.core.processes.workers import Workers
@@ -28,22 +28,16 @@ MOST_WORKERS = 32  # one process reads and writes for all of them: more would wa
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What training and evaluation read.
-
-    Attributes:
-        folder: Holds `train.jsonl` and `held_out.jsonl`, the cleaned texts.
-        tokenizer: Trained on the training part.
-        train: Token stream of the training part.
-        held_out: Token stream of the held-out part.
-        train_bytes: UTF-8 bytes of the training part, a separator a document included.
-        held_out_bytes: The same of the held-out part.
-    """
+    """What training and evaluation read."""
 
     folder: Path
+    """Holds `train.jsonl` and `held_out.jsonl`, the cleaned texts."""
     tokenizer: ByteBPE
+    """Trained on the training part."""
     train: TokenShards
     held_out: TokenShards
     train_bytes: int
+    """UTF-8 bytes of the training part, a separator a document included."""
     held_out_bytes: int
 
     @property
@@ -52,29 +46,23 @@ class Prepared:
         return self.tokenizer.special_tokens[END_OF_TEXT]
 
 
-def gather(corpus: Corpus) -> Iterator[Document]:
-    """Yield the documents of a corpus, up to its size.
-
-    Args:
-        corpus: Which corpus, and how much of it.
-
-    Yields:
-        Documents in the source's order.
+def read_source(source: TextSource) -> Iterator[Document]:
+    """Yield the documents of a source, in its order, up to `max_bytes`.
 
     Raises:
-        ValueError: When the corpus cannot be read or holds no text.
+        ValueError: When the source cannot be read or holds no text.
     """
     size = 0
-    for document in _source(corpus.name):
-        if corpus.max_bytes and size >= corpus.max_bytes:
+    for document in _all_documents(source.name):
+        if source.max_bytes and size >= source.max_bytes:
             return
         size += document.n_bytes
         yield document
     if size == 0:
-        raise ValueError(f"the corpus {corpus.name!r} holds no text: name another with --corpus")
+        raise ValueError(f"the corpus {source.name!r} holds no text: name another with --corpus")
 
 
-def _source(name: str) -> Iterable[Document]:
+def _all_documents(name: str) -> Iterable[Document]:
     if name == "fixed":
         return fixed_corpus()
     if name == "environment":
@@ -85,60 +73,48 @@ def _source(name: str) -> Iterable[Document]:
     return read_texts(name)
 
 
-def prepare(preset: Preset, folder: Path, stages: Stages) -> dict[str, Any]:
+def prepare(
+    source: TextSource, stages: Stages, *, vocab_size: int, seq_len: int, workers: int = 1
+) -> dict[str, Any]:
     """Gather, clean, split, train the tokenizer and write the shards; each once.
 
     Args:
-        preset: The run's preset.
-        folder: Where everything goes.
-        stages: Remembers what is done.
+        source: The text.
+        stages: Remembers what is done; everything goes to its folder.
+        vocab_size: Tokens of the tokenizer.
+        seq_len: The held-out part must fill two windows of so many tokens.
+        workers: Processes; 0 takes one for each core.
 
     Returns:
         What the report says of the data: the funnel, sizes, hashes.
 
     Raises:
-        ValueError: When the corpus is empty, unreadable or too small for the preset.
+        ValueError: When the corpus is empty, unreadable or too small.
     """
-    corpus, vocab_size = preset.corpus, preset.model.vocab_size
-    settings = {
-        "corpus": corpus.name,
-        "kind": corpus.kind,
-        "max_bytes": corpus.max_bytes,
-        "held_out": corpus.held_out,
-        "max_overlap": corpus.max_overlap,
-        "mask": corpus.mask,
-        "drop_leaks": corpus.drop_leaks,
-    }
-    workers = preset.workers or min(available_cores(), MOST_WORKERS)
+    folder = stages.folder
+    workers = workers or min(available_cores(), MOST_WORKERS)
+    settings = asdict(source)
+    settings["corpus"], tokenizer_bytes = settings.pop("name"), settings.pop("tokenizer_bytes")
     cleaned = stages.once(
-        "clean", settings, lambda: clean_text(gather(corpus), corpus, folder, workers=workers)
+        "clean",
+        settings,
+        lambda: clean_text(read_source(source), source, folder, workers=workers),
     )
     tokenizer = stages.once(
         "tokenizer",
-        {
-            "train": cleaned["train_sha256"],
-            "vocab_size": vocab_size,
-            "bytes": corpus.tokenizer_bytes,
-        },
-        lambda: _train_tokenizer(corpus, vocab_size, folder),
+        {"train": cleaned["train_sha256"], "vocab_size": vocab_size, "bytes": tokenizer_bytes},
+        lambda: _train_tokenizer(folder, vocab_size, tokenizer_bytes),
     )
     tokens = stages.once(
         "tokens",
         {"train": cleaned["train_sha256"], "tokenizer": tokenizer["sha256"]},
-        lambda: _encode(preset, cleaned, folder, workers),
+        lambda: _encode(cleaned, folder, seq_len, workers),
     )
     return {"clean": cleaned, "tokenizer": tokenizer, "tokens": tokens}
 
 
 def load_prepared(folder: Path, record: dict[str, Any]) -> Prepared:
-    """Open what `prepare` wrote.
-
-    Args:
-        folder: The same folder.
-        record: What `prepare` returned.
-
-    Returns:
-        Tokenizer and token streams.
+    """Open what `prepare` wrote into a folder, by the record that it returned.
 
     Raises:
         ValueError: When a file is missing, cut short or changed.
@@ -153,11 +129,11 @@ def load_prepared(folder: Path, record: dict[str, Any]) -> Prepared:
     )
 
 
-def _train_tokenizer(corpus: Corpus, vocab_size: int, folder: Path) -> dict[str, Any]:
+def _train_tokenizer(folder: Path, vocab_size: int, max_bytes: int) -> dict[str, Any]:
     def texts() -> Iterator[str]:
         size = 0
         for document in iterate_documents(folder / "train.jsonl"):
-            if size >= corpus.tokenizer_bytes:
+            if size >= max_bytes:
                 return
             size += document.n_bytes
             yield document.text
@@ -171,7 +147,7 @@ def _encode_block(tokenizer: ByteBPE, block: list[Document]) -> list[np.ndarray]
     return tokenizer.encode_batch(document.text for document in block)
 
 
-def _encode(preset: Preset, cleaned: dict[str, Any], folder: Path, workers: int) -> dict[str, Any]:
+def _encode(cleaned: dict[str, Any], folder: Path, seq_len: int, workers: int) -> dict[str, Any]:
     tokenizer = ByteBPE.load(folder / "tokenizer.json")
     result: dict[str, Any] = {}
     with Workers(workers, tokenizer) as pool:
@@ -190,9 +166,9 @@ def _encode(preset: Preset, cleaned: dict[str, Any], folder: Path, workers: int)
                 "tokens": shards.n_tokens,
                 "bytes_per_token": round(cleaned[f"{name}_bytes"] / shards.n_tokens, 3),
             }
-    if result["held_out"]["tokens"] < 2 * preset.seq_len + 2:
+    if result["held_out"]["tokens"] < 2 * seq_len + 2:
         raise ValueError(
             f"the held-out part has {result['held_out']['tokens']} tokens, too few for windows of "
-            f"{preset.seq_len}: name a larger corpus with --corpus"
+            f"{seq_len}: name a larger corpus with --corpus"
         )
     return result

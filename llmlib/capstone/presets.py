@@ -16,67 +16,59 @@ ASSUMED_PRICE = 3.0  # USD for an hour of one H100; rented ones cost 2 to 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corpus:
-    """Where the text comes from and how much of it is used.
-
-    Args:
-        name: `fixed` (the pinned wheels' docstrings), `environment` (the reader's own
-            docstrings), `hub:NAME` or `hub:NAME:CONFIG` (a Hub data set, streamed), or the path of
-            a text or JSONL file or of a folder of them.
-        max_bytes: Stop reading after so much text; 0 reads all.
-        held_out: Share of the modules (or documents) that is never trained on.
-        kind: `documentation`, judged by `QualityRules`, or `web`, judged by Gopher's rules.
-        max_overlap: A document is dropped when more than this share of its 8-word sequences
-            stood in earlier documents; 1 keeps near-duplicates.
-        mask: Kinds of personal items to replace (`privacy.spans.PERSONAL_KINDS`). Names are left by
-            default: in documentation they are those of a bibliography's authors.
-        drop_leaks: Take a training document out that shares 13 words in a row with a held-out one;
-            the report counts them either way.
-        tokenizer_bytes: Train the tokenizer on so much of the training text.
-    """
+class TextSource:
+    """Where the text comes from, how much of it is used, and how it is cleaned."""
 
     name: str = "fixed"
+    """`fixed` (the pinned wheels' docstrings), `environment` (the reader's own docstrings),
+    `hub:NAME` or `hub:NAME:CONFIG` (a Hub data set, streamed), or the path of a text or JSONL file
+    or of a folder of them."""
     max_bytes: int = 0
+    """Stop reading after so much text; 0 reads all."""
     held_out: float = 0.05
+    """Share of the modules (or documents) that is never trained on."""
     kind: Literal["documentation", "web"] = "documentation"
+    """`documentation` is judged by `QualityRules`, `web` by Gopher's rules."""
     max_overlap: float = 0.5
+    """A document is dropped when more than this share of its 8-word sequences stood in earlier
+    documents; 1 keeps near-duplicates."""
     mask: tuple[str, ...] = tuple(kind for kind in PERSONAL_KINDS if kind != "name")
+    """Kinds of personal items to replace. Names are left by default: in documentation they are
+    those of a bibliography's authors."""
     drop_leaks: bool = True
+    """Take a training document out that shares 13 words in a row with a held-out one; the report
+    counts them either way."""
     tokenizer_bytes: int = 200_000_000
+    """Train the tokenizer on so much of the training text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Everything that decides a capstone run, but its seed and its folder.
-
-    Args:
-        name: What `--preset` calls it.
-        model: The decoder; its `vocab_size` is the tokenizer's.
-        train: Steps, optimizer and schedule.
-        batch_size: Sequences in one update, over all processes.
-        micro_batch: Sequences that one process computes at once.
-        corpus: The text.
-        stride: Tokens by which the window moves when held-out text is scored.
-        sample_tokens: Tokens of each sample.
-        threads: Processor threads to compute with; 0 leaves torch's choice.
-        workers: Processes that clean and encode the text; 0 takes one for each core. What they
-            make does not depend on it.
-        time: How long it takes, and on what.
-        note: What it needs and what it is for.
-    """
+    """Everything that decides a capstone run, but its seed and its folder."""
 
     name: str
+    """What `--preset` calls it."""
     model: ModelConfig
+    """The decoder; its `vocab_size` is the tokenizer's."""
     train: TrainConfig
     batch_size: int
+    """Sequences in one update, over all processes."""
     micro_batch: int
-    corpus: Corpus = field(default_factory=Corpus)
+    """Sequences that one process computes at once."""
+    corpus: TextSource = field(default_factory=TextSource)
     stride: int = 128
+    """Tokens by which the window moves when held-out text is scored."""
     sample_tokens: int = 96
+    """Tokens of each sample."""
     threads: int = 0
+    """Processor threads to compute with; 0 leaves torch's choice."""
     workers: int = 1
+    """Processes that clean and encode the text; 0 takes one for each core. What they make does not
+    depend on it."""
     time: str = ""
+    """How long it takes, and on what; empty where it was not measured."""
     note: str = ""
+    """What it needs and what it is for."""
 
     @property
     def seq_len(self) -> int:
@@ -84,48 +76,31 @@ class Preset:
         return self.model.max_seq_len
 
     @property
-    def batch_tokens(self) -> int:
-        """Tokens of one update."""
-        return self.batch_size * self.seq_len
-
-    @property
     def tokens(self) -> int:
         """Tokens of the whole run."""
-        return self.train.steps * self.batch_tokens
+        return self.train.steps * self.batch_size * self.seq_len
 
     @property
     def n_parameters(self) -> int:
         """Parameters of the model."""
         return parameters(self.model).total
 
-    @property
-    def flops_per_token(self) -> float:
-        """Operations of training per token, attention counted in full."""
-        return decoder_training_flops(self.model, 1, self.seq_len) / self.seq_len
-
     def hours(self, flops_per_second: float, utilization: float) -> float:
-        """Estimate how long the run takes on one device.
+        """Estimate the hours on one device; divide by the number of devices.
 
         Args:
             flops_per_second: The device's peak.
             utilization: Share of the peak that training reaches (MFU), 0 to 1.
 
-        Returns:
-            Hours; divide by the number of devices.
-
         Example:
             >>> round(PRESETS["gpu-124m"].hours(989e12, 0.4), 1)  # an H100 at 40%
             1.5
         """
-        flops = self.tokens * self.flops_per_token
+        flops = self.train.steps * decoder_training_flops(self.model, self.batch_size, self.seq_len)
         return run_cost(flops, peak=flops_per_second, utilization=utilization).device_hours
 
     def describe_time(self) -> str:
-        """Say how long the run takes and what it costs, measured or, for GPUs, estimated.
-
-        Returns:
-            `time` where it is set; else the H100 hours at an assumed utilization, and their price.
-        """
+        """Say how long the run takes: `time`, or else H100 hours at an assumed MFU, and a price."""
         if self.time:
             return self.time
         hours = self.hours(H100_FLOPS, ASSUMED_MFU)
@@ -133,24 +108,14 @@ class Preset:
         return f"estimate: {hours:.1f} H100 hours at {ASSUMED_MFU:.0%} MFU, {price:.0f} USD"
 
     def with_train(self, **changes: Any) -> "Preset":
-        """Return a copy with some training settings changed.
-
-        Args:
-            **changes: New values of `TrainConfig` fields.
-
-        Returns:
-            The changed preset.
-        """
+        """Return a copy with some fields of `train` changed."""
         return replace(self, train=replace(self.train, **changes))
 
     def shrunk(self) -> "Preset":
-        """Return the same recipe at a size that runs on a laptop in seconds.
+        """Return the same recipe, on the fixed corpus, at a size that runs on a laptop in seconds.
 
         Every choice (optimizer, schedule's shape, precision, parallelism, tying) stays; only sizes
         change. Tests take the GPU presets' path through it.
-
-        Returns:
-            The small preset, on the fixed corpus.
         """
         model = self.model.replace(
             vocab_size=512, d_model=32, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=16, d_ff=64,
@@ -214,7 +179,7 @@ TINY = replace(
 
 # Twenty tokens a parameter (Hoffmann et al. 2022), in updates of half a million tokens. The Hub
 # data set is the educational selection of FineWeb, its sample of ten billion tokens.
-_WEB = Corpus(
+_WEB = TextSource(
     name="hub:HuggingFaceFW/fineweb-edu:sample-10BT", max_bytes=12_000_000_000, held_out=0.001,
     kind="web", max_overlap=1.0,
 )  # fmt: skip
@@ -265,12 +230,6 @@ PRESETS = {preset.name: preset for preset in (TINY, LAPTOP, GPU_124M, GPU_350M)}
 
 def preset(name: str) -> Preset:
     """Return the preset of a name.
-
-    Args:
-        name: `tiny`, `laptop`, `gpu-124m` or `gpu-350m`.
-
-    Returns:
-        The preset.
 
     Raises:
         ValueError: When there is none of that name.

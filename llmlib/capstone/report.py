@@ -4,14 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.counts import parameters, training_state_bytes
-from llmlib.capstone.presets import Preset
 from llmlib.core.figures import use_style
 from llmlib.core.files import atomic_path, atomic_write
 from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.data.cleaning.funnel import funnel_figure
 from llmlib.data.cleaning.report import FunnelStep
 from llmlib.scaling.chinchilla import BESIROGLU_2024, HOFFMANN_2022, optimal_allocation
+from llmlib.training.config import TrainConfig
 from llmlib.training.metrics import read_metrics
 
 CLEANING_OF_FIXED = (
@@ -26,53 +27,43 @@ CLEANING_OF_FIXED = (
 
 
 def assemble(
-    preset: Preset,
-    *,
-    seed: int,
-    command: str,
+    origin: dict[str, Any],
+    config: ModelConfig,
+    train: TrainConfig,
     data: dict[str, Any],
     training: dict[str, Any],
     evaluation: dict[str, Any],
-    samples: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Put everything that a run found into one record.
+    """Put everything that a run found into one record of JSON values.
 
     Args:
-        preset: The run's preset.
-        seed: Its seed.
-        command: The command that made it.
-        data: Output of `prepare`.
-        training: Output of `pretrain`.
-        evaluation: Bits per byte of the model and the baselines.
-        samples: What the model wrote.
-
-    Returns:
-        The report as JSON values.
+        origin: Preset, seed and command that made the run, and the corpus.
+        config: The model.
+        train: How it was trained.
+        data: What `prepare` returned.
+        training: What `pretrain` returned.
+        evaluation: Bits per byte of the model and the baselines, and what the model wrote.
     """
-    counts = parameters(preset.model)
+    counts = parameters(config)
     stages = (*data.values(), training, evaluation)
     return {
-        "preset": preset.name,
-        "seed": seed,
-        "command": command,
+        **origin,
         "machine": machine_class(),
         "versions": versions("tokenizers", "safetensors"),
-        "corpus": preset.corpus.name,
-        "model": {**preset.model.to_dict(), "parameters": counts.total},
-        "optimizer": preset.train.recipe(),
+        "model": {**config.to_dict(), "parameters": counts.total},
+        "optimizer": train.recipe(),
         "data": data,
         "training": training,
         "training_state_bytes": training_state_bytes(counts.total),
-        "budget": _budgets(preset, training),
-        "evaluation": evaluation,
-        "samples": samples,
+        "budget": _budgets(training["tokens"] * training["flops_per_token"]),
+        "evaluation": {name: found for name, found in evaluation.items() if name != "samples"},
+        "samples": evaluation["samples"],
         "seconds": round(sum(stage["seconds"] for stage in stages), 1),
     }
 
 
-def _budgets(preset: Preset, training: dict[str, Any]) -> dict[str, Any]:
-    """Say how two fits of the same law would have spent this run's compute."""
-    compute = training["tokens"] * preset.flops_per_token
+def _budgets(compute: float) -> dict[str, Any]:
+    """Say how two fits of the same law would have spent a run's compute."""
     laws = {"Hoffmann et al. 2022": HOFFMANN_2022, "Besiroglu et al. 2024": BESIROGLU_2024}
     advice = {}
     for name, law in laws.items():
@@ -82,14 +73,9 @@ def _budgets(preset: Preset, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_report(report: dict[str, Any], folder: Path) -> Path:
-    """Write `report.json`, `report.md`, `loss.png` and `funnel.png`.
+    """Write `report.json`, `loss.png`, `funnel.png` and `report.md`, whose path is returned.
 
-    Args:
-        report: Output of `assemble`.
-        folder: The run's folder, which holds `metrics.jsonl`.
-
-    Returns:
-        The path of `report.md`.
+    The folder is the run's, which holds `metrics.jsonl`.
     """
     atomic_write(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     draw_loss(read_metrics(folder / "metrics.jsonl"), report, folder / "loss.png")
@@ -99,13 +85,7 @@ def write_report(report: dict[str, Any], folder: Path) -> Path:
 
 
 def draw_loss(lines: list[dict[str, Any]], report: dict[str, Any], path: Path) -> None:
-    """Draw the training and held-out loss against the tokens read.
-
-    Args:
-        lines: The run's metrics.
-        report: The run's report.
-        path: Where the picture goes.
-    """
+    """Draw the training and held-out loss of a run's metrics against the tokens read."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -128,12 +108,7 @@ def draw_loss(lines: list[dict[str, Any]], report: dict[str, Any], path: Path) -
 
 
 def draw_funnel(funnel: list[dict[str, Any]], path: Path) -> None:
-    """Draw what was left of the text after each step of cleaning.
-
-    Args:
-        funnel: Name, documents and bytes of each step.
-        path: Where the picture goes.
-    """
+    """Draw what was left of the text after each step: its name, documents and bytes."""
     use_style()
     figure = funnel_figure([FunnelStep(**step) for step in funnel])
     with atomic_path(path) as temporary:
@@ -141,14 +116,7 @@ def draw_funnel(funnel: list[dict[str, Any]], path: Path) -> None:
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """Write the report for people.
-
-    Args:
-        report: Output of `assemble`.
-
-    Returns:
-        Markdown.
-    """
+    """Write the report for people, in Markdown."""
     parts = [
         f"# Capstone run: {report['preset']}, seed {report['seed']}",
         f"`{report['command']}` on {report['machine']}, {report['seconds'] / 60:.1f} minutes.",

@@ -14,23 +14,14 @@ from llmlib.core.files import atomic_write
 class Stages:
     """A folder that remembers which stages of a job are done, and from what.
 
-    Args:
-        folder: Where the stages' records go.
-        say: Called with one line about each stage.
+    `say` is called with one line about each stage.
     """
 
     folder: Path
     say: Callable[[str], None] = print
 
     def is_done(self, name: str) -> bool:
-        """Tell whether a stage is done.
-
-        Args:
-            name: The stage.
-
-        Returns:
-            Whether its record is there.
-        """
+        """Tell whether a stage's record is there."""
         return self._record(name).exists()
 
     def _record(self, name: str) -> Path:

@@ -133,7 +133,8 @@ def measure_substrings(documents: list[Document], corpus: str) -> dict:
 
 def measure(limit: float) -> list[dict]:
     torch.set_num_threads(1)
-    prose, _ = deduplicate_exact(fixed_corpus(), SPACING_ONLY)  # so that recall counts the pairs that are not copies
+    # Without copies recall counts the pairs that are not equal.
+    prose, _ = deduplicate_exact(fixed_corpus(), SPACING_ONLY)
     order = np.random.default_rng(0).permutation(len(prose))
     prose = [prose[index] for index in order]
     both = prose + list(fixed_code())

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from llmlib.capstone.clean_text import LEAK_WORDS, clean_text, cleaning_steps
-from llmlib.capstone.presets import PRESETS, Corpus
+from llmlib.capstone.presets import PRESETS, TextSource
 from llmlib.data import Document, fixed_corpus
 from llmlib.data.corpora.document import load_documents
 from llmlib.data.stream.splits import shared_share
@@ -39,7 +39,7 @@ def test_every_document_is_accounted_for(tmp_path: Path) -> None:
     documents += documents[:13]
     documents.append(Document(text="Write to ann@example.org at once, or call nobody.", source="x"))
     documents.append(Document(text="PK\x03\x04\x00", source="a.zip"))
-    result = clean_text(documents, Corpus(held_out=0.1), tmp_path)
+    result = clean_text(documents, TextSource(held_out=0.1), tmp_path)
     sizes = {step["name"]: step["documents"] for step in result["funnel"]}
     assert sizes["gathered"] == 226
     assert sizes["readable"] == 225
@@ -58,7 +58,7 @@ def test_every_document_is_accounted_for(tmp_path: Path) -> None:
 
 
 def test_training_text_that_quotes_the_held_out_part_goes(tmp_path: Path) -> None:
-    corpus = replace(Corpus(held_out=0.1), max_overlap=1.0)
+    corpus = replace(TextSource(held_out=0.1), max_overlap=1.0)
     clean_text(invented(97), corpus, tmp_path / "plain")
     held_out = load_documents(tmp_path / "plain" / "held_out.jsonl")
     draw = random.Random(11)
@@ -85,7 +85,7 @@ def test_training_text_that_quotes_the_held_out_part_goes(tmp_path: Path) -> Non
 
 
 def test_leaks_that_are_left_in_are_counted(tmp_path: Path) -> None:
-    corpus = Corpus(held_out=0.1, max_overlap=1.0)
+    corpus = TextSource(held_out=0.1, max_overlap=1.0)
     documents = [*invented(97)]
     documents.append(Document(text=documents[5].text + " And more.", source="x"))
     found = clean_text(documents, corpus, tmp_path / "out")
@@ -103,7 +103,7 @@ def test_a_source_that_breaks_off_is_no_corpus(tmp_path: Path) -> None:
         raise OSError("the connection was lost")
 
     with pytest.raises(ValueError, match="not read to its end.*connection was lost"):
-        clean_text(broken(), Corpus(), tmp_path)
+        clean_text(broken(), TextSource(), tmp_path)
 
 
 def test_web_pages_are_judged_by_the_rules_for_them() -> None:
@@ -128,7 +128,7 @@ def test_documents_pass_one_at_a_time(tmp_path: Path) -> None:
             weakref.finalize(document, forget)
             yield document
 
-    clean_text(watched(), Corpus(held_out=0.1), tmp_path)
+    clean_text(watched(), TextSource(held_out=0.1), tmp_path)
     assert most <= 3
 
 
@@ -138,9 +138,10 @@ def test_documents_pass_one_at_a_time(tmp_path: Path) -> None:
 def test_files_do_not_depend_on_the_number_of_processes(
     kind: Literal["documentation", "web"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmlib.capstone.clean_text.BLOCK_CHARACTERS", 50_000)
+    for module in ("stream.splits._BLOCK", "deduplication.contamination.decontamination.HASHED"):
+        monkeypatch.setattr(f"llmlib.data.{module}_CHARACTERS", 50_000)
     documents = [*itertools.islice(fixed_corpus(), 0, None, 11)]
-    corpus = Corpus(kind=kind, max_overlap=0.5 if kind == "documentation" else 1.0)
+    corpus = TextSource(kind=kind, max_overlap=0.5 if kind == "documentation" else 1.0)
     one, several = (
         clean_text(documents, corpus, tmp_path / str(workers), workers=workers)
         for workers in (1, 2)

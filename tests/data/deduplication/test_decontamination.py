@@ -125,7 +125,7 @@ def test_blocks_do_not_change_the_report(monkeypatch):
     index = EvaluationIndex.build(ITEMS)
     whole = list(find_leaks(documents, index))
     assert [(leak.document, leak.item) for leak in whole] == [(2, 2), (4, 1), (4, 5)]
-    monkeypatch.setattr(module, "BLOCK_CHARACTERS", 3)
+    monkeypatch.setattr(module, "HASHED_CHARACTERS", 3)
     assert list(find_leaks(documents, index)) == whole
 
 

@@ -73,7 +73,7 @@ def test_blocks_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     texts = [" ".join(map(str, rng.integers(0, 5, rng.integers(0, 13)))) for _ in range(101)]
     whole = shingle_sets(texts, 3)
-    monkeypatch.setattr(window_hashes, "BLOCK_CHARACTERS", 31)
+    monkeypatch.setattr(window_hashes, "HASHED_CHARACTERS", 31)
     assert len(list(blocks(texts))) > 30
     assert [text for block in blocks(texts) for text in block] == texts
     parts = shingle_sets(iter(texts), 3)

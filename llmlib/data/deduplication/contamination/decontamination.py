@@ -3,21 +3,28 @@
 A model that has read the answers is not tested by the questions. A leak is rarely a whole copy:
 the question stands in a forum post, in capitals, without its punctuation. So both sides are
 reduced to runs of letters and digits in one case, and share a leak where they share n words in a
-row.
+row. `decontaminate` does it in memory, `decontaminate_file` with corpora of any size.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from llmlib.data.corpora.document import Document, document_blocks
-from llmlib.data.corpora.dropped import Dropped
+from llmlib.core.processes.workers import Workers
+from llmlib.data.corpora.document import (
+    Document,
+    document_blocks,
+    iterate_documents,
+    save_documents,
+)
+from llmlib.data.corpora.dropped import Dropped, keep_or_drop
 from llmlib.data.deduplication.exact import Normalization, normalize_for_matching
 from llmlib.data.deduplication.window_hashes import (
-    BLOCK_CHARACTERS,
+    HASHED_CHARACTERS,
     HashedWords,
     hashed_words,
     ngram_hashes,
@@ -28,19 +35,16 @@ _FORM = Normalization(form="NFKC")  # a leak in full-width letters is a leak
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """An evaluation item of which a part stands in a training document.
-
-    Attributes:
-        document: Index of the training document.
-        item: Index of the evaluation item.
-        ngrams: How many of the item's different n-grams the document holds.
-        share: The same as a share of the item's n-grams, above 0 and up to 1.
-    """
+    """An evaluation item of which a part stands in a training document."""
 
     document: int
+    """Index of the training document."""
     item: int
+    """Index of the evaluation item."""
     ngrams: int
+    """How many of the item's different n-grams the document holds."""
     share: float
+    """The same as a share of the item's n-grams, above 0 and up to 1."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +53,17 @@ class EvaluationIndex:
 
     An item of fewer than n words is one n-gram of all its words. An item of fewer than `min_words`
     cannot be told from a common phrase: it is left out and listed in `unchecked`.
-
-    Attributes:
-        n_words: Words in an n-gram.
-        by_length: For each length of n-grams in words, their hashes, ascending, and the item of
-            each; one hash may belong to several items.
-        sizes: For each item its number of different n-grams.
-        unchecked: Indices of the items that are too short.
     """
 
     n_words: int
+    """Words in an n-gram."""
     by_length: dict[int, tuple[UInt64[np.ndarray, " ngrams"], Int64[np.ndarray, " ngrams"]]]
+    """For each length of n-grams in words, their hashes, ascending, and the item of each; one hash
+    may belong to several items."""
     sizes: Int64[np.ndarray, " items"]
+    """For each item its number of different n-grams."""
     unchecked: list[int]
+    """Indices of the items that are too short."""
 
     @classmethod
     def build(
@@ -73,9 +75,6 @@ class EvaluationIndex:
             items: The texts of an evaluation set: questions, or questions with their answers.
             n_words: Words in an n-gram; 13 is usual, 8 finds more and errs more.
             min_words: Shortest item that is looked for, 1 to `n_words`.
-
-        Returns:
-            The index.
 
         Raises:
             ValueError: If `min_words` is not between 1 and `n_words`.
@@ -120,9 +119,6 @@ class EvaluationIndex:
     ]:
         """Look up all n-grams of some texts.
 
-        Args:
-            words: The texts' words.
-
         Returns:
             For each match the index of its first word in `words` and of its last, the item, and
             the hash.
@@ -146,12 +142,15 @@ class EvaluationIndex:
         return first, last, item, value
 
 
-def find_leaks(documents: Iterable[Document], index: EvaluationIndex) -> Iterator[Leak]:
+def find_leaks(
+    documents: Iterable[Document], index: EvaluationIndex, *, workers: int = 1
+) -> Iterator[Leak]:
     r"""Report which evaluation item stands in which training document.
 
     Args:
-        documents: Training documents, read lazily; one is held at a time, or several short ones.
-        index: The evaluation items.
+        documents: Training documents, read lazily: a long one is held at a time, or several short
+            ones, and two such blocks for each process.
+        workers: Processes; what they report does not depend on their number.
 
     Yields:
         One leak for each pair of a document and an item that share an n-gram, by document, then by
@@ -164,32 +163,41 @@ def find_leaks(documents: Iterable[Document], index: EvaluationIndex) -> Iterato
         [(0, 0, 2)]
     """
     start = 0
-    for block in document_blocks(documents, BLOCK_CHARACTERS):
-        words = _words([document.text for document in block])
-        place, _, item, value = index.matches(words)
-        # The text that a word lies in; texts without words make some bounds equal.
-        document = np.searchsorted(words.bounds, place, side="right") - 1
-        order = np.lexsort((value, item, document))
-        document, item, value = document[order], item[order], value[order]
-        pairs = document * len(index.sizes) + item
-        new_pair = np.diff(pairs, prepend=-1) != 0
-        new_value = new_pair | (value != np.roll(value, 1))
-        heads = np.flatnonzero(new_pair)
-        counts = np.add.reduceat(new_value, heads, dtype=np.int64) if len(heads) else heads
-        rows = zip(document[heads].tolist(), item[heads].tolist(), counts.tolist(), strict=True)
-        for own, number, count in rows:
-            share = count / int(index.sizes[number])
-            yield Leak(document=start + own, item=number, ngrams=count, share=share)
-        start += len(block)
+    with Workers(workers, index) as pool:
+        blocks = document_blocks(documents, HASHED_CHARACTERS)
+        for n_documents, *columns in pool.map(_leaks_of_block, blocks):
+            rows = zip(*(column.tolist() for column in columns), strict=True)
+            for document, item, ngrams in rows:
+                share = ngrams / int(index.sizes[item])
+                yield Leak(document=start + document, item=item, ngrams=ngrams, share=share)
+            start += n_documents
+
+
+def _leaks_of_block(
+    index: EvaluationIndex, block: list[Document]
+) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """How many documents, and for each of their leaks the document, the item and its n-grams."""
+    words = _words([document.text for document in block])
+    place, _, item, value = index.matches(words)
+    # The text that a word lies in; texts without words make some bounds equal.
+    document = np.searchsorted(words.bounds, place, side="right") - 1
+    order = np.lexsort((value, item, document))
+    document, item, value = document[order], item[order], value[order]
+    pairs = document * len(index.sizes) + item
+    new_pair = np.diff(pairs, prepend=-1) != 0
+    new_value = new_pair | (value != np.roll(value, 1))
+    heads = np.flatnonzero(new_pair)
+    counts = np.add.reduceat(new_value, heads, dtype=np.int64) if len(heads) else heads
+    return len(block), document[heads], item[heads], counts
 
 
 def counted_leaks(leaks: Iterable[Leak], max_documents: int | None = None) -> dict[int, list[int]]:
     """Gather leaks by document, without the items that stand in too many.
 
     Args:
-        leaks: Leaks of a corpus.
-        max_documents: An item found in more documents than this counts for none. By default every
-            item counts.
+        leaks: Leaks of a corpus, read once.
+        max_documents: An item found in more documents than this is a common text (a proverb, a
+            licence) rather than a leak, and counts for none. By default every item counts.
 
     Returns:
         For each document with a leak that counts, its items.
@@ -200,13 +208,17 @@ def counted_leaks(leaks: Iterable[Leak], max_documents: int | None = None) -> di
         >>> counted_leaks(leaks), counted_leaks(leaks, max_documents=1)
         ({0: [4, 5], 3: [5]}, {0: [4]})
     """
-    leaks = list(leaks)
-    spread = Counter(leak.item for leak in leaks)
     by_document: dict[int, list[int]] = {}
     for leak in leaks:
-        if max_documents is None or spread[leak.item] <= max_documents:
-            by_document.setdefault(leak.document, []).append(leak.item)
-    return by_document
+        by_document.setdefault(leak.document, []).append(leak.item)
+    if max_documents is None:
+        return by_document
+    spread = Counter(item for items in by_document.values() for item in items)
+    counted = {
+        document: [item for item in items if spread[item] <= max_documents]
+        for document, items in by_document.items()
+    }
+    return {document: items for document, items in counted.items() if items}
 
 
 def decontaminate(
@@ -223,9 +235,7 @@ def decontaminate(
         items: Texts of the evaluation set.
         n_words: Words in a row that make a leak.
         min_words: Shortest item that is looked for.
-        max_documents: An item found in more documents than this is a common text (a proverb, a
-            licence) rather than a leak, and drops nothing; its leaks are still reported. By
-            default every leak counts.
+        max_documents: As in `counted_leaks`; the leaks that count for nothing are still reported.
 
     Returns:
         The documents kept, those dropped, with the items in the reason, and all leaks.
@@ -243,15 +253,56 @@ def decontaminate(
         counted as leaks).
     """
     leaks = list(find_leaks(documents, EvaluationIndex.build(items, n_words, min_words)))
-    by_document = counted_leaks(leaks, max_documents)
-    kept, dropped = [], []
-    for number, document in enumerate(documents):
-        if number in by_document:
-            reason = f"holds evaluation item {', '.join(map(str, by_document[number]))}"
-            dropped.append(Dropped(document=document, reason=reason))
-        else:
-            kept.append(document)
+    counted = counted_leaks(leaks, max_documents)
+    kept, dropped = keep_or_drop(_judged(documents, counted))
     return kept, dropped, leaks
+
+
+def decontaminate_file(
+    corpus: str | Path,
+    cleaned: str | Path,
+    items: Iterable[str],
+    n_words: int = 13,
+    min_words: int = 8,
+    max_documents: int | None = None,
+    *,
+    workers: int = 1,
+) -> dict[int, list[int]]:
+    """Do to a saved corpus what `decontaminate` does to a list, whatever its length.
+
+    Memory: the evaluation items' n-grams, some blocks of text for each process, and a number for
+    each leak; the corpus passes through.
+
+    Args:
+        corpus: A file that `save_documents` wrote; it is read twice.
+        cleaned: File to write the documents without leaks to.
+        items: Texts of the evaluation set.
+        n_words: Words in a row that make a leak.
+        min_words: Shortest item that is looked for.
+        max_documents: As in `counted_leaks`.
+        workers: Processes; the file does not depend on their number.
+
+    Returns:
+        For the index of each document left out, the items that it holds.
+    """
+    index = EvaluationIndex.build(items, n_words, min_words)
+    leaks = find_leaks(iterate_documents(corpus), index, workers=workers)
+    counted = counted_leaks(leaks, max_documents)
+    judged = _judged(iterate_documents(corpus), counted)
+    save_documents(cleaned, (document for document, reason in judged if reason is None))
+    return counted
+
+
+def leak_reason(items: Iterable[int]) -> str:
+    """Say which evaluation items a document holds."""
+    return f"holds evaluation item {', '.join(map(str, items))}"
+
+
+def _judged(
+    documents: Iterable[Document], counted: Mapping[int, list[int]]
+) -> Iterator[tuple[Document, str | None]]:
+    for number, document in enumerate(documents):
+        yield document, leak_reason(counted[number]) if number in counted else None
 
 
 def _words(texts: list[str]) -> HashedWords:

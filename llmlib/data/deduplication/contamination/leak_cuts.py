@@ -12,6 +12,7 @@ from llmlib.data.deduplication.contamination.decontamination import (
     EvaluationIndex,
     counted_leaks,
     find_leaks,
+    leak_reason,
 )
 from llmlib.data.deduplication.exact import Normalization, normalize_for_matching
 from llmlib.data.deduplication.passages import Cut
@@ -80,7 +81,7 @@ def cut_leaks(
         edges = [0, *(edge for span in spans for edge in span), len(document.text)]
         pieces = [document.text[a:b].strip() for a, b in zip(edges[::2], edges[1::2], strict=True)]
         long_enough = [piece for piece in pieces if piece and len(piece) >= min_piece]
-        reason = f"holds evaluation item {', '.join(map(str, by_document[number]))}"
+        reason = leak_reason(by_document[number])
         if sum(map(bool, pieces)) > max_pieces:
             reason += f" in more than {max_pieces} pieces"
         elif long_enough:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Int64, UInt64
 
 from llmlib.data.deduplication.window_hashes import (
-    BLOCK_DOCUMENTS,
+    HASHED_DOCUMENTS,
     blocks,
     hashed_characters,
     hashed_words,
@@ -19,7 +19,7 @@ from llmlib.data.deduplication.window_hashes import (
 # them in 64 bits and one sort serves the whole block.
 _INDEX_BITS = 12
 _HASH_BITS = np.uint64(64 - _INDEX_BITS)
-assert 1 << _INDEX_BITS == BLOCK_DOCUMENTS
+assert 1 << _INDEX_BITS == HASHED_DOCUMENTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +104,8 @@ def jaccard(
     sizes = np.diff(sets.bounds)
     total = sizes[left] + sizes[right]
     shared = np.zeros(len(left), np.int64)
-    for start in range(0, len(left), BLOCK_DOCUMENTS):
-        block = slice(start, start + BLOCK_DOCUMENTS)
+    for start in range(0, len(left), HASHED_DOCUMENTS):
+        block = slice(start, start + HASHED_DOCUMENTS)
         members = np.concatenate([_gather(sets, left[block]), _gather(sets, right[block])])
         index = np.arange(len(left[block]))
         pair = np.concatenate(
