@@ -5,34 +5,15 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from llmlib.architecture import ModelConfig, Transformer
-
-State = dict[str, torch.Tensor]
-
-
-def llama_state(model: LlamaForCausalLM, n_layers: int) -> State:
-    theirs = model.state_dict()
-    ours: State = {
-        "embedding.weight": theirs["model.embed_tokens.weight"],
-        "norm.weight": theirs["model.norm.weight"],
-        "head.weight": theirs["lm_head.weight"],
-    }
-    for i in range(n_layers):
-        source, target = f"model.layers.{i}.", f"blocks.{i}."
-        qkv = [theirs[f"{source}self_attn.{n}_proj.weight"] for n in "qkv"]
-        gate_up = [theirs[f"{source}mlp.{n}_proj.weight"] for n in ("gate", "up")]
-        ours[target + "mixer.qkv.weight"] = torch.cat(qkv)
-        ours[target + "mixer.out.weight"] = theirs[source + "self_attn.o_proj.weight"]
-        ours[target + "feedforward.up.weight"] = torch.cat(gate_up)
-        ours[target + "feedforward.out.weight"] = theirs[source + "mlp.down_proj.weight"]
-        ours[target + "mixer_norm.weight"] = theirs[source + "input_layernorm.weight"]
-        ours[target + "feedforward_norm.weight"] = theirs[
-            source + "post_attention_layernorm.weight"
-        ]
-    return ours
+from tests.parity.copied_models import (
+    State,
+    assert_equal_gradients,
+    assert_equal_logits_and_greedy_text,
+    llama_state,
+)
 
 
-def gpt2_state(model: GPT2LMHeadModel, n_layers: int) -> State:
-    theirs = model.state_dict()
+def gpt2_state(theirs: State, n_layers: int) -> State:
     ours: State = {
         "embedding.weight": theirs["transformer.wte.weight"],
         "position_embedding.weight": theirs["transformer.wpe.weight"],
@@ -73,7 +54,7 @@ def llama() -> tuple[Transformer, LlamaForCausalLM]:
             max_seq_len=41, rope_theta=5003.0, tie_embeddings=False,
         )
     ).eval()  # fmt: skip
-    ours.load_state_dict(llama_state(theirs, 3))
+    ours.load_state_dict(llama_state(theirs.state_dict(), 3))
     return ours, theirs
 
 
@@ -92,30 +73,16 @@ def gpt2() -> tuple[Transformer, GPT2LMHeadModel]:
             norm="layer", bias=True, activation="gelu", position="learned",
         )
     ).eval()  # fmt: skip
-    ours.load_state_dict(gpt2_state(theirs, 3))
+    ours.load_state_dict(gpt2_state(theirs.state_dict(), 3))
     return ours, theirs
 
 
 @pytest.mark.covers("arch.causal-decoder")
 @pytest.mark.parametrize("pair", ["llama", "gpt2"])
 def test_logits_and_greedy_text_equal_transformers(pair, request):
-    ours, theirs = request.getfixturevalue(pair)
-    ids = torch.randint(101, (3, 23))
-    with torch.no_grad():
-        expected = theirs(ids).logits
-        torch.testing.assert_close(ours(ids), expected, atol=1e-4, rtol=1e-4)
-        assert expected.std() > 0.5, "the weights are large enough for a mistake to show"
-        for _ in range(11):
-            ours_next = ours(ids)[:, -1].argmax(-1)
-            assert torch.equal(ours_next, theirs(ids).logits[:, -1].argmax(-1))
-            ids = torch.cat((ids, ours_next[:, None]), dim=1)
+    assert_equal_logits_and_greedy_text(*request.getfixturevalue(pair), torch.randint(101, (3, 23)))
 
 
 def test_gradients_equal_transformers(llama):
-    ours, theirs = llama
     ids = torch.randint(101, (2, 19))
-    ours(ids).logsumexp(-1).sum().backward()
-    theirs(ids).logits.logsumexp(-1).sum().backward()
-    expected = theirs.model.embed_tokens.weight.grad
-    assert ours.embedding.weight.grad is not None
-    torch.testing.assert_close(ours.embedding.weight.grad, expected, atol=1e-3, rtol=1e-4)
+    assert_equal_gradients(*llama, ids, lambda theirs: llama_state(theirs, 3))

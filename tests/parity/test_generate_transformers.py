@@ -13,6 +13,7 @@ from transformers.generation.logits_process import (
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.utilization import GREEDY, Sampling, filter_logits, generate
+from tests.parity.copied_models import llama_state
 
 LAYERS, VOCAB = 3, 97
 
@@ -33,25 +34,7 @@ def copied_pair() -> tuple[Transformer, LlamaForCausalLM]:
             d_ff=59, max_seq_len=47, tie_embeddings=False,
         )
     ).eval()  # fmt: skip
-    state = theirs.state_dict()
-    mapped = {
-        "embedding.weight": state["model.embed_tokens.weight"],
-        "norm.weight": state["model.norm.weight"],
-        "head.weight": state["lm_head.weight"],
-    }
-    names = {
-        "mixer.qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-        "mixer.out": ["self_attn.o_proj"],
-        "feedforward.up": ["mlp.gate_proj", "mlp.up_proj"],
-        "feedforward.out": ["mlp.down_proj"],
-        "mixer_norm": ["input_layernorm"],
-        "feedforward_norm": ["post_attention_layernorm"],
-    }
-    for layer in range(LAYERS):
-        for target, sources in names.items():
-            parts = [state[f"model.layers.{layer}.{source}.weight"] for source in sources]
-            mapped[f"blocks.{layer}.{target}.weight"] = torch.cat(parts)
-    ours.load_state_dict(mapped)
+    ours.load_state_dict(llama_state(theirs.state_dict(), LAYERS))
     return ours, theirs
 
 

@@ -7,34 +7,24 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
+from tests.parity.copied_models import (
+    LLAMA_ATTENTION,
+    LLAMA_NORMS,
+    State,
+    assert_equal_gradients,
+    assert_equal_logits_and_greedy_text,
+    llama_state,
+)
 
-State = dict[str, torch.Tensor]
 
-
-def mixtral_state(model: MixtralForCausalLM, n_layers: int) -> State:
-    theirs = model.state_dict()
-    ours: State = {
-        "embedding.weight": theirs["model.embed_tokens.weight"],
-        "norm.weight": theirs["model.norm.weight"],
-        "head.weight": theirs["lm_head.weight"],
-    }
+def mixtral_state(theirs: State, n_layers: int) -> State:
+    ours = llama_state(theirs, n_layers, LLAMA_ATTENTION | LLAMA_NORMS)
+    # One matrix an expert there, all in one on top of each other here.
+    experts = {"router": "gate.weight", "up": "experts.gate_up_proj", "out": "experts.down_proj"}
     for i in range(n_layers):
-        source, target = f"model.layers.{i}.", f"blocks.{i}."
-        qkv = [theirs[f"{source}self_attn.{n}_proj.weight"] for n in "qkv"]
-        ours[target + "mixer.qkv.weight"] = torch.cat(qkv)
-        ours[target + "mixer.out.weight"] = theirs[source + "self_attn.o_proj.weight"]
-        ours[target + "mixer_norm.weight"] = theirs[source + "input_layernorm.weight"]
-        norm = theirs[source + "post_attention_layernorm.weight"]
-        ours[target + "feedforward_norm.weight"] = norm
-        # One matrix an expert there, all in one on top of each other here.
-        experts = {
-            "router": "gate.weight",
-            "up": "experts.gate_up_proj",
-            "out": "experts.down_proj",
-        }
         for our_name, their_name in experts.items():
-            weight = theirs[f"{source}mlp.{their_name}"]
-            ours[f"{target}feedforward.{our_name}.weight"] = weight.flatten(0, -2)
+            weight = theirs[f"model.layers.{i}.mlp.{their_name}"]
+            ours[f"blocks.{i}.feedforward.{our_name}.weight"] = weight.flatten(0, -2)
     return ours
 
 
@@ -59,41 +49,18 @@ def pair() -> tuple[Transformer, MixtralForCausalLM]:
             experts_per_token=2,
         )
     ).eval()  # fmt: skip
-    ours.load_state_dict(mixtral_state(theirs, 3))
+    ours.load_state_dict(mixtral_state(theirs.state_dict(), 3))
     return ours, theirs
 
 
 @pytest.mark.covers("arch.moe")
 def test_logits_and_greedy_text_equal_mixtral(pair):
-    ours, theirs = pair
-    ids = torch.randint(101, (3, 23))
-    with torch.no_grad():
-        expected = theirs(ids).logits
-        torch.testing.assert_close(ours(ids), expected, atol=1e-4, rtol=1e-4)
-        assert expected.std() > 0.5, "the weights are large enough for a mistake to show"
-        for _ in range(11):
-            ours_next = ours(ids)[:, -1].argmax(-1)
-            assert torch.equal(ours_next, theirs(ids).logits[:, -1].argmax(-1))
-            ids = torch.cat((ids, ours_next[:, None]), dim=1)
+    assert_equal_logits_and_greedy_text(*pair, torch.randint(101, (3, 23)))
 
 
 def test_gradients_equal_mixtral(pair):
-    ours, theirs = pair
     ids = torch.randint(101, (2, 19))
-    ours(ids).logsumexp(-1).sum().backward()
-    theirs(ids).logits.logsumexp(-1).sum().backward()
-    expected = mixtral_state_of_gradients(theirs)
-    for name, parameter in ours.named_parameters():
-        assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-3, rtol=1e-4, msg=name)
-
-
-def mixtral_state_of_gradients(model: MixtralForCausalLM) -> State:
-    with torch.no_grad():
-        for parameter in model.parameters():
-            assert parameter.grad is not None
-            parameter.copy_(parameter.grad)
-    return mixtral_state(model, 3)
+    assert_equal_gradients(*pair, ids, lambda theirs: mixtral_state(theirs, 3))
 
 
 def test_the_balance_loss_is_mixtrals(pair):

@@ -5,8 +5,11 @@ import torch
 from transformers import RwkvConfig, RwkvForCausalLM
 
 from llmlib.architecture import ModelConfig, Transformer
-
-State = dict[str, torch.Tensor]
+from tests.parity.copied_models import (
+    State,
+    assert_equal_gradients,
+    assert_equal_logits_and_greedy_text,
+)
 
 
 def rwkv_state(theirs: State, n_layers: int) -> State:
@@ -74,30 +77,9 @@ def pair() -> tuple[Transformer, RwkvForCausalLM]:
 
 @pytest.mark.covers("arch.rwkv")
 def test_logits_and_greedy_text_equal_transformers(pair):
-    ours, theirs = pair
-    ids = torch.randint(101, (3, 23))
-    with torch.no_grad():
-        expected = theirs(ids, use_cache=False).logits
-        torch.testing.assert_close(ours(ids), expected, atol=1e-4, rtol=1e-4)
-        assert expected.std() > 0.5, "the weights are large enough for a mistake to show"
-        cache = ours.new_cache(3, 41)
-        text, new = ids, ids
-        for _ in range(11):
-            new = ours(new, cache=cache)[:, -1:].argmax(-1)
-            text = torch.cat((text, new), dim=1)
-        for row in range(3):  # their token shift mixes up the rows of a batch when it decodes
-            theirs_text = theirs.generate(
-                ids[row : row + 1], max_new_tokens=11, do_sample=False, eos_token_id=None
-            )
-            assert torch.equal(text[row : row + 1], theirs_text)
+    assert_equal_logits_and_greedy_text(*pair, torch.randint(101, (3, 23)))
 
 
 def test_gradients_equal_transformers(pair):
-    ours, theirs = pair
     ids = torch.randint(101, (2, 19))
-    ours(ids).logsumexp(-1).sum().backward()
-    theirs(ids, use_cache=False).logits.logsumexp(-1).sum().backward()
-    expected = rwkv_state({name: p.grad for name, p in theirs.named_parameters()}, 3)
-    for name, parameter in ours.named_parameters():
-        assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-3, rtol=1e-3)
+    assert_equal_gradients(*pair, ids, lambda theirs: rwkv_state(theirs, 3))
