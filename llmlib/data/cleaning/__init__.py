@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmlib.data.cleaning.classifiers.measures import auc, precision_recall
     from llmlib.data.cleaning.classifiers.perplexity import (
         PerplexityFilter,
-        bits_per_byte,
+        mean_surprisal,
         train_perplexity_model,
     )
     from llmlib.data.cleaning.classifiers.quality import (

@@ -60,16 +60,8 @@ def made_up_crawl(n_pages: int, *, chat: float = 0.3, seed: int = 0) -> list[str
     """Write pages of an imaginary crawl.
 
     Args:
-        n_pages: How many.
-        chat: Share of pages on which people talk informally, 0 to 1; shops, menus and machine
-            output divide the rest equally.
-        seed: Decides the pages.
-
-    Returns:
-        The pages.
-
-    Raises:
-        ValueError: If `chat` is no share.
+        chat: Share of pages on which people talk informally; shops, menus and machine output divide
+            the rest equally.
 
     Example:
         >>> len(made_up_crawl(3, seed=1))

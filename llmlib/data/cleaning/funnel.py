@@ -11,14 +11,7 @@ if TYPE_CHECKING:
 
 
 def funnel_figure(report: PipelineReport | Sequence[FunnelStep]) -> "Figure":
-    """Draw documents and bytes left after each step, as shares of what was read.
-
-    Args:
-        report: The account of a run, or the sizes after each step; its first entry is what the run
-            began with.
-
-    Returns:
-        A figure with one pair of bars a step, the percentages beside them.
+    """Draw what is left after each step, as shares of what the first entry says was read.
 
     Raises:
         ValueError: If the run read nothing, which leaves no share to draw.

@@ -28,7 +28,7 @@ class Filter(Protocol):
         ...
 
     def reason(self, document: Document) -> str | None:
-        """Say why the document should be dropped; None keeps it."""
+        """Say in a few words why the document should be dropped; None keeps it."""
         ...
 
 
@@ -42,7 +42,7 @@ class Transform(Protocol):
         ...
 
     def apply(self, document: Document) -> Document:
-        """Return the document to go on with."""
+        """Return the document to go on with: the same object if nothing changes."""
         ...
 
 
@@ -62,10 +62,6 @@ Step = Filter | Transform
 class TextFilter:
     """A filter made of a function of the text alone.
 
-    Attributes:
-        name: What it looks at.
-        judge: Returns the reason to drop a text, or None.
-
     Example:
         >>> step = TextFilter("length", lambda text: "short" if len(text) < 5 else None)
         >>> step.reason(Document(text="Hi.", source="x"))
@@ -76,56 +72,33 @@ class TextFilter:
     judge: Callable[[str], str | None]
 
     def reason(self, document: Document) -> str | None:
-        """Judge a document by its text.
-
-        Args:
-            document: The document.
-
-        Returns:
-            The reason to drop it, or None.
-        """
+        """Judge a document by its text."""
         return self.judge(document.text)
 
 
 @dataclass(frozen=True)
 class TextTransform:
-    """A transform made of a function from text to text; source and meta stay.
-
-    Attributes:
-        name: What it does.
-        rewrite: Returns the new text.
-    """
+    """A transform made of a function from text to text; source and meta stay."""
 
     name: str
     rewrite: Callable[[str], str]
 
     def apply(self, document: Document) -> Document:
-        """Rewrite a document's text.
-
-        Args:
-            document: The document.
-
-        Returns:
-            The same object if the text did not change.
-        """
-        text = self.rewrite(document.text)
-        if text == document.text:
-            return document
-        return Document(text=text, source=document.source, meta=document.meta)
+        """Rewrite a document's text."""
+        return document.with_text(self.rewrite(document.text))
 
 
 class Pipeline:
     """Steps in order, and the account of the latest run.
 
     Args:
-        steps: The steps; names must differ, because the report is by name.
         on_error: What to do when a step raises on a document or the source breaks off. `"drop"`
             counts the document under the step with the error as its reason, and ends the run in
             good order where the source broke; `"raise"` raises a `RuntimeError` that names step
             and document. Either way the report stays readable and holds the error.
         examples: Dropped documents kept as examples for each step and reason.
-        on_drop: Called with the step's name and every dropped document, to keep or write the
-            whole list; None keeps the examples alone.
+        on_drop: Called with the step's name and every dropped document; the report alone keeps
+            examples.
 
     Raises:
         ValueError: If two steps share a name.
@@ -165,20 +138,13 @@ class Pipeline:
         self._report = self._blank()
 
     def report(self) -> PipelineReport:
-        """Return the account of the latest run, up to now if it is still going on.
-
-        Returns:
-            A copy, which later documents do not change.
-        """
+        """Return a copy of the account of the latest run, which may still be going on."""
         return self._report.copy()
 
     def run(self, documents: Iterable[Document]) -> Iterator[Document]:
         """Pass documents through the steps, one at a time.
 
         A new run starts a new report when its first document is asked for.
-
-        Args:
-            documents: The corpus; read lazily.
 
         Yields:
             The documents kept, in order, as the transforms left them.

@@ -3,10 +3,9 @@
 import copy
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.dropped import Dropped
 
 EXCERPT = 200
@@ -22,13 +21,7 @@ class FunnelStep:
 
 
 def text_bytes(text: str) -> int:
-    """Count UTF-8 bytes, also of a text that UTF-8 cannot encode.
-
-    Args:
-        text: Any string; a lone surrogate, left behind by a wrong decoding, counts 3 bytes.
-
-    Returns:
-        Bytes.
+    """Count UTF-8 bytes; a lone surrogate, left behind by a wrong decoding, counts 3.
 
     Example:
         >>> text_bytes("naïve"), text_bytes(chr(0xD800))
@@ -39,43 +32,25 @@ def text_bytes(text: str) -> int:
 
 @dataclass
 class StepAccount:
-    """What went into one step and what it did.
-
-    Attributes:
-        name: The step's name.
-        documents: Documents that reached it.
-        bytes: UTF-8 bytes that reached it.
-        bytes_added: Change of size by a transforming step, in bytes; negative where text went.
-        dropped: Documents dropped, by reason.
-        dropped_bytes: Bytes dropped, by reason.
-        examples: A few dropped documents by reason, their text cut after 200 characters.
-    """
+    """What went into one step and what it did; losses are by reason."""
 
     name: str
     documents: int = 0
     bytes: int = 0
     bytes_added: int = 0
+    """Change of size by a transforming step; negative where text went."""
     dropped: Counter[str] = field(default_factory=Counter)
     dropped_bytes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[Dropped]] = field(default_factory=dict)
+    """A few dropped documents by reason, their text cut after 200 characters."""
 
     def enter(self, size: int) -> None:
-        """Count a document that reached the step.
-
-        Args:
-            size: Its UTF-8 bytes.
-        """
+        """Count a document that reached the step."""
         self.documents += 1
         self.bytes += size
 
     def drop(self, dropped: Dropped, size: int, examples: int) -> None:
-        """Count a document that the step drops.
-
-        Args:
-            dropped: The document and the reason.
-            size: Its UTF-8 bytes.
-            examples: How many to keep for each reason.
-        """
+        """Count a document that the step drops, and keep it if its reason has too few examples."""
         self.dropped[dropped.reason] += 1
         self.dropped_bytes[dropped.reason] += size
         kept = self.examples.setdefault(dropped.reason, [])
@@ -95,36 +70,23 @@ class StepAccount:
 
 @dataclass
 class PipelineReport:
-    """The account of a run, step by step; its first entry is the source.
-
-    Attributes:
-        steps: One account a step, in order, after that of the source.
-        kept_documents: Documents that passed every step.
-        kept_bytes: Their UTF-8 bytes.
-        complete: Whether the source was read to its end.
-        error: What broke the run off, if something did.
-    """
+    """The account of a run, step by step; its first entry is the source."""
 
     steps: list[StepAccount]
+    """One account a step, in order, after that of the source."""
     kept_documents: int = 0
     kept_bytes: int = 0
     complete: bool = False
+    """Whether the source was read to its end."""
     error: str | None = None
+    """What broke the run off, if something did."""
 
     def copy(self) -> "PipelineReport":
-        """Return a copy that the running pipeline no longer changes.
-
-        Returns:
-            The copy.
-        """
+        """Return a copy that the running pipeline no longer changes."""
         return copy.deepcopy(self)
 
     def reasons(self) -> dict[str, int]:
-        """Count the dropped documents by step and reason.
-
-        Returns:
-            `step: reason` and number, in the order of the steps, commonest reason first.
-        """
+        """Count the dropped documents as `step: reason`, the commonest of a step first."""
         return {
             f"{step.name}: {reason}": number
             for step in self.steps
@@ -132,23 +94,14 @@ class PipelineReport:
         }
 
     def funnel(self) -> list[FunnelStep]:
-        """List the sizes before the first step and after each.
-
-        Returns:
-            Documents and bytes left, the source first.
-        """
+        """List what is left before the first step and after each."""
         return [
             FunnelStep(name=step.name, documents=step.documents_left, bytes=step.bytes_left)
             for step in self.steps
         ]
 
     def table(self) -> str:
-        """Lay the report out for people.
-
-        Returns:
-            One line a step and one a reason, then what is left and, if so, that the run is not
-            complete.
-        """
+        """Lay the report out for people: a line a step and a reason, then what is left."""
         lines = [f"{'step':<34}{'documents':>11}{'bytes':>15}"]
         read = self.steps[0]
         lines.append(f"{'read':<34}{read.documents:>11,}{read.bytes:>15,}")
@@ -169,11 +122,7 @@ class PipelineReport:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts for JSON, without the examples, which quote the corpus.
-
-        Returns:
-            Plain dictionaries, lists and numbers.
-        """
+        """Return the counts for JSON, without the examples, which quote the corpus."""
         steps = [
             {
                 "name": step.name,
@@ -191,13 +140,6 @@ class PipelineReport:
 
 def merge_reports(reports: Iterable[PipelineReport], examples: int = 3) -> PipelineReport:
     """Add up the reports of one pipeline run over several parts of a corpus.
-
-    Args:
-        reports: The parts' reports, in order; at least one.
-        examples: Examples to keep for each step and reason.
-
-    Returns:
-        One report, complete if all are.
 
     Raises:
         ValueError: If there is none, or their steps differ.
@@ -228,7 +170,4 @@ def merge_reports(reports: Iterable[PipelineReport], examples: int = 3) -> Pipel
 
 def _excerpt(dropped: Dropped) -> Dropped:
     document = dropped.document
-    if len(document.text) <= EXCERPT:
-        return dropped
-    short = Document(text=document.text[:EXCERPT], source=document.source, meta=document.meta)
-    return Dropped(document=short, reason=dropped.reason)
+    return replace(dropped, document=document.with_text(document.text[:EXCERPT]))

@@ -136,7 +136,7 @@ def conversation_trees(posts: Iterable[Post]) -> ConversationForest:
     return ConversationForest(roots, {key: tuple(value) for key, value in answers.items()})
 
 
-def times_read(dialogues: Sequence[Dialogue]) -> float:
+def mean_reads(dialogues: Sequence[Dialogue]) -> float:
     """Measure how often a post is read on average, by its bytes, if each path is read once.
 
     Raises:

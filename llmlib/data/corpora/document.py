@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ class Document:
     def n_bytes(self) -> int:
         """Length of the text in UTF-8 bytes."""
         return len(self.text.encode())
+
+    def with_text(self, text: str) -> "Document":
+        """Return the document with another text; the same object if the text is the same."""
+        return self if text == self.text else replace(self, text=text)
 
 
 def document_blocks(documents: Iterable[Document], max_characters: int) -> Iterator[list[Document]]:

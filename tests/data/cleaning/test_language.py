@@ -19,7 +19,7 @@ from llmlib.data.cleaning import (
 )
 from llmlib.data.cleaning.classifiers.hashing import Bags, character_bags, word_bags
 from llmlib.data.cleaning.classifiers.language import SPHINX, catalogue_messages
-from llmlib.data.cleaning.classifiers.linear import LinearClassifier, Recipe
+from llmlib.data.cleaning.classifiers.linear import LinearClassifier, LinearTraining
 from llmlib.data.corpora.document import Document
 
 
@@ -170,7 +170,7 @@ def test_bags_are_rows_of_a_matrix() -> None:
 def test_training_repeats_itself_and_is_saved_whole(tmp_path: Path) -> None:
     rows = [row for row in prose() if row[0] in ("pl", "sv", "tr")]
     labels, lines = [language for language, _ in rows], [text for _, text in rows]
-    recipe = Recipe(orders=(1, 2), buckets=512, batch=4, epochs=10)
+    recipe = LinearTraining(orders=(1, 2), buckets=512, batch=4, epochs=10)
     model = LinearClassifier.train(lines, labels, recipe)
     again = LinearClassifier.train(lines, labels, recipe)
     np.testing.assert_array_equal(model.weights, again.weights)
@@ -192,7 +192,7 @@ def test_training_repeats_itself_and_is_saved_whole(tmp_path: Path) -> None:
 
 def test_the_gradient_is_of_the_stated_loss() -> None:
     # Without features only the bias learns: it must tend to the logarithms of the shares.
-    recipe = Recipe(orders=(3,), buckets=64, epochs=400, batch=8, learning_rate=0.1)
+    recipe = LinearTraining(orders=(3,), buckets=64, epochs=400, batch=8, learning_rate=0.1)
     model = LinearClassifier.train([""] * 8, list("aaaaaabb"), recipe)
     np.testing.assert_allclose(model.probability([""], "a"), [0.75], atol=0.01)
     assert not model.weights.any()

@@ -10,7 +10,7 @@ from llmlib.data.cleaning import (
     PerplexityFilter,
     Pipeline,
     auc,
-    bits_per_byte,
+    mean_surprisal,
     reference_texts,
     train_perplexity_model,
 )
@@ -41,7 +41,7 @@ def spoiled(texts: list[str], how: str, seed: int) -> list[str]:
 def test_prose_surprises_less_than_what_was_spoiled(how: str, least: float, seed: int) -> None:
     prose = reference_texts("held_out", 300, seed=seed)  # other modules and books
     bad = spoiled(prose, how, seed)
-    good_bits, bad_bits = bits_per_byte(model(seed), prose), bits_per_byte(model(seed), bad)
+    good_bits, bad_bits = mean_surprisal(model(seed), prose), mean_surprisal(model(seed), bad)
     assert auc(bad_bits, good_bits).low > least  # a coin: 0.5
     # Baseline: the length of the words, which shuffling words leaves as it was.
     if how == "words":
@@ -53,17 +53,17 @@ def test_prose_surprises_less_than_what_was_spoiled(how: str, least: float, seed
 
 def test_bits_are_the_models_probabilities() -> None:
     small = train_perplexity_model(["abab", "bé"], order=2)
-    (bits,) = bits_per_byte(small, ["aé"])
+    (bits,) = mean_surprisal(small, ["aé"])
     probability = 1.0
     data = list("aé".encode())
     for place, byte in enumerate(data):
         probability *= small.prob(data[:place])[byte]
     assert bits == pytest.approx(-np.log2(probability) / 3)
-    together = bits_per_byte(small, ["aé", "", "b", ""])
+    together = mean_surprisal(small, ["aé", "", "b", ""])
     assert together[0] == bits
     assert np.isnan(together[[1, 3]]).all()
-    assert together[2] == bits_per_byte(small, ["b"])[0]
-    assert len(bits_per_byte(small, [])) == 0
+    assert together[2] == mean_surprisal(small, ["b"])[0]
+    assert len(mean_surprisal(small, [])) == 0
     with pytest.raises(ValueError, match="needs text"):
         train_perplexity_model([])
 

@@ -23,7 +23,7 @@ from llmlib.data.cleaning import (
     train_quality_model,
 )
 from llmlib.data.cleaning.classifiers.language import DJANGO
-from llmlib.data.cleaning.classifiers.linear import LinearClassifier, Recipe
+from llmlib.data.cleaning.classifiers.linear import LinearClassifier, LinearTraining
 from llmlib.data.cleaning.classifiers.quality import RAW, REFERENCE
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.wheels import fetch_wheel
@@ -120,7 +120,7 @@ def test_keep_probability_is_the_pareto_rule(twentieths: int) -> None:
 @pytest.mark.slow
 def test_draws_depend_on_the_text_alone_and_have_the_right_frequency() -> None:
     lines = ["ein Haus am See", "a house by the lake"]
-    flat = LinearClassifier.train(lines, [RAW, REFERENCE], Recipe(buckets=64, epochs=0))
+    flat = LinearClassifier.train(lines, [RAW, REFERENCE], LinearTraining(buckets=64, epochs=0))
     step = QualityFilter(model=flat)  # every page scores 1/2
     documents = [Document(text=f"page {number}", source="x") for number in range(4001)]
     kept = list(Pipeline([step]).run(documents))

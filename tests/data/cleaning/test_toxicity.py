@@ -8,11 +8,11 @@ import pytest
 
 from llmlib.core.resources import resource
 from llmlib.data.cleaning import ToxicityFilter, is_toxic, precision_recall
-from llmlib.data.cleaning.classifiers.linear import LinearClassifier, Recipe
+from llmlib.data.cleaning.classifiers.linear import LinearClassifier, LinearTraining
 from llmlib.data.cleaning.classifiers.toxicity import AIMED, DISOWNED
 from llmlib.data.corpora.document import Document
 
-RECIPE = Recipe(orders=(2, 3, 4, 5), buckets=2**14, epochs=30, batch=16, learning_rate=0.02)
+RECIPE = LinearTraining(orders=(2, 3, 4, 5), buckets=2**14, epochs=30, batch=16, learning_rate=0.02)
 BARE = re.compile(
     r"\b(?:idiot|moron|loser|fool|scum|trash|garbage|pig|clown|coward|liar|stupid|dumb|useless|"
     r"kill|hurt|beat|punch|strangle|slap|burn|shoot|hate|die|hell)s?\b",

@@ -8,7 +8,7 @@ from llmlib.data.corpora.dialogues import (
     Dialogue,
     Post,
     conversation_trees,
-    times_read,
+    mean_reads,
 )
 
 
@@ -71,10 +71,10 @@ def test_what_stands_above_a_branching_is_repeated() -> None:
     posts = [post("q", None, text="abc")]
     posts += [post(f"a{i}", "q", "assistant", "x") for i in range(5)]
     forest = conversation_trees(posts)
-    assert times_read([*forest.paths()]) == pytest.approx(5 * 4 / (3 + 5))
-    assert times_read([*forest.longest_paths()]) == 1
+    assert mean_reads([*forest.paths()]) == pytest.approx(5 * 4 / (3 + 5))
+    assert mean_reads([*forest.longest_paths()]) == 1
     with pytest.raises(ValueError, match="no dialogue holds any text"):
-        times_read([])
+        mean_reads([])
 
 
 def test_a_deep_tree_needs_no_recursion() -> None:

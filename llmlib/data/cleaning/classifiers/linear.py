@@ -23,42 +23,32 @@ _FEATURES: dict[str, Callable[..., Bags]] = {"characters": character_bags, "word
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What the classifier looks at and how it is trained.
-
-    Attributes:
-        unit: `characters` or `words`.
-        orders: Lengths of the n-grams, in units.
-        buckets: Rows of the weight table, a power of 2.
-        epochs: Passes over the training texts.
-        batch: Texts in a step.
-        learning_rate: Adam's, at the start; it falls linearly to a tenth.
-        l2: Weight of half the squared weights in the loss of a batch.
-        seed: Decides the order of the texts.
-    """
+class LinearTraining:
+    """What the classifier looks at and how it is trained."""
 
     unit: str = "characters"
+    """`characters` or `words`."""
     orders: tuple[int, ...] = (1, 2, 3)
+    """Lengths of the n-grams, in units."""
     buckets: int = 2**14
+    """Rows of the weight table, a power of 2."""
     epochs: int = 6
+    """Passes over the training texts."""
     batch: int = 256
+    """Texts in a step."""
     learning_rate: float = 0.05
+    """Adam's, at the start; it falls linearly to a tenth."""
     l2: float = 1e-5
+    """Weight of half the squared weights in the loss of a batch."""
     seed: int = 0
 
 
 class LinearClassifier:
     """Weights of each class for each bucket.
 
-    Args:
-        classes: Names of the classes.
-        weights: One row a bucket, one column a class.
-        bias: One number a class.
-        recipe: How the features are made.
-
     Example:
         >>> texts = ["ein Haus am See", "das alte Haus", "a house by the lake", "the old house"]
-        >>> recipe = Recipe(buckets=256, batch=2, epochs=20)
+        >>> recipe = LinearTraining(buckets=256, batch=2, epochs=20)
         >>> model = LinearClassifier.train(texts, ["de", "de", "en", "en"], recipe)
         >>> model.predict(["das See", "the lake"])
         ['de', 'en']
@@ -69,7 +59,7 @@ class LinearClassifier:
         classes: Sequence[str],
         weights: Float32[np.ndarray, "buckets K"],
         bias: Float32[np.ndarray, " K"],
-        recipe: Recipe,
+        recipe: LinearTraining,
     ) -> None:
         self.classes = tuple(classes)
         self.weights = weights
@@ -78,14 +68,12 @@ class LinearClassifier:
 
     @classmethod
     def train(
-        cls, texts: Sequence[str], labels: Sequence[str], recipe: Recipe | None = None
+        cls, texts: Sequence[str], labels: Sequence[str], recipe: LinearTraining | None = None
     ) -> "LinearClassifier":
         """Fit the weights.
 
         Args:
-            texts: The texts to learn from; their bags are held in memory, 12 bytes a feature.
-            labels: The class of each.
-            recipe: Features and training.
+            texts: Their bags are held in memory, 12 bytes a feature.
 
         Returns:
             The classifier; equal inputs give equal weights on one machine.
@@ -93,7 +81,7 @@ class LinearClassifier:
         Raises:
             ValueError: If lengths differ, or there are fewer than two classes.
         """
-        recipe = recipe or Recipe()
+        recipe = recipe or LinearTraining()
         classes = sorted(set(labels))
         if len(texts) != len(labels) or len(classes) < 2:
             raise ValueError(
@@ -111,48 +99,22 @@ class LinearClassifier:
         return model
 
     def log_probability(self, texts: Sequence[str]) -> Float[np.ndarray, "texts K"]:
-        """Return the logarithm of each class's probability.
-
-        Args:
-            texts: The texts.
-
-        Returns:
-            Nats, one row a text, one column a class in the order of `classes`.
-        """
+        """Return the logarithm of each class's probability, in nats, in the order of `classes`."""
         logits = self._bags(texts).dot(self.weights) + self.bias
         return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
 
     def probability(self, texts: Sequence[str], label: str) -> Float[np.ndarray, " texts"]:
-        """Return each text's probability of one class.
-
-        Args:
-            texts: The texts.
-            label: The class.
-
-        Returns:
-            Probabilities, 0 to 1.
-        """
+        """Return each text's probability of one class."""
         return np.exp(self.log_probability(texts)[:, self.classes.index(label)])
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """Return each text's likeliest class.
-
-        Args:
-            texts: The texts.
-
-        Returns:
-            Names of classes.
-        """
+        """Return each text's likeliest class."""
         if not texts:
             return []
         return [self.classes[index] for index in self.log_probability(texts).argmax(axis=1)]
 
     def save(self, path: str | Path) -> None:
-        """Write weights and recipe as safetensors.
-
-        Args:
-            path: The file.
-        """
+        """Write weights and recipe as safetensors."""
         from safetensors.numpy import save_file
 
         meta = {"classes": json.dumps(self.classes), "recipe": json.dumps(vars(self.recipe))}
@@ -161,14 +123,7 @@ class LinearClassifier:
 
     @classmethod
     def load(cls, path: str | Path) -> "LinearClassifier":
-        """Read what `save` wrote.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The classifier.
-        """
+        """Read what `save` wrote."""
         from safetensors import safe_open
 
         with safe_open(str(path), framework="numpy") as file:
@@ -176,7 +131,7 @@ class LinearClassifier:
             recipe = json.loads(meta["recipe"])
             recipe["orders"] = tuple(recipe["orders"])
             weights, bias = file.get_tensor("weights"), file.get_tensor("bias")
-        return cls(json.loads(meta["classes"]), weights, bias, Recipe(**recipe))
+        return cls(json.loads(meta["classes"]), weights, bias, LinearTraining(**recipe))
 
     def _bags(self, texts: Sequence[str]) -> Bags:
         make = _FEATURES[self.recipe.unit]

@@ -11,26 +11,16 @@ from llmlib.core.statistics import Interval, wilson
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Precision and recall of a yes-or-no filter.
-
-    Attributes:
-        precision: Of what it flagged, the share that deserved it.
-        recall: Of what deserved it, the share that it flagged.
-    """
+    """Precision and recall of a yes-or-no filter."""
 
     precision: Interval
+    """Of what it flagged, the share that deserved it."""
     recall: Interval
+    """Of what deserved it, the share that it flagged."""
 
 
 def precision_recall(labels: Sequence[bool], flags: Sequence[bool]) -> Score:
-    """Compare a filter's flags with labels.
-
-    Args:
-        labels: Whether each item deserves to be flagged.
-        flags: Whether it was.
-
-    Returns:
-        Precision and recall with Wilson's 95% intervals.
+    """Compare a filter's flags with labels; the intervals are Wilson's, of 95%.
 
     Raises:
         ValueError: If the lengths differ, or nothing deserves a flag or nothing got one, which
@@ -57,10 +47,6 @@ def auc(
 
     It is 1/2 for a coin and 1 for a perfect order. The interval is DeLong's: it treats the share
     of negatives below each positive, and of positives above each negative, as two samples.
-
-    Args:
-        positive: Scores of the items that should score high; at least 2.
-        negative: Scores of the others; at least 2.
 
     Returns:
         The area under the ROC curve and its 95% interval, cut at 0 and 1.

@@ -24,12 +24,8 @@ def train_perplexity_model(texts: Sequence[str], order: int = 6) -> KneserNey:
     """Count the byte n-grams of good text.
 
     Args:
-        texts: The texts, for instance `reference_texts("train")`; a megabyte is counted in about
-            two seconds and 200 MB of memory.
-        order: Bytes in the longest n-gram.
-
-    Returns:
-        The model.
+        texts: For instance `reference_texts("train")`; a megabyte is counted in about two seconds
+            and 200 MB of memory.
 
     Raises:
         ValueError: If there are no texts.
@@ -39,12 +35,8 @@ def train_perplexity_model(texts: Sequence[str], order: int = 6) -> KneserNey:
     return KneserNey.fit(_tokens(texts), order=order, vocab_size=_BYTES)
 
 
-def bits_per_byte(model: KneserNey, texts: Sequence[str]) -> Float[np.ndarray, " texts"]:
+def mean_surprisal(model: KneserNey, texts: Sequence[str]) -> Float[np.ndarray, " texts"]:
     """Measure how surprising each text is to the model.
-
-    Args:
-        model: From `train_perplexity_model`.
-        texts: The texts.
 
     Returns:
         Bits for each byte of each text: 8 for an even guess, about 2 for prose like the model's;
@@ -52,7 +44,7 @@ def bits_per_byte(model: KneserNey, texts: Sequence[str]) -> Float[np.ndarray, "
 
     Example:
         >>> model = train_perplexity_model(["the cat sat on the mat"] * 3, order=3)
-        >>> bits = bits_per_byte(model, ["the cat sat", "tca eht sta"])
+        >>> bits = mean_surprisal(model, ["the cat sat", "tca eht sta"])
         >>> bool(bits[0] < bits[1])
         True
     """
@@ -75,22 +67,18 @@ def _tokens(texts: Sequence[str]) -> list[np.ndarray]:
 class PerplexityFilter:
     """Drops pages that surprise the model too much, or too little.
 
-    Attributes:
-        model: From `train_perplexity_model`.
-        max_bits: Most bits per byte.
-        min_bits: Fewest bits per byte; stock phrases lie below.
-        max_characters: How much of a page to look at, from its beginning.
-        name: The step's name.
-
     References:
         Wenzek et al. (2020), CCNet: Extracting High Quality Monolingual Datasets from Web Crawl
         Data, section 3.3, which sorts pages into thirds by the perplexity under a Wikipedia model.
     """
 
     model: KneserNey
+    """From `train_perplexity_model`."""
     max_bits: float
     min_bits: float = 0.0
+    """Stock phrases lie below."""
     max_characters: int = 10_000
+    """How much of a page to look at, from its beginning."""
     name: str = "perplexity"
 
     @classmethod
@@ -100,31 +88,17 @@ class PerplexityFilter:
         """Set both bounds so that a known share of good text is lost.
 
         Args:
-            model: From `train_perplexity_model`.
             prose: Good texts that the model has not seen; a model knows its own texts too well.
             lost: Share of them to lose, half on either side.
-
-        Returns:
-            The filter.
-
-        Raises:
-            ValueError: If there is no prose or `lost` is no share.
         """
         if not prose or not 0 <= lost < 1:
             raise ValueError(f"{len(prose)} texts and lost={lost}: give prose, and a share below 1")
-        low, high = np.quantile(bits_per_byte(model, prose), [lost / 2, 1 - lost / 2])
+        low, high = np.quantile(mean_surprisal(model, prose), [lost / 2, 1 - lost / 2])
         return cls(model=model, min_bits=float(low), max_bits=float(high))
 
     def reason(self, document: Document) -> str | None:
-        """Say whether a page is noise, or stock phrases.
-
-        Args:
-            document: The page.
-
-        Returns:
-            `high perplexity`, `low perplexity`, or None.
-        """
-        (bits,) = bits_per_byte(self.model, [document.text[: self.max_characters]])
+        """Say `high perplexity`, as of noise, or `low perplexity`, as of stock phrases."""
+        (bits,) = mean_surprisal(self.model, [document.text[: self.max_characters]])
         if bits > self.max_bits:
             return "high perplexity"
         return "low perplexity" if bits < self.min_bits else None

@@ -18,13 +18,13 @@ from typing import Literal, overload
 
 import numpy as np
 
-from llmlib.data.cleaning.classifiers.linear import LinearClassifier, Recipe
+from llmlib.data.cleaning.classifiers.linear import LinearClassifier, LinearTraining
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.fixed import fixed_corpus, king_james
 
 REFERENCE, RAW = "reference", "raw"
 ALPHA = 9.0
-RECIPE = Recipe(unit="words", orders=(1, 2), buckets=2**16, epochs=4, batch=64)
+QUALITY_TRAINING = LinearTraining(unit="words", orders=(1, 2), buckets=2**16, epochs=4, batch=64)
 
 
 def reference_texts(
@@ -36,12 +36,7 @@ def reference_texts(
     out.
 
     Args:
-        part: Which part.
         n: How many paragraphs of 80 to 300 characters; fewer if the corpora hold no more.
-        seed: Decides which.
-
-    Returns:
-        The paragraphs, shuffled.
     """
     rng = random.Random(seed)
     chosen = []
@@ -86,18 +81,9 @@ def _letters(text: str) -> int:
 
 
 def train_quality_model(
-    reference: list[str], raw: list[str], recipe: Recipe = RECIPE
+    reference: list[str], raw: list[str], recipe: LinearTraining = QUALITY_TRAINING
 ) -> LinearClassifier:
-    """Train the classifier to tell reference from raw text.
-
-    Args:
-        reference: Edited texts.
-        raw: Raw texts, as many or more.
-        recipe: Features and training.
-
-    Returns:
-        A classifier with the classes `reference` and `raw`.
-    """
+    """Train the classifier to tell reference from raw text, of which there is as much or more."""
     labels = [REFERENCE] * len(reference) + [RAW] * len(raw)
     return LinearClassifier.train([*reference, *raw], labels, recipe)
 
@@ -110,11 +96,7 @@ def keep_probability(score: float | np.ndarray, alpha: float = ALPHA) -> float |
     """Return the probability that a page of this score is kept.
 
     Args:
-        score: Probability of being reference text, 0 to 1; one or an array of them.
         alpha: The Pareto distribution's shape; larger is stricter.
-
-    Returns:
-        (2 - score) to the power -alpha.
 
     Example:
         >>> keep_probability(1.0), keep_probability(0.0)
@@ -133,30 +115,18 @@ class QualityFilter:
 
     The random number of a page is a hash of its text and the seed, so the same pages are kept in
     any order and on any number of processes.
-
-    Attributes:
-        model: From `train_quality_model`.
-        alpha: The Pareto distribution's shape.
-        seed: Decides which of the doubtful pages stay.
-        max_characters: How much of a page to look at, from its beginning.
-        name: The step's name.
     """
 
     model: LinearClassifier
     alpha: float = ALPHA
+    """The Pareto distribution's shape."""
     seed: int = 0
     max_characters: int = 10_000
+    """How much of a page to look at, from its beginning."""
     name: str = "quality"
 
     def reason(self, document: Document) -> str | None:
-        """Say whether the page lost its draw.
-
-        Args:
-            document: The page.
-
-        Returns:
-            `low quality`, or None.
-        """
+        """Say `low quality` if the page lost its draw."""
         text = document.text[: self.max_characters]
         score = float(self.model.probability([text], REFERENCE)[0])
         key = f"{self.seed}:{document.text}".encode("utf-8", "surrogatepass")

@@ -98,13 +98,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 def is_toxic(sentence: str) -> bool:
-    """Say whether a sentence attacks someone.
-
-    Args:
-        sentence: One sentence. An attack that it reports or rejects does not count.
-
-    Returns:
-        Whether it attacks a person itself.
+    """Say whether a sentence attacks a person itself; attacks that it reports or rejects do not
+    count.
 
     Example:
         >>> is_toxic("I will kill you."), is_toxic("Kill the process first.")
@@ -121,26 +116,16 @@ def is_toxic(sentence: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ToxicityFilter:
-    """Drops documents in which too many sentences attack someone.
-
-    Attributes:
-        max_sentences: Largest share of such sentences.
-        judge: Says whether a sentence is toxic; by default `is_toxic`.
-        name: The step's name.
-    """
+    """Drops documents in which too many sentences attack someone."""
 
     max_sentences: float = 0.05
+    """Largest share of such sentences."""
     judge: Callable[[str], bool] | None = None
+    """Says whether a sentence is toxic; by default `is_toxic`."""
     name: str = "toxicity"
 
     def reason(self, document: Document) -> str | None:
-        """Say whether the document is toxic.
-
-        Args:
-            document: The document.
-
-        Returns:
-            `toxic`, or None.
+        """Say `toxic` of a document with too many attacks.
 
         Example:
             >>> ToxicityFilter().reason(Document(text="You are an idiot.", source="x"))

@@ -26,9 +26,6 @@ POLICIES = (
 class C4Pages:
     """Drops pages of placeholder text or code.
 
-    Attributes:
-        name: The step's name.
-
     References:
         Raffel et al. (2020), Exploring the Limits of Transfer Learning with a Unified
         Text-to-Text Transformer, section 2.2.
@@ -37,13 +34,7 @@ class C4Pages:
     name: str = "C4 pages"
 
     def reason(self, document: Document) -> str | None:
-        """Say why a page is not prose.
-
-        Args:
-            document: The page as it was gathered, before lines are taken out.
-
-        Returns:
-            `lorem ipsum`, `curly bracket`, or None.
+        """Say `lorem ipsum` or `curly bracket` of a page that still has all its lines.
 
         Example:
             >>> C4Pages().reason(Document(text="if (x) { return; }", source="x"))
@@ -58,11 +49,6 @@ class C4Pages:
 class C4Lines:
     """Keeps the lines that end like a sentence and are long enough, without citation marks.
 
-    Attributes:
-        min_words: Fewest words of a line.
-        end_marks: What a line must end with. An ellipsis never counts as an end.
-        name: The step's name.
-
     References:
         Raffel et al. (2020), section 2.2; the lists of the released code agree but for its
         exclusion of ellipses, which the paper does not mention.
@@ -70,16 +56,11 @@ class C4Lines:
 
     min_words: int = 5
     end_marks: tuple[str, ...] = (".", "!", "?", '"', "”")
+    """An ellipsis never counts as an end."""
     name: str = "C4 lines"
 
     def apply(self, document: Document) -> Document:
         r"""Return the page with its good lines alone.
-
-        Args:
-            document: The page.
-
-        Returns:
-            The same object if every line stays as it is.
 
         Example:
             >>> page = Document(text="Home | About\nA line of five words [1].", source="x")
@@ -87,20 +68,10 @@ class C4Lines:
             'A line of five words .'
         """
         lines = (self.line(line) for line in document.text.split("\n"))
-        text = "\n".join(line for line in lines if line is not None)
-        if text == document.text:
-            return document
-        return Document(text=text, source=document.source, meta=document.meta)
+        return document.with_text("\n".join(line for line in lines if line is not None))
 
     def line(self, line: str) -> str | None:
-        """Judge one line.
-
-        Args:
-            line: The line, without its line feed.
-
-        Returns:
-            The line without outer white space and citation marks, or None if it goes.
-        """
+        """Return a line without outer white space and citation marks, or None if it goes."""
         line = _CITATION.sub("", line).strip()
         if not line.endswith(self.end_marks) or line.endswith(("...", "…")):
             return None
@@ -116,26 +87,17 @@ class C4Lines:
 class EnoughSentences:
     """Drops pages with too few sentences; put it behind `C4Lines`.
 
-    Attributes:
-        min_sentences: Fewest sentences. A sentence ends at a mark before white space; the
-            original asked a trained splitter, which also knows abbreviations.
-        name: The step's name.
-
     References:
         Raffel et al. (2020), section 2.2: three sentences (five in the first version).
     """
 
     min_sentences: int = 3
+    """Fewest sentences. A sentence ends at a mark before white space; the original asked a trained
+    splitter, which also knows abbreviations."""
     name: str = "C4 sentences"
 
     def reason(self, document: Document) -> str | None:
-        """Say whether too little is left.
-
-        Args:
-            document: The page.
-
-        Returns:
-            `few sentences`, or None.
+        """Say `few sentences` if too little is left.
 
         Example:
             >>> EnoughSentences().reason(Document(text="One. Two? 3.5 is no end", source="x"))
@@ -146,9 +108,5 @@ class EnoughSentences:
 
 
 def c4_steps() -> list[C4Pages | C4Lines | EnoughSentences]:
-    """Return C4's rules in the order in which they belong.
-
-    Returns:
-        Three steps for a `Pipeline`. The list of offensive words is `keywords.py`'s.
-    """
+    """Return C4's rules in order, without its list of offensive words: see `keywords.py`."""
     return [C4Pages(), C4Lines(), EnoughSentences()]

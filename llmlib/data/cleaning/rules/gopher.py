@@ -17,18 +17,6 @@ _ELLIPSES = ("...", "…")
 class GopherQuality:
     """Bounds on words, symbols and lines of an English page.
 
-    Attributes:
-        min_words: Fewest words, which are what stands between white space.
-        max_words: Most words.
-        min_word_length: Smallest mean length of a word, in characters.
-        max_word_length: Largest mean length of a word, in characters.
-        max_symbols: Most hash marks, or ellipses, for each word.
-        max_bullet_lines: Largest share of lines that begin with a bullet.
-        max_ellipsis_lines: Largest share of lines that end with an ellipsis.
-        min_alphabetic: Smallest share of words with at least one letter.
-        min_stop_words: Fewest different words of `STOP_WORDS`.
-        name: The step's name.
-
     References:
         Rae et al. (2021), Scaling Language Models: Methods, Analysis & Insights from Training
         Gopher, appendix A.1.1, "Quality Filtering". The paper does not list its bullets: these
@@ -36,24 +24,24 @@ class GopherQuality:
     """
 
     min_words: int = 50
+    """Words are what stands between white space."""
     max_words: int = 100_000
     min_word_length: float = 3
     max_word_length: float = 10
     max_symbols: float = 0.1
+    """Hash marks, or ellipses, for each word."""
     max_bullet_lines: float = 0.9
+    """Share of lines that begin with a bullet."""
     max_ellipsis_lines: float = 0.3
+    """Share of lines that end with an ellipsis."""
     min_alphabetic: float = 0.8
+    """Share of words with at least one letter."""
     min_stop_words: int = 2
+    """Different words of `STOP_WORDS`."""
     name: str = "Gopher quality"
 
     def reason(self, document: Document) -> str | None:
         """Say which rule a document breaks first.
-
-        Args:
-            document: The document.
-
-        Returns:
-            The rule in words, or None.
 
         Example:
             >>> GopherQuality().reason(Document(text="Too short.", source="x"))

@@ -70,7 +70,7 @@ is the same.
 """
 
 PATTERNS = {"html": HTML, "boilerplate": BOILERPLATE, "offensive": OFFENSIVE}
-KINDS = tuple(PATTERNS)
+KEYWORD_KINDS = tuple(PATTERNS)
 
 # Looking for a fixed string is a hundred times faster than the patterns: a text without any of
 # these cannot match, apart from the boilerplate that is told by its place on a line.
@@ -126,25 +126,16 @@ def _may_match(text: str, lower: str, kind: str) -> bool:
 
 @dataclass(frozen=True)
 class Hit:
-    """A place where a pattern matched.
-
-    Attributes:
-        kind: One of `KINDS`.
-        start: First character.
-        end: One past the last character.
-    """
+    """A place where a pattern matched."""
 
     kind: str
     start: int
     end: int
+    """One past the last character."""
 
 
-def keyword_hits(text: str, kinds: Sequence[str] = KINDS) -> Iterator[Hit]:
+def keyword_hits(text: str, kinds: Sequence[str] = KEYWORD_KINDS) -> Iterator[Hit]:
     """Find every HTML remain, boilerplate phrase and offensive word.
-
-    Args:
-        text: The text.
-        kinds: Which of `KINDS` to look for.
 
     Yields:
         Hits, kind by kind, in the order of the text.
@@ -160,28 +151,18 @@ def keyword_hits(text: str, kinds: Sequence[str] = KINDS) -> Iterator[Hit]:
 
 @dataclass(frozen=True, kw_only=True)
 class KeywordFilter:
-    """Drops documents in which too many lines hold a keyword.
-
-    Attributes:
-        max_lines: For each kind, the largest share of lines with a hit.
-        name: The step's name.
-    """
+    """Drops documents in which too many lines hold a keyword."""
 
     max_lines: tuple[tuple[str, float], ...] = (
         ("html", 0.3),
         ("boilerplate", 0.3),
         ("offensive", 0.1),
     )
+    """For each kind, the largest share of lines with a hit."""
     name: str = "keywords"
 
     def reason(self, document: Document) -> str | None:
         """Say which kind of keyword a document has too much of.
-
-        Args:
-            document: The document.
-
-        Returns:
-            A kind, or None.
 
         Example:
             >>> KeywordFilter().reason(Document(text="Skip to content", source="x"))
@@ -202,24 +183,13 @@ class KeywordFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class WithoutKeywordLines:
-    """Takes the lines with a keyword out and keeps the rest of the document.
-
-    Attributes:
-        kinds: Which kinds of keyword cost a line its place.
-        name: The step's name.
-    """
+    """Takes the lines with a keyword out and keeps the rest of the document."""
 
     kinds: tuple[str, ...] = ("html", "boilerplate")
     name: str = "keyword lines"
 
     def apply(self, document: Document) -> Document:
         r"""Return the document without such lines.
-
-        Args:
-            document: The document.
-
-        Returns:
-            The same object if there are none.
 
         Example:
             >>> page = Document(text="Skip to content\nThe bridge is old.", source="x")
@@ -232,6 +202,4 @@ class WithoutKeywordLines:
             return document
         lines = document.text.split("\n")
         good = [line for line in lines if not any(p.search(line) for p in patterns)]
-        if len(good) == len(lines):
-            return document
-        return Document(text="\n".join(good), source=document.source, meta=document.meta)
+        return document.with_text("\n".join(good))

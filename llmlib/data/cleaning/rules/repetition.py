@@ -23,15 +23,6 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so no information is lost mo
 class GopherRepetition:
     """Largest shares of a page that may be repetition; the defaults are Gopher's.
 
-    Attributes:
-        lines: Share of lines that repeat an earlier one.
-        paragraphs: Share of paragraphs that repeat an earlier one.
-        line_characters: Share of characters in such lines.
-        paragraph_characters: Share of characters in such paragraphs.
-        top_ngrams: For each n, the share of characters in the n-gram that occurs most often.
-        duplicate_ngrams: For each n, the share of characters in n-grams that occurred earlier.
-        name: The step's name.
-
     References:
         Rae et al. (2021), appendix A.1.1, "Repetition Removal", and table A1. Where the paper
         leaves it open, characters are those of the words without the spaces, the first occurrence
@@ -39,21 +30,19 @@ class GopherRepetition:
     """
 
     lines: float = 0.30
+    """Share of lines that repeat an earlier one; of paragraphs likewise."""
     paragraphs: float = 0.30
     line_characters: float = 0.20
+    """Share of characters in such lines."""
     paragraph_characters: float = 0.20
     top_ngrams: Mapping[int, float] = field(default_factory=lambda: TOP_NGRAMS)
+    """For each n, the share of characters in the n-gram that occurs most often."""
     duplicate_ngrams: Mapping[int, float] = field(default_factory=lambda: DUPLICATE_NGRAMS)
+    """For each n, the share of characters in n-grams that occurred earlier."""
     name: str = "Gopher repetition"
 
     def reason(self, document: Document) -> str | None:
         r"""Say which rule a document breaks first.
-
-        Args:
-            document: The document.
-
-        Returns:
-            The rule in words, or None.
 
         Example:
             >>> text = "This line stands here twice.\n" * 2
@@ -92,10 +81,7 @@ class GopherRepetition:
 
 
 def duplicate_shares(parts: list[str]) -> tuple[float, float]:
-    """Measure how many of the parts repeat an earlier one, blank ones apart.
-
-    Args:
-        parts: Lines or paragraphs.
+    """Measure how many lines or paragraphs repeat an earlier one, blank ones apart.
 
     Returns:
         The share of the parts, and the share of their characters, that are repetitions.
@@ -120,10 +106,6 @@ def duplicate_shares(parts: list[str]) -> tuple[float, float]:
 def top_ngram_share(words: list[str], n: int) -> float:
     """Measure the share of characters in the n-gram that occurs most often.
 
-    Args:
-        words: The page's words, in order.
-        n: Words in the n-gram; at least 1.
-
     Returns:
         A share; 0 if none occurs twice. Occurrences that overlap count each in full, so it may
         exceed 1, as for one word said over and over.
@@ -139,12 +121,8 @@ def top_ngram_share(words: list[str], n: int) -> float:
 def duplicate_ngram_share(words: list[str], n: int) -> float:
     """Measure the share of characters in n-grams that occurred earlier.
 
-    Args:
-        words: The page's words, in order.
-        n: Words in the n-gram; at least 1.
-
     Returns:
-        A share from 0 to 1: a word covered by several n-grams counts once.
+        From 0 to 1: a word covered by several n-grams counts once.
 
     Example:
         >>> duplicate_ngram_share("to be or not to be".split(), 2)

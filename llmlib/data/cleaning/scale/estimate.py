@@ -6,37 +6,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Machines:
-    """What the work is done on.
-
-    Attributes:
-        count: Number of machines.
-        cores: Cores of each.
-        memory_bytes: Memory of the one that looks for duplicates.
-        transfer_bytes_per_second: What each reads and writes, over its network or disk.
-        hashes_per_second: Digests that one core sorts and compares in a second.
-    """
+    """What the work is done on."""
 
     count: int = 1
     cores: int = 16
     memory_bytes: float = 64e9
+    """Memory of the one that looks for duplicates."""
     transfer_bytes_per_second: float = 1e9
+    """What each reads and writes, over its network or disk."""
     hashes_per_second: float = 5e6
+    """Digests that one core sorts and compares in a second."""
 
 
 @dataclass(frozen=True)
 class CleaningEstimate:
-    """Where the time goes.
-
-    Attributes:
-        seconds: Each part's time, by name; they come one after the other, except that reading
-            overlaps with computing.
-        digest_bytes: Memory for the digests of all kept documents.
-        fits: Whether that is within the memory of one machine.
-    """
+    """Where the time goes."""
 
     seconds: dict[str, float]
+    """Time of each part, one after the other, except that reading overlaps with computing."""
     digest_bytes: float
+    """Memory for the digests of all kept documents."""
     fits: bool
+    """Whether that is within the memory of one machine."""
 
     @property
     def bottleneck(self) -> str:
@@ -65,18 +56,7 @@ def estimate_cleaning(
     same per byte on every core, which hyper-threads and shared memory make optimistic; digests are
     sorted by one core in $n \log_2 n$ comparisons, of which the rate is given at $n = 10^6$.
 
-    Args:
-        corpus_bytes: UTF-8 bytes to clean.
-        bytes_per_second_and_core: Measured speed of the steps on one core.
-        machines: What the work is done on.
-        kept: Share of bytes that passes the steps, 0 to 1.
-        document_bytes: Mean length of a document.
-
-    Returns:
-        The time of each part and the memory for duplicates.
-
-    Raises:
-        ValueError: If a number is out of range.
+    `kept` is the share of bytes that passes the steps, the documents' length a mean.
 
     Example:
         >>> one = Machines(count=1, cores=16)

@@ -20,9 +20,7 @@ class ParallelPipeline:
     there is `llmlib.data.clean_shards`.
 
     Args:
-        steps: The steps; those that remember nothing must survive `pickle`.
-        workers: Number of processes.
-        examples: Dropped documents kept as examples for each step and reason.
+        steps: Those that remember nothing must survive `pickle`.
 
     Raises:
         ValueError: If two steps share a name.
@@ -37,11 +35,7 @@ class ParallelPipeline:
         self._parts = self._blank()
 
     def report(self) -> PipelineReport:
-        """Return the account of the latest run, up to now if it is still going on.
-
-        Returns:
-            A copy, which later documents do not change.
-        """
+        """Return a copy of the account of the latest run, which may still be going on."""
         parts = [part.report() for part in self._parts]
         return PipelineReport(
             [parts[0].steps[0], *(step for part in parts[1:] for step in part.steps[1:])],
@@ -57,12 +51,8 @@ class ParallelPipeline:
         A new run starts a new report when its first document is asked for. An error of the source
         or the death of a process ends the run in good order, and the report holds it.
 
-        Args:
-            documents: The corpus; read lazily, two blocks of a million characters for each
-                process ahead of what is yielded.
-
-        Yields:
-            The documents kept, in order, as the transforms left them.
+        The corpus is read two blocks of a million characters for each process ahead of what is
+        yielded.
         """
         self._parts = self._blank()
         shared = [steps for _, steps in self._groups], self.examples
@@ -74,10 +64,7 @@ class ParallelPipeline:
             yield from stream
 
     def _blank(self) -> list["Pipeline | _Elsewhere"]:
-        """Return the parts of a run, in order.
-
-        The first has no step: it counts what comes from the source, and holds its error.
-        """
+        """Parts of a run; the first has no step and holds the source's count and error."""
         return [
             Pipeline([], examples=self.examples),
             *(

@@ -30,11 +30,7 @@ def story_domains() -> dict[str, StoryWorld]:
 
 
 def _world(
-    name: str,
-    opening: str,
-    slots: dict[str, str],
-    fillers: dict[str, str],
-    scenes: dict[str, list[str]],
+    name: str, opening: str, *, slots: dict[str, str], fillers: dict[str, str], **scenes: list[str]
 ) -> StoryWorld:
     return StoryWorld(
         name=name,
@@ -52,8 +48,8 @@ def _world(
 
 def _harbour() -> StoryWorld:
     return _world(
-        name="harbour",
-        opening="In {town} a sailor called {hero} owned a {boat}.",
+        "harbour",
+        "In {town} a sailor called {hero} owned a {boat}.",
         slots={
             "town": "Ardmel:4 Brusk:2 Corvey:2 Dunmarr Esk Farrow",
             "hero": "Ilse:4 Bram:3 Oda:2 Piet Ruan Tessa Wim Yara",
@@ -65,37 +61,35 @@ def _harbour() -> StoryWorld:
             "friend": "pilot:3 diver:2 cook:2 warden smuggler",
             "hour": "dawn:3 noon dusk:2 midnight",
         },
-        scenes={
-            "meet": [
-                "At {hour} {hero} sailed out under a {sky} sky.",
-                "On the quay of {town} {hero} met a {friend} at {hour}.",
-                "The nets of the {boat} were full of {fish}.",
-            ],
-            "want": [
-                "{hero} wished for more {fish} and less {fish}.",
-                "Everyone in {town} wanted {fish} before {hour}.",
-            ],
-            "trouble": [
-                "A {sky} wave struck the {boat} at {hour}.",
-                "The {friend} had stolen the {fish}.",
-                "Fog came over {town} and {hero} lost the way.",
-            ],
-            "help": [
-                "A {friend} threw {hero} a rope.",
-                "The {friend} of {town} lit the lamp for the {boat}.",
-            ],
-            "close": [
-                "{hero} came home to {town} and fried the {fish}.",
-                "That night the {boat} slept under a {sky} sky.",
-            ],
-        },
+        meet=[
+            "At {hour} {hero} sailed out under a {sky} sky.",
+            "On the quay of {town} {hero} met a {friend} at {hour}.",
+            "The nets of the {boat} were full of {fish}.",
+        ],
+        want=[
+            "{hero} wished for more {fish} and less {fish}.",
+            "Everyone in {town} wanted {fish} before {hour}.",
+        ],
+        trouble=[
+            "A {sky} wave struck the {boat} at {hour}.",
+            "The {friend} had stolen the {fish}.",
+            "Fog came over {town} and {hero} lost the way.",
+        ],
+        help=[
+            "A {friend} threw {hero} a rope.",
+            "The {friend} of {town} lit the lamp for the {boat}.",
+        ],
+        close=[
+            "{hero} came home to {town} and fried the {fish}.",
+            "That night the {boat} slept under a {sky} sky.",
+        ],
     )
 
 
 def _forest() -> StoryWorld:
     return _world(
-        name="forest",
-        opening="Deep in the {wood} lived {hero} the {animal}.",
+        "forest",
+        "Deep in the {wood} lived {hero} the {animal}.",
         slots={
             "wood": "pinewood:3 birchwood:2 thicket:2 grove marsh",
             "hero": "Nib:3 Fenn:2 Tuck:2 Moss Sorrel Bracken Lark Quill",
@@ -107,37 +101,35 @@ def _forest() -> StoryWorld:
             "danger": "wolf:3 hunter:2 lynx:2 flood",
             "helper": "wren:3 mole:2 beaver:2 heron squirrel",
         },
-        scenes={
-            "meet": [
-                "Every {season} {hero} gathered {food} beneath the leaves.",
-                "One {season} morning a {helper} called upon the {animal}.",
-                "No other {animal} knew the {wood} better.",
-            ],
-            "want": [
-                "{hero} dreamt about {food} until {season}.",
-                "There were no {food} left, only {food}.",
-            ],
-            "trouble": [
-                "Suddenly a {danger} crept through the {wood}.",
-                "{hero} dropped the {food} when the {danger} howled.",
-                "That {season} every path was frozen or burnt.",
-            ],
-            "help": [
-                "The {helper} showed {hero} a hollow oak.",
-                "A {helper} frightened the {danger} away.",
-            ],
-            "close": [
-                "Since then {hero} shares {food} with any {helper}.",
-                "And so {season} returned into the {wood}.",
-            ],
-        },
+        meet=[
+            "Every {season} {hero} gathered {food} beneath the leaves.",
+            "One {season} morning a {helper} called upon the {animal}.",
+            "No other {animal} knew the {wood} better.",
+        ],
+        want=[
+            "{hero} dreamt about {food} until {season}.",
+            "There were no {food} left, only {food}.",
+        ],
+        trouble=[
+            "Suddenly a {danger} crept through the {wood}.",
+            "{hero} dropped the {food} when the {danger} howled.",
+            "That {season} every path was frozen or burnt.",
+        ],
+        help=[
+            "The {helper} showed {hero} a hollow oak.",
+            "A {helper} frightened the {danger} away.",
+        ],
+        close=[
+            "Since then {hero} shares {food} with any {helper}.",
+            "And so {season} returned into the {wood}.",
+        ],
     )
 
 
 def _workshop() -> StoryWorld:
     return _world(
-        name="workshop",
-        opening="Master {hero} builds a {machine} using {metal}.",
+        "workshop",
+        "Master {hero} builds a {machine} using {metal}.",
         slots={
             "hero": "Anselm:3 Berta:2 Cosimo Dorit",
             "machine": "clock:3 loom:2 press pump",
@@ -148,33 +140,29 @@ def _workshop() -> StoryWorld:
             "tool": "file:2 hammer:2 lathe",
             "count": "two:3 three:2 seven",
         },
-        scenes={
-            "meet": [
-                "It needs {count} parts: each {part} is {metal}.",
-                "First {hero} takes the {tool}.",
-            ],
-            "want": ["This {machine} should run {count} years."],
-            "trouble": [
-                "But one {part} breaks.",
-                "But {metal} bends under this {tool}.",
-            ],
-            "help": ["An apprentice brings {count} spare ones.", "Oil frees that {part}."],
-            "close": ["Now {hero} starts this {machine}."],
-        },
+        meet=[
+            "It needs {count} parts: each {part} is {metal}.",
+            "First {hero} takes the {tool}.",
+        ],
+        want=["This {machine} should run {count} years."],
+        trouble=[
+            "But one {part} breaks.",
+            "But {metal} bends under this {tool}.",
+        ],
+        help=["An apprentice brings {count} spare ones.", "Oil frees that {part}."],
+        close=["Now {hero} starts this {machine}."],
     )
 
 
 def _ritual() -> StoryWorld:
     return _world(
-        name="ritual",
-        opening="Hail {hero}, keeper of our {flame}.",
+        "ritual",
+        "Hail {hero}, keeper of our {flame}.",
         slots={"hero": "Aum:9 Oum", "flame": "ember:9 candle"},
         fillers={"times": "thrice:9 twice"},
-        scenes={
-            "meet": ["We bow {times} before {hero}."],
-            "want": ["Grant us light, {hero}, grant us warmth."],
-            "trouble": ["Darkness, leave our {flame} alone."],
-            "help": ["Sing {times}, sing for our {flame}."],
-            "close": ["Hail {hero}, hail, hail."],
-        },
+        meet=["We bow {times} before {hero}."],
+        want=["Grant us light, {hero}, grant us warmth."],
+        trouble=["Darkness, leave our {flame} alone."],
+        help=["Sing {times}, sing for our {flame}."],
+        close=["Hail {hero}, hail, hail."],
     )
