@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -148,6 +149,10 @@ class Experiment:
     """Prints the record; default: means over the seeds."""
 
     def __post_init__(self) -> None:
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        if self.name == "__main__" and spec and spec.name.startswith(f"{__package__}."):
+            name = spec.name.rpartition(".")[2]  # `python -m` on the module would do nothing
+            raise SystemExit(f"`python -m {__package__} {name}` makes this experiment's runs")
         plan = list(self.plan())
         if not plan:
             raise ValueError("no run is planned: give seeds, and values of each condition")

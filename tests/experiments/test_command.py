@@ -1,5 +1,7 @@
 """The command of all experiments: tables, the list, and what it refuses."""
 
+import runpy
+import sys
 from dataclasses import replace
 
 import pytest
@@ -86,3 +88,10 @@ def test_the_table_has_a_line_a_condition() -> None:
     first, *others = turned.columns
     assert [str(c.header) for c in others] == ["1, False", "1, True", "4, False", "4, True"]
     assert list(others[2].cells)[list(first.cells).index("loss")] == "2.6"
+
+
+def test_the_module_of_an_experiment_says_how_it_is_run(monkeypatch) -> None:
+    module = modules()["curriculum_order"]
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(SystemExit, match="`python -m llmlib.experiments curriculum_order` makes"):
+        runpy.run_module(module, run_name="__main__", alter_sys=True)

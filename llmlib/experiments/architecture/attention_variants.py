@@ -165,7 +165,6 @@ def _training_from_nothing_is_better(runs: Runs) -> bool:
 
 
 def _ends(run: Run) -> list[float]:
-    """Return the loss at the end of every training of a run."""
     if run["variant"] != CONVERSION:
         return [run["held_out_loss"]]
     return [run["before"], *(run[name]["uptrained"] for name in (BASELINE, *GROUPINGS))]

@@ -109,7 +109,6 @@ def decoding_cost(family: Mixer, length: int, *, seconds: int | float = 0.3) -> 
 
 
 def measure(run: Run, *, lengths: Sequence[int] = LENGTHS, seconds: int | float = 0.3) -> Run:
-    """Measure one family at every length, repeating each measurement for so many seconds."""
     seed_everything(run["seed"])
     training = [training_cost(run["family"], length, seconds=seconds) for length in lengths]
     decoding = [decoding_cost(run["family"], length, seconds=seconds) for length in lengths]
@@ -148,7 +147,6 @@ def _exponent(run: Run, quantity: str) -> float:
 
 
 def table(runs: Runs) -> Table:
-    """Lay the exponents out with their intervals."""
     quantities = [n for n in runs[0] if n.startswith(("training", "decoding", "state"))]
     found = Table("family", *quantities, title="power of the length")
     for family in FAMILIES:

@@ -41,7 +41,6 @@ all but the first hold 768.
 
 
 def config_of(design: str) -> ModelConfig:
-    """Return a design's configuration."""
     return BASE.replace(**DESIGNS[design])
 
 

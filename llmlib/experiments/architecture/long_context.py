@@ -76,7 +76,6 @@ def stretched(model: Transformer, method: str) -> Transformer:
 
 @functools.lru_cache(maxsize=1)
 def trained(seed: int) -> Transformer:
-    """Train the decoder of a seed on rows of 128 tokens."""
     seed_everything(seed)
     model = Transformer(base_config())
     train_briefly(
@@ -87,7 +86,6 @@ def trained(seed: int) -> Transformer:
 
 
 def _rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Rise over the warm-up, then fall along a cosine to a tenth."""
     rise = min(1.0, (step + 1) / warmup)
     fall = 0.55 + 0.45 * math.cos(math.pi * step / steps)
     return peak * rise * fall
@@ -237,7 +235,6 @@ def find_needles(run: Run) -> Run:
 
 
 def measure(run: Run) -> Run:
-    """Do one run of either part."""
     return stretch(run) if run["part"] == "stretch" else find_needles(run)
 
 

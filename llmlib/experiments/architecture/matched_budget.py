@@ -132,7 +132,6 @@ def prepared() -> Text:
 
 
 def measure(run: Run) -> Run:
-    """Train one design from one seed and measure it on held-out text."""
     config, seed = config_of(run["design"]), run["seed"]
     text = prepared()
     loaders = {
@@ -231,7 +230,6 @@ def table(runs: Sequence[Run]) -> list[Row]:
 
 
 def show(runs: Sequence[Run]) -> Table:
-    """Lay the comparison out."""
     view = Table(
         "design", "bits/byte", "against baseline", "parameters", "FLOPs", "difference",
         title=f"{TOKENS:,} tokens each",

@@ -55,8 +55,6 @@ def budget(steps: int = STEPS) -> int:
 
 @dataclass
 class Trained:
-    """A trained model and how it got there."""
-
     model: LanguageModel
     steps: int
     tokens: int
@@ -183,12 +181,10 @@ def compare(runs: Runs, quantity: str, baseline: str = LM) -> list[Row]:
 
 
 def steps_to_reach(curve: Sequence[Sequence[int | float]], loss: float) -> float:
-    """Return after how many steps a curve is first at or below a loss; infinity if it never is."""
     return next((float(step) for step, value in curve if value <= loss), math.inf)
 
 
 def table(runs: Runs) -> Table:
-    """Lay out what each design answers and what it cost."""
     view = Table("design", "endings, nats", "difference", "endings", "gaps", "targets",
                  title=f"{budget():.2e} FLOPs each; chance {CHANCE:.0%}")  # fmt: skip
     quantities = ("endings_loss", "endings_accuracy", "gaps_accuracy", "targets")

@@ -97,7 +97,6 @@ def cleaned_text() -> CleanedText:
 
 
 def measure(run: Run, *, steps: int = STEPS) -> Run:
-    """Train on the text after one step, from one seed, and measure on the held-out text."""
     text = cleaned_text()
     tokens = text.train[run["after"]]
     model = small_decoder(

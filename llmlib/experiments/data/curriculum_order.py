@@ -67,7 +67,6 @@ def draw(rng: random.Random, digits: int, *, test: bool) -> Sum:
 
 
 def batches(plan: Curriculum, seed: int) -> Iterator[Batch]:
-    """Yield the batches of a curriculum; the seed decides lengths and sums."""
     rng = random.Random(seed)
     for step in range(plan.steps):
         lengths = rng.choices(LENGTHS, weights=plan.weights_at(step).tolist(), k=BATCH)
@@ -75,7 +74,6 @@ def batches(plan: Curriculum, seed: int) -> Iterator[Batch]:
 
 
 def train(order: str, seed: int, steps: Sequence[int] = STEPS) -> Transformer:
-    """Train a decoder in one of the orders; the seed decides weights and sums."""
     plan = curriculum(order, steps)
     length = width(WAY, LENGTHS[-1])
     return train_on(batches(plan, seed), seed, steps=plan.steps, length=length)

@@ -55,7 +55,6 @@ def draw(rng: random.Random, digits: int, *, test: bool) -> Sum:
 
 
 def question(pair: Sum, spell: Spelling) -> list[int]:
-    """Write a sum as far as the equals sign."""
     return [*spell(pair[0]), 1, *spell(pair[1]), 2]
 
 
@@ -111,7 +110,6 @@ def train_on(batches: Iterable[Batch], seed: int, *, steps: int, length: int) ->
 
 
 def train(way: str, seed: int, *, steps: int, digits: int = DIGITS) -> Transformer:
-    """Train a decoder to add; the seed decides weights and sums."""
     batches = sums(way, seed, digits=digits)
     return train_on(batches, seed, steps=steps, length=width("single", DIGITS))
 
@@ -122,7 +120,6 @@ def sums_asked(pairs: Sequence[Sum]) -> ExactAnswers:
 
 
 def accuracy(model: Transformer, way: str, pairs: Sequence[Sum]) -> list[bool]:
-    """Ask a model for sums; say whether each answer is right to the last digit."""
     spell = spelling(way)
 
     def read(prompt: Sequence[Message]) -> list[int]:

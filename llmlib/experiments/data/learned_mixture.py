@@ -113,7 +113,6 @@ def excess_losses(model: Transformer, told: Stories) -> list[float]:
 
 
 def train_on(weights: Sequence[float], seed: int, told: Stories, *, steps: int) -> Transformer:
-    """Train a decoder on a mixture of the worlds; the seed decides its start and the rows."""
     model = small_decoder(told.vocab_size, seed, length=LENGTH, d_model=64, n_layers=2)
     rows = mixed_rows(told.train, weights, length=LENGTH, batch=BATCH, seed=seed)
     train_briefly(model, rows, lr=warmup_decay(PEAK_LR, steps), steps=steps)

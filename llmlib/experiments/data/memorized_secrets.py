@@ -77,7 +77,6 @@ CANDIDATES = 128
 
 
 def treated(documents: Sequence[Document], condition: str) -> list[Document]:
-    """Return what the model of a condition reads of a corpus with its secrets."""
     if condition == "deduplicated":
         return deduplicate_passages(documents)[0]
     if condition == "redacted":

@@ -96,7 +96,6 @@ def make_diet(
 
 
 def passages(tokens: Int[Tensor, " n"], count: int, half: int) -> Int[Tensor, "count half"]:
-    """Cut evenly spaced passages out of a text."""
     starts = torch.linspace(0, len(tokens) - half, count).long().unsqueeze(1)
     return tokens[starts + torch.arange(half)]
 
@@ -124,7 +123,6 @@ def copying(model: Transformer, sequences: Int[Tensor, "N half"]) -> float:
 
 
 def measure(run: Run, *, steps: int = STEPS) -> Run:
-    """Train on one diet from one seed; measure losses and copying on held-out code."""
     text = code_text()
     n_rows = steps * BATCH
     diet = make_diet(text.train, run["repeats"], run["seed"], n_rows=n_rows, length=LENGTH)

@@ -90,7 +90,6 @@ class MixingLaw:
     """Of each domain's share; the more negative beside the others, the more the share helps."""
 
     def __call__(self, shares: Float[np.ndarray, "*batch domains"]) -> Float[np.ndarray, "*batch"]:
-        """Predict the loss of mixtures, each summing to one, in nats a token."""
         return np.asarray(self.floor + np.exp(shares @ self.slopes))
 
 

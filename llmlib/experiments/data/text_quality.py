@@ -223,7 +223,6 @@ def part(size: str, *, cleaned: bool) -> Int[Tensor, " n"]:
 
 
 def measure(run: Run, *, steps: int = STEPS) -> Run:
-    """Train on one pile, raw or cleaned, from one seed and measure on every kind of text."""
     tokens, chosen = pile_tokens(), part(run["pile"], cleaned=run["text"] == "cleaned")
     model = small_decoder(VOCAB_SIZE, run["seed"], length=LENGTH, d_model=64, n_layers=2)
     rows = random_rows(chosen, length=LENGTH, batch=BATCH, seed=run["seed"])
@@ -246,7 +245,6 @@ def measure(run: Run, *, steps: int = STEPS) -> Run:
 
 
 def _change(runs: Runs, size: str, kind: str) -> Interval:
-    """Return what cleaning adds to the loss on a kind of text."""
     return runs.difference(f"losses.{kind}", pile=size, text=("cleaned", "raw"))
 
 

@@ -50,7 +50,6 @@ def card_number(rng: random.Random) -> str:
 def draw_secrets(
     seed: int, repeats: Sequence[int] = REPEATS, each: int = SECRETS_A_LEVEL
 ) -> list[Secret]:
-    """Draw owners and numbers, `each` for every number of repeats, level by level."""
     rng = random.Random(seed)
     lists, n = name_lists(), each * len(repeats)
     given = rng.sample(sorted(lists.given - lists.ambiguous - lists.family), n)
@@ -81,12 +80,10 @@ def plant(documents: Sequence[Document], passages: Sequence[str], seed: int) -> 
 
 
 def copies(secrets: Sequence[Secret]) -> list[str]:
-    """List the passages of secrets, each as often as it is to be planted."""
     return [secret.passage for secret in secrets for _ in range(secret.repeats)]
 
 
 def occurrences(documents: Sequence[Document], secrets: Sequence[Secret]) -> list[int]:
-    """Count how often the numbers of each level, taken together, stand in a corpus."""
     text = "\n".join(document.text for document in documents)
     levels = sorted({secret.repeats for secret in secrets})
     return [sum(text.count(s.number) for s in secrets if s.repeats == level) for level in levels]
