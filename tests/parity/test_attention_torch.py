@@ -25,6 +25,10 @@ def outputs_and_gradients(output: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     return [output, *torch.autograd.grad((output * weights).sum(), inputs)]
 
 
+def assert_equal(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 def some_mask() -> Tensor:
     mask = torch.rand(B, 1, T, S) < 0.5
     mask[..., 0] = True  # every query needs a key
@@ -43,12 +47,7 @@ def test_the_definition_equals_the_fused_kernel(kind: str) -> None:
     mask = None if make is None else make()
     ours = scaled_dot_product_attention(queries, keys, values, mask)
     theirs = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    torch.testing.assert_close(
-        outputs_and_gradients(ours, inputs),
-        outputs_and_gradients(theirs, inputs),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+    assert_equal(outputs_and_gradients(ours, inputs), outputs_and_gradients(theirs, inputs))
 
 
 @pytest.mark.covers("arch.attn-full")
@@ -58,12 +57,7 @@ def test_the_blocks_equal_the_fused_kernel(block: int) -> None:
     queries, keys, values = inputs
     ours = blocked_causal_attention(queries, keys, values, block)
     theirs = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-    torch.testing.assert_close(
-        outputs_and_gradients(ours, inputs),
-        outputs_and_gradients(theirs, inputs),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+    assert_equal(outputs_and_gradients(ours, inputs), outputs_and_gradients(theirs, inputs))
 
 
 @pytest.mark.covers("arch.attn-full")
@@ -80,9 +74,7 @@ def test_the_layer_equals_torchs_multi_head_attention() -> None:
     x = torch.randn(B, T, width, requires_grad=True)
     hidden = ~causal_mask(T)  # theirs is True where attention is not allowed
     output, _ = theirs(x, x, x, attn_mask=hidden, need_weights=False)
-    torch.testing.assert_close(
+    assert_equal(
         outputs_and_gradients(ours(x), [x, ours.qkv.weight, ours.out.weight]),
         outputs_and_gradients(output, [x, theirs.in_proj_weight, theirs.out_proj.weight]),
-        rtol=1e-5,
-        atol=1e-5,
     )

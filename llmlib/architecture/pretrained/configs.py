@@ -16,46 +16,29 @@ FAMILIES = {
 }
 """Our families of published models, and what transformers calls their classes."""
 _GATED_OF = {
-    "silu": "swiglu",
-    "swish": "swiglu",
-    "gelu": "geglu",
-    "gelu_pytorch_tanh": "geglu_tanh",
-}
+    "silu": "swiglu", "swish": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh",
+}  # fmt: skip
 _PLAIN_OF = {
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu": "gelu",
-    "relu": "relu",
-}
+    "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu",
+}  # fmt: skip
 _ROPE_TYPES = ("linear", "dynamic", "yarn")
 # What each of our fields is called there: what every file says, then what some leave out.
 _LLAMA_SIZES = {
-    "vocab_size": "vocab_size",
-    "d_model": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
-    "d_ff": "intermediate_size",
-}
+    "vocab_size": "vocab_size", "d_model": "hidden_size", "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads", "d_ff": "intermediate_size",
+}  # fmt: skip
 _LLAMA_OPTIONS = {
-    "n_kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "norm_eps": "rms_norm_eps",
-    "tie_embeddings": "tie_word_embeddings",
-    "init_std": "initializer_range",
-}
+    "n_kv_heads": "num_key_value_heads", "head_dim": "head_dim", "norm_eps": "rms_norm_eps",
+    "tie_embeddings": "tie_word_embeddings", "init_std": "initializer_range",
+}  # fmt: skip
 _GPT2_SIZES = {
-    "vocab_size": "vocab_size",
-    "d_model": "n_embd",
-    "n_layers": "n_layer",
-    "n_heads": "n_head",
+    "vocab_size": "vocab_size", "d_model": "n_embd", "n_layers": "n_layer", "n_heads": "n_head",
     "max_seq_len": "n_positions",
-}
+}  # fmt: skip
 _GPT2_OPTIONS = {
-    "d_ff": "n_inner",
-    "norm_eps": "layer_norm_epsilon",
-    "tie_embeddings": "tie_word_embeddings",
+    "d_ff": "n_inner", "norm_eps": "layer_norm_epsilon", "tie_embeddings": "tie_word_embeddings",
     "init_std": "initializer_range",
-}
+}  # fmt: skip
 
 
 def config_from_folder(values: Mapping[str, Any], max_seq_len: int | None = None) -> ModelConfig:

@@ -15,35 +15,17 @@ from llmlib.architecture.config import ModelConfig
 
 MIXER, CHANNEL_MIXER = "mixer", "feedforward"  # what a block calls its two sublayers
 _IN_FOLDERS = {
-    "embedding": "model.embed_tokens",
-    "norm": "model.norm",
-    "head": "lm_head",
-    "layer": "model.layers",
-    "mixer_norm": "input_layernorm",
-    "feedforward_norm": "post_attention_layernorm",
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "out": "self_attn.o_proj",
-    "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj",
-    "down": "mlp.down_proj",
-}
+    "embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head",
+    "layer": "model.layers", "mixer_norm": "input_layernorm",
+    "feedforward_norm": "post_attention_layernorm", "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj", "v": "self_attn.v_proj", "out": "self_attn.o_proj",
+    "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
+}  # fmt: skip
 _IN_GGUF = {
-    "embedding": "token_embd",
-    "norm": "output_norm",
-    "head": "output",
-    "layer": "blk",
-    "mixer_norm": "attn_norm",
-    "feedforward_norm": "ffn_norm",
-    "q": "attn_q",
-    "k": "attn_k",
-    "v": "attn_v",
-    "out": "attn_output",
-    "gate": "ffn_gate",
-    "up": "ffn_up",
-    "down": "ffn_down",
-}
+    "embedding": "token_embd", "norm": "output_norm", "head": "output", "layer": "blk",
+    "mixer_norm": "attn_norm", "feedforward_norm": "ffn_norm", "q": "attn_q", "k": "attn_k",
+    "v": "attn_v", "out": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

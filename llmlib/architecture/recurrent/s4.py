@@ -62,8 +62,7 @@ def initial_poles(n_states: int, kind: Poles = "inverse") -> Complex[Tensor, " h
         [0.0, 3.14]
 
     References:
-        Gu et al. (2022), On the Parameterization and Initialization of Diagonal State Space
-        Models, equations 8 and 9.
+        Gu, Gupta, Goel and Re (2022), equations 8 and 9.
     """
     if n_states < 2 or n_states % 2:
         raise ValueError(f"state_dim={n_states}: complex states come in pairs, make it even")
@@ -96,8 +95,7 @@ def discretize(
         (0.6065, 0.3935)
 
     References:
-        Gu et al. (2022), On the Parameterization and Initialization of Diagonal State Space
-        Models, equation 5 (zero-order hold).
+        Gu, Gupta, Goel and Re (2022), equation 5 (zero-order hold).
     """
     log_factors = poles * step.unsqueeze(-1)
     return log_factors, (log_factors.exp() - 1) / poles
@@ -123,8 +121,7 @@ def ssm_kernel(
         [1.0, 0.5, 0.25]
 
     References:
-        Gu et al. (2022), On the Parameterization and Initialization of Diagonal State Space
-        Models, equation 6.
+        Gu, Gupta, Goel and Re (2022), equation 6.
     """
     block = max(1, math.isqrt(length))
     steps = torch.arange(block, device=weights.device)
@@ -202,19 +199,17 @@ def _last_state(inputs: Tensor, log_factors: Tensor) -> Tensor:
 
 
 class DiagonalSSM(nn.Module):
-    r"""A diagonal state space for each channel, with a direct path from input to output.
+    """A diagonal state space for each channel, with a direct path from input to output.
 
     The real parts are stored as logarithms, so that the state always decays, and the steps too.
     All parameters are flat vectors: an optimizer that orthogonalizes or decays matrices would treat
     these tables of separate numbers as matrices otherwise.
 
     Args:
-        n_channels: Number of channels, D.
         n_states: Real numbers of state a channel, N, even.
 
     References:
-        Gu et al. (2022), On the Parameterization and Initialization of Diagonal State Space
-        Models, section 4 and appendix B.
+        Gu, Gupta, Goel and Re (2022), section 4 and appendix B.
     """
 
     def __init__(self, n_channels: int, n_states: int) -> None:
