@@ -96,16 +96,9 @@ class TrainConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {get_args(known)}")
         self.schedule.check(self.steps)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values for a JSON file."""
-        return asdict(self)
-
     def recipe(self) -> dict[str, Any]:
-        """Return the settings that a continued run must share with its checkpoint.
-
-        All settings but those of watching, saving and placing the run.
-        """
-        return {name: value for name, value in self.to_dict().items() if name not in _FREE}
+        """Return the settings that a continued run must share with its checkpoint."""
+        return {name: value for name, value in asdict(self).items() if name not in _FREE}
 
 
 def accumulation(batch_tokens: int, *, micro_batch: int, seq_len: int, world_size: int = 1) -> int:

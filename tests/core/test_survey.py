@@ -82,22 +82,10 @@ def test_a_wrong_key_or_column_says_what_there_is(toy: Table[Toy]):
         lambda: toy.column("size"),
         lambda: toy.where(size=3),
         lambda: toy.sorted_by("size"),
-        lambda: toy.to_markdown(["size"]),
         lambda: toy.to_html(["size"]),
     ):
         with pytest.raises(ValueError, match="no column 'size'; its columns are name, count"):
             act()
-
-
-def test_markdown_aligns_numbers_and_escapes_bars(toy: Table[Toy]):
-    assert toy.to_markdown(["name", "count", "ratio", "flag", "note"]).split("\n") == [
-        "| name | count | ratio | flag | note |",
-        "| --- | ---: | ---: | --- | --- |",
-        "| a | 3 | 0.5 | yes |  |",
-        r"| b |  | 0.0001 |  | with \| a bar & <tag> |",
-        "| c | 2 | 7 | no |  |",
-    ]
-    assert toy.to_markdown().split("\n")[0].count("|") == len(toy.columns) + 1
 
 
 class Cells(html.parser.HTMLParser):

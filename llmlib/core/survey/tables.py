@@ -113,20 +113,13 @@ class Table(Generic[_Row]):
         missing = [row for row in self.rows if getattr(row, column) is None]
         return Table(self.name, self.row_type, (*given, *missing))
 
-    def to_markdown(self, columns: Sequence[str] | None = None) -> str:
-        """Write all columns, or the given ones, in Markdown."""
-        names, types = self._shown(columns)
-        rule = ["---:" if types[name] & {int, float} else "---" for name in names]
-        cells = [[_text(getattr(row, name)) for name in names] for row in self.rows]
-        # A bar would end the cell.
-        lines = [[cell.replace("|", r"\|") for cell in line] for line in (names, *cells)]
-        lines.insert(1, rule)
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
     def to_html(self, columns: Sequence[str] | None = None) -> str:
         """Write all columns, or the given ones, as a `table` element with numbers to the right."""
-        names, types = self._shown(columns)
-        side = {n: ' style="text-align:right"' if types[n] & {int, float} else "" for n in names}
+        names = list(self.columns if columns is None else columns)
+        self._check(names)
+        hints = get_type_hints(self.row_type)
+        numbers = {name for name in names if {int, float} & set(alternatives(hints[name]))}
+        side = {name: ' style="text-align:right"' if name in numbers else "" for name in names}
         head = "".join(f"<th{side[name]}>{html.escape(name)}</th>" for name in names)
         body = "\n".join(
             "<tr>"
@@ -140,13 +133,6 @@ class Table(Generic[_Row]):
         # In a notebook the columns without any value would only take room.
         filled = [name for name in self.columns if any(v is not None for v in self.column(name))]
         return self.to_html(filled)
-
-    def _shown(self, columns: Sequence[str] | None) -> tuple[list[str], dict[str, set[type]]]:
-        """Return the columns to show and the types that each may hold."""
-        names = list(self.columns if columns is None else columns)
-        self._check(names)
-        hints = get_type_hints(self.row_type)
-        return names, {name: set(alternatives(hints[name])) for name in names}
 
     def _check(self, names: Iterable[str]) -> None:
         """Refuse the name of a column that the table does not have."""

@@ -1,8 +1,8 @@
 """Learning-rate schedules: pure functions from the step to a factor of the peak rate."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 Kind = Literal["constant", "linear", "cosine", "inverse_sqrt", "wsd", "polynomial"]
 DecayShape = Literal["linear", "cosine", "sqrt"]
@@ -183,7 +183,3 @@ class Schedule:
                 return warmup_stable_decay(step, **common, decay=self.decay, shape=self.shape)
             case "polynomial":
                 return polynomial(step, **common, power=self.power)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values for a JSON file."""
-        return asdict(self)
