@@ -80,9 +80,11 @@ def gpt2() -> tuple[Transformer, GPT2LMHeadModel]:
 @pytest.mark.covers("arch.causal-decoder")
 @pytest.mark.parametrize("pair", ["llama", "gpt2"])
 def test_logits_and_greedy_text_equal_transformers(pair, request):
-    assert_equal_logits_and_greedy_text(*request.getfixturevalue(pair), torch.randint(101, (3, 23)))
+    ours, theirs = request.getfixturevalue(pair)
+    assert_equal_logits_and_greedy_text(ours, theirs, torch.randint(101, (3, 23)))
 
 
 def test_gradients_equal_transformers(llama):
+    ours, theirs = llama
     ids = torch.randint(101, (2, 19))
-    assert_equal_gradients(*llama, ids, lambda theirs: llama_state(theirs, 3))
+    assert_equal_gradients(ours, theirs, ids, lambda state: llama_state(state, 3))

@@ -55,12 +55,14 @@ def pair() -> tuple[Transformer, MixtralForCausalLM]:
 
 @pytest.mark.covers("arch.moe")
 def test_logits_and_greedy_text_equal_mixtral(pair):
-    assert_equal_logits_and_greedy_text(*pair, torch.randint(101, (3, 23)))
+    ours, theirs = pair
+    assert_equal_logits_and_greedy_text(ours, theirs, torch.randint(101, (3, 23)))
 
 
 def test_gradients_equal_mixtral(pair):
+    ours, theirs = pair
     ids = torch.randint(101, (2, 19))
-    assert_equal_gradients(*pair, ids, lambda theirs: mixtral_state(theirs, 3))
+    assert_equal_gradients(ours, theirs, ids, lambda state: mixtral_state(state, 3))
 
 
 def test_the_balance_loss_is_mixtrals(pair):

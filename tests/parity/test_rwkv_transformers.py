@@ -77,9 +77,11 @@ def pair() -> tuple[Transformer, RwkvForCausalLM]:
 
 @pytest.mark.covers("arch.rwkv")
 def test_logits_and_greedy_text_equal_transformers(pair):
-    assert_equal_logits_and_greedy_text(*pair, torch.randint(101, (3, 23)))
+    ours, theirs = pair
+    assert_equal_logits_and_greedy_text(ours, theirs, torch.randint(101, (3, 23)))
 
 
 def test_gradients_equal_transformers(pair):
+    ours, theirs = pair
     ids = torch.randint(101, (2, 19))
-    assert_equal_gradients(*pair, ids, lambda theirs: rwkv_state(theirs, 3))
+    assert_equal_gradients(ours, theirs, ids, lambda state: rwkv_state(state, 3))
