@@ -144,8 +144,7 @@ def generate(
     are padded on the left and the padding is masked, and each row draws from its own generator.
 
     Args:
-        model: The model; its mode is left as it was.
-        prompts: Token ids, each list with at least one token.
+        model: Its mode is left as it was.
         max_new_tokens: Most tokens to add to each prompt. The longest prompt and this must fit
             into the model's `max_seq_len`.
         sampling: How to choose; by default from the model's own distribution.
@@ -156,7 +155,7 @@ def generate(
         use_cache: False reads everything again for every token, to show what the cache saves.
 
     Returns:
-        The new tokens of each prompt; shorter than `max_new_tokens` where a stop token came.
+        The new tokens of each prompt; fewer where a stop token came.
 
     Raises:
         ValueError: If a prompt is empty or too long, or another argument is out of range.
@@ -182,10 +181,8 @@ def generate(
 
 
 def _batches(model: Transformer, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Group the rows that can be read together: all, or those of equal length.
-
-    Attention masks the padding that makes lengths equal; a recurrent state would remember it.
-    """
+    """Group the rows that can be read together: all, or those of equal length."""
+    # Attention masks the padding that makes lengths equal; a recurrent state would remember it.
     by_length: dict[int, list[int]] = {}
     for row, prompt in enumerate(prompts):
         length = 0 if model.config.is_attention else len(prompt)
@@ -213,23 +210,10 @@ def stream(
     stop_tokens: Collection[int] = (),
     seed: int | None = None,
 ) -> Iterator[int]:
-    """Continue one prompt, giving each token as soon as it is chosen.
+    """Continue one prompt as `generate` does, giving each token as soon as it is chosen.
 
-    The arguments are checked at the call, not at the first token.
-
-    Args:
-        model: The model. It is in evaluation mode until the stream ends or is closed.
-        prompt: Token ids, at least one.
-        max_new_tokens: Most tokens to add; with the prompt they must fit into `max_seq_len`.
-        sampling: How to choose; by default from the model's own distribution.
-        stop_tokens: Ids that end the stream. They are not part of it.
-        seed: Seed of the draws; None draws from torch's global generator.
-
-    Returns:
-        An iterator of new tokens, the same as `generate` returns.
-
-    Raises:
-        ValueError: As for `generate`.
+    The arguments are checked at the call, not at the first token. The model is in evaluation mode
+    until the stream ends or is closed.
     """
     _check(model, [prompt], max_new_tokens, stop_tokens)
     seeds = _seeds_of(seed, [0], 1)

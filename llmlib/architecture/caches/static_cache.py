@@ -71,7 +71,7 @@ class StaticKVCache(TensorCache, BoundedCache):
         return int(self.held)
 
     @length.setter
-    def length(self, value: int) -> None:
+    def length(self, value: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.held.fill_(value)
 
     @override
@@ -89,7 +89,7 @@ class StaticKVCache(TensorCache, BoundedCache):
         Raises:
             RuntimeError: When there is no room for them; on a GPU the process ends with it.
         """
-        torch._assert_async(
+        torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]
             self.held + n_new <= self.max_len,
             f"the cache holds {self.max_len} tokens and more are needed: give it a larger max_len",
         )
