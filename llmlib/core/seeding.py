@@ -20,7 +20,7 @@ def seed_everything(seed: int) -> torch.Generator:
         does not disturb the global state.
 
     Raises:
-        ValueError: If the seed is outside its range.
+        ValueError: If the seed is not from 0 to 2**32 - 1, numpy's range.
     """
     import numpy as np
     import torch

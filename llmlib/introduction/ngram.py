@@ -29,8 +29,9 @@ from llmlib.introduction.ngram_counts import (
 class NgramModel:
     """The shared recursion: discounted counts of each order and the weight of the next shorter.
 
-    Build one with the `fit` of a subclass, from documents across which no n-gram reaches. Its order
-    is the tokens of the longest n-gram, the predicted one included.
+    Build one with the `fit` of a subclass, from documents across which no n-gram reaches, each
+    closed by the end token if there is one. The order is the number of tokens in the longest
+    n-gram, the predicted one included.
 
     Args:
         tables: The counts of each order from 1.

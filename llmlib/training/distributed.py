@@ -71,13 +71,10 @@ def everyone(succeeded: bool) -> bool:
 
 
 class Objective(nn.Module):
-    """A model and its loss as one module.
+    """A model and its loss, `loss_fn(model, batch)` in mean nats per target, as one module.
 
     Data parallelism and compilation hook into a module's `forward`. With the loss inside, a loss
     function may call any method of the model, and the compiler sees model and loss together.
-
-    Args:
-        loss_fn: `loss_fn(model, batch)`, mean nats per target.
     """
 
     def __init__(self, model: nn.Module, loss_fn: LossFn) -> None:

@@ -78,7 +78,7 @@ def generate_text(
     stop_tokens: Collection[int] = (),
     seed: int | Sequence[int] | None = None,
 ) -> list[str]:
-    """Continue texts.
+    """Return what follows each prompt; bytes that are not UTF-8 become U+FFFD.
 
     Args:
         prompts: Texts to continue; one may be empty if there is a start token.

@@ -77,7 +77,8 @@ def span_counts(length: int, rate: float = 0.15, mean_span: int | float = 3.0) -
     r"""Return how many tokens of a text are cut out, and in how many spans.
 
     $n = \mathrm{round}(rL)$ tokens, $\mathrm{round}(n/\mu)$ spans; at least one token is cut out
-    and one is kept, and a kept token stands before every span.
+    and one is kept, and a kept token stands before every span. L is the text's length, r the rate
+    and $\mu$ the mean span.
 
     Raises:
         ValueError: When an argument is out of its range.

@@ -65,8 +65,9 @@ class Muon(torch.optim.Optimizer):
     r"""Momentum, orthogonalized: for matrices inside the network.
 
     $M \leftarrow \mu M + (1 - \mu) G$, $O = \mathrm{orthogonalize}(\mu M + (1 - \mu) G)$,
-    $W \leftarrow (1 - \eta\lambda) W - \eta\, s\, O$. All directions of the update get the same
-    length, so rare directions learn as fast as common ones. The scale s is
+    $W \leftarrow (1 - \eta\lambda) W - \eta\, s\, O$, with the momentum $\mu$, learning rate $\eta$
+    and weight decay $\lambda$. All directions of the update get the same length, so rare
+    directions learn as fast as common ones. The scale s is
     $\sqrt{\max(1, \text{rows}/\text{columns})}$ (`spectral`) or
     $0.2\sqrt{\max(\text{rows}, \text{columns})}$ (`rms`: entries as large as AdamW's usually are,
     so that AdamW's learning rate and weight decay carry over).
