@@ -165,7 +165,8 @@ def _structure(node: object) -> str:
     if isinstance(node, ast.JoinedStr):
         node = ast.JoinedStr(list(_merged(node.values)))
     if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llmlib."):
-        node = ast.ImportFrom(names=node.names)  # where the project keeps it does not count
+        # Where the project keeps it does not count.
+        node = ast.ImportFrom(names=node.names)  # pyright: ignore[reportCallIssue]
     fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
     inner = ",".join(f"{name}={_structure(value)}" for name, value in fields)
     return f"{type(node).__name__}({inner})"
