@@ -49,7 +49,7 @@ def temperature(tokens: Sequence[float | int] | np.ndarray, tau: float | int) ->
 
 def capped(
     tokens: Sequence[float | int] | np.ndarray, budget: float | int, max_epochs: float | int
-) -> Float[np.ndarray, " sources"]:
+) -> Weights:
     """Share a budget evenly, but read no source more than so many times (UniMax).
 
     From the smallest source on, each gets an equal share of what is left of the budget, or all that
