@@ -6,7 +6,7 @@ from llmlib.core.lazy import lazy_face
 
 if TYPE_CHECKING:
     from llmlib.core.cache import cache_dir
-    from llmlib.core.figures import PALETTE, use_style
+    from llmlib.core.figures import PALETTE, draw_band, draw_intervals, draw_seeds, use_style
     from llmlib.core.files import atomic_path, atomic_write
     from llmlib.core.hardware.device import best_device, supports_bfloat16
     from llmlib.core.hardware.machine import available_cores, machine_class, matmul_rate, versions

@@ -1,6 +1,15 @@
-"""The one look of the book's figures."""
+"""The one look of the book's figures, and how they show what differs from seed to seed."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmlib.core.statistics import t_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
 
 PALETTE: tuple[str, ...] = (
     "#0072B2",  # blue
@@ -68,3 +77,51 @@ def use_style() -> None:
     from cycler import cycler
 
     mpl.rcParams.update({**STYLE, "axes.prop_cycle": cycler(color=list(PALETTE))})  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def draw_seeds(
+    axes: "Axes", values: Mapping[str, Sequence[float]], colors: Iterable[str] = PALETTE
+) -> None:
+    """Draw a row a condition, from the top: seeds as dots, their mean and its 95% t interval.
+
+    Args:
+        values: One number a seed, by the name of the condition.
+    """
+    for row, (seeds, color) in enumerate(zip(values.values(), colors, strict=False)):
+        mean, low, high = t_interval(seeds)
+        axes.plot([low, high], [row, row], color="0.75", lw=6, solid_capstyle="butt")
+        axes.plot(seeds, np.full(len(seeds), row), "o", color=color, alpha=0.7)
+        axes.plot(mean, row, "|", color=color, markersize=18, markeredgewidth=2.5)
+    axes.set(yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - 0.4, -0.6))
+
+
+def draw_intervals(
+    axes: "Axes",
+    places: "ArrayLike",
+    intervals: Iterable[Sequence[float]],
+    *,
+    fmt: str = "o",
+    **style: Any,
+) -> None:
+    """Draw estimates as dots, each at its place on the y axis, and their intervals as bars.
+
+    Args:
+        intervals: Of each, the estimate, the lower and the upper end.
+        style: For matplotlib's `errorbar`.
+    """
+    value, low, high = np.array([tuple(interval) for interval in intervals]).T
+    axes.errorbar(value, places, xerr=(value - low, high - value), fmt=fmt, **style)
+
+
+def draw_band(
+    axes: "Axes", places: "ArrayLike", runs: "ArrayLike", *, color: str, **style: Any
+) -> None:
+    """Draw the mean over seeds as a line, and all between their extremes as a band.
+
+    Args:
+        runs: A row a seed, a column a place on the x axis.
+        style: Of the line.
+    """
+    rows = np.asarray(runs)
+    axes.plot(places, rows.mean(axis=0), color=color, **style)
+    axes.fill_between(places, rows.min(axis=0), rows.max(axis=0), color=color, alpha=0.2, lw=0)
