@@ -230,11 +230,9 @@ class RelativeScores(nn.Module):
 
 
 def _shift(by_distance: Float[Tensor, "B H T R"], n_keys: int) -> Float[Tensor, "B H T S"]:
-    """Begin row t at its column T - 1 - t, where the distance of its first key stands.
-
-    In memory that is one column less a row than before: a cut and a new width, no index. Dai et
-    al. (2019), appendix B, find the same.
-    """
+    """Begin row t at its column T - 1 - t, where the distance of its first key stands."""
+    # In memory that is one column less a row than before: a cut and a new width, no index. Dai et
+    # al. (2019), appendix B, find the same.
     n_queries, width = by_distance.shape[-2:]
     start, stop = n_queries - 1, n_queries - 1 + n_queries * (width - 1)
     rows = by_distance.flatten(-2)[..., start:stop].unflatten(-1, (n_queries, width - 1))

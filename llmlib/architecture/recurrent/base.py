@@ -38,14 +38,13 @@ class RecurrentMixer(nn.Module, ABC):
         """Mix information between the tokens of each row, and between them and earlier ones.
 
         Args:
-            x: The new tokens' residual stream.
+            x: The new tokens' residual stream (normalized, in a pre-norm model).
             state: What was kept of the earlier tokens, by name; empty before the first.
-            context: Positions; most designs know the order without.
+            context: Positions; `Retention` alone needs them.
             keeps_state: Whether the new state is wanted. It may be empty where not.
 
         Returns:
-            What is added to the residual stream, and what to keep: batch first, no view that
-            would hold the whole text in memory.
+            What is added to the residual stream, and what to keep, batch first.
         """
 
     def forward(
@@ -55,16 +54,7 @@ class RecurrentMixer(nn.Module, ABC):
         cache: Cache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "B T D"]:
-        """Mix, with the state that a cache holds.
-
-        Args:
-            x: Residual stream (normalized, in a pre-norm model).
-            context: Positions; `Retention` alone needs them.
-            cache: The states after the earlier tokens; replaced in place.
-            layer: Index of this layer in the cache.
-
-        Returns:
-            What is added to the residual stream.
+        """Mix with the state that a cache holds for this layer, and put the new one in its place.
 
         Raises:
             ValueError: When the cache is one of keys and values.

@@ -56,7 +56,8 @@ class Mamba(RecurrentMixer):
         self.up = nn.Linear(config.d_model, 2 * self.width, bias=config.bias)
         self.taps = nn.Parameter(torch.empty(self.width, config.conv_kernel))
         self.conv_bias = nn.Parameter(torch.empty(self.width))
-        self.select = nn.Linear(self.width, self.rank + 2 * config.state_dim, bias=False)
+        self.select_rows = (self.rank, config.state_dim, config.state_dim)
+        self.select = nn.Linear(self.width, sum(self.select_rows), bias=False)
         self.step = nn.Linear(self.rank, self.width)
         self.log_rates = nn.Parameter(torch.empty(self.width, config.state_dim))
         self.skip = nn.Parameter(torch.empty(self.width))
@@ -66,11 +67,7 @@ class Mamba(RecurrentMixer):
     @property
     @override
     def stacked_rows(self) -> dict[str, tuple[int, ...]]:
-        n_states = self.config.state_dim
-        return {
-            "up.weight": (self.width, self.width),
-            "select.weight": (self.rank, n_states, n_states),
-        }
+        return {"up.weight": (self.width,) * 2, "select.weight": self.select_rows}
 
     @override
     @torch.no_grad()
@@ -105,9 +102,7 @@ class Mamba(RecurrentMixer):
             inner.mT, self.taps.to(inner.dtype), state.get("conv")
         )
         inner = F.silu(convolved + self.conv_bias.unsqueeze(-1).to(inner.dtype)).mT
-        steps, writes, reads = self.select(inner).split(
-            (self.rank, self.config.state_dim, self.config.state_dim), dim=-1
-        )
+        steps, writes, reads = self.select(inner).split(self.select_rows, dim=-1)
         steps = F.softplus(self.step(steps))  # [B, T, E]
         y, last = selective_scan(
             inner, steps, -self.log_rates.exp(), writes, reads, state.get("ssm")

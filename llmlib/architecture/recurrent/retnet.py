@@ -63,11 +63,11 @@ def decay_matrix(decays: Float[Tensor, " H"], n_tokens: int) -> Float[Tensor, "H
 
 
 def parallel_retention(
-    queries: Float[Tensor, "B H T K"],
-    keys: Float[Tensor, "B H T K"],
-    values: Float[Tensor, "B H T Kv"],
+    queries: Float[Tensor, "*batch H T K"],
+    keys: Float[Tensor, "*batch H T K"],
+    values: Float[Tensor, "*batch H T Kv"],
     decays: Float[Tensor, " H"],
-) -> Float[Tensor, "B H T Kv"]:
+) -> Float[Tensor, "*batch H T Kv"]:
     r"""Retention from all pairs of tokens: $(Q K^\top \odot D)\,V$.
 
     Args:
@@ -76,7 +76,7 @@ def parallel_retention(
     References:
         Sun et al. (2023), equation 5.
     """
-    return (queries @ keys.mT * decay_matrix(decays, queries.shape[2])) @ values
+    return (queries @ keys.mT * decay_matrix(decays, queries.shape[-2])) @ values
 
 
 def recurrent_retention(
@@ -158,8 +158,8 @@ def _equal_chunks(
         before.append(state)
         state = through * state + new
     carried = queries * (log_decays * (steps + 1)[:, None]).exp()
-    inside = (queries @ keys.mT * decay_matrix(decays, chunk)) @ values
-    outputs = inside + carried @ torch.stack(before, dim=1)  # [B, chunks, H, C, Kv]
+    inside = parallel_retention(queries, keys, values, decays)  # [B, chunks, H, C, Kv]
+    outputs = inside + carried @ torch.stack(before, dim=1)
     return outputs.transpose(1, 2).flatten(2, 3), state
 
 

@@ -44,7 +44,7 @@ Poles = Literal["linear", "inverse"]
 FASTEST_STEP, SLOWEST_STEP = 0.1, 0.001
 
 
-def initial_poles(n_states: int, kind: Poles = "inverse") -> Complex[Tensor, " half"]:
+def initial_poles(state_dim: int, kind: Poles = "inverse") -> Complex[Tensor, " half"]:
     r"""Return where the eigenvalues of a channel's state matrix start.
 
     `inverse` (S4D-Inv) approximates the eigenvalues of S4's normal part:
@@ -52,10 +52,10 @@ def initial_poles(n_states: int, kind: Poles = "inverse") -> Complex[Tensor, " h
     Fourier basis: $A_n = -\tfrac12 + i\pi n$.
 
     Args:
-        n_states: Real numbers of state, N, even: N/2 eigenvalues and their conjugates.
+        state_dim: Real numbers of state, N, even: N/2 eigenvalues and their conjugates.
 
     Raises:
-        ValueError: When `n_states` is odd or not positive.
+        ValueError: When `state_dim` is odd or not positive.
 
     Example:
         >>> initial_poles(4, "linear").imag.round(decimals=2).tolist()
@@ -64,13 +64,13 @@ def initial_poles(n_states: int, kind: Poles = "inverse") -> Complex[Tensor, " h
     References:
         Gu, Gupta, Goel and Re (2022), equations 8 and 9.
     """
-    if n_states < 2 or n_states % 2:
-        raise ValueError(f"state_dim={n_states}: complex states come in pairs, make it even")
-    n = torch.arange(n_states // 2, dtype=torch.float64)
+    if state_dim < 2 or state_dim % 2:
+        raise ValueError(f"state_dim={state_dim}: complex states come in pairs, make it even")
+    n = torch.arange(state_dim // 2, dtype=torch.float64)
     if kind == "linear":
         imaginary = math.pi * n
     else:
-        imaginary = n_states / math.pi * (n_states / (2 * n + 1) - 1)
+        imaginary = state_dim / math.pi * (state_dim / (2 * n + 1) - 1)
     return torch.complex(torch.full_like(n, -0.5), imaginary)
 
 
@@ -206,16 +206,16 @@ class DiagonalSSM(nn.Module):
     these tables of separate numbers as matrices otherwise.
 
     Args:
-        n_states: Real numbers of state a channel, N, even.
+        state_dim: Real numbers of state a channel, N, even.
 
     References:
         Gu, Gupta, Goel and Re (2022), section 4 and appendix B.
     """
 
-    def __init__(self, n_channels: int, n_states: int) -> None:
+    def __init__(self, n_channels: int, state_dim: int) -> None:
         super().__init__()
-        self.n_channels, self.n_states = n_channels, n_states
-        n_pairs = n_channels * n_states // 2
+        self.n_channels, self.state_dim = n_channels, state_dim
+        n_pairs = n_channels * state_dim // 2
         self.log_decay = nn.Parameter(torch.empty(n_pairs))  # ln(-Re A)
         self.frequency = nn.Parameter(torch.empty(n_pairs))  # Im A
         self.output = nn.Parameter(torch.empty(2 * n_pairs))  # c: real parts, then imaginary
@@ -225,7 +225,7 @@ class DiagonalSSM(nn.Module):
 
     def reset_parameters(self) -> None:
         """Start from S4D-Inv's poles, log-uniform steps and normal output weights."""
-        poles = initial_poles(self.n_states)
+        poles = initial_poles(self.state_dim)
         slowest, fastest = math.log(SLOWEST_STEP), math.log(FASTEST_STEP)
         with torch.no_grad():
             self.log_decay.copy_((-poles.real).log().repeat(self.n_channels))
@@ -236,7 +236,7 @@ class DiagonalSSM(nn.Module):
 
     def discrete(self) -> tuple[Complex[Tensor, "D half"], Complex[Tensor, "D half"]]:
         r"""Return the sampled system of every channel, $\ln \bar A$ and $w = c \odot \bar b$."""
-        shape = (self.n_channels, self.n_states // 2)
+        shape = (self.n_channels, self.state_dim // 2)
         decay, frequency = wide(self.log_decay).exp(), wide(self.frequency)
         poles = torch.complex(-decay, frequency).view(shape)
         log_factors, gains = discretize(poles, wide(self.log_step).exp())

@@ -105,10 +105,7 @@ def _room(x: Tensor, rates: Tensor, rows: list[slice], chunks: list[slice], n: i
 
 
 class _Chunk:
-    """The factors and states of a chunk, tokens first: [T, B, N, D], channels side by side.
-
-    `rates` are those of powers of two, of which there is a faster function than of powers of e.
-    """
+    """The factors and states of a chunk, tokens first: [T, B, N, D], channels side by side."""
 
     def __init__(
         self, x: Tensor, steps: Tensor, rates: Tensor, writes: Tensor, room: Tensor
@@ -118,6 +115,7 @@ class _Chunk:
         self.x = x.transpose(0, 1).unsqueeze(2)  # [T, B, 1, D]
         self.scaled = self.steps * self.x  # [T, B, 1, D]
         self.writes = writes.transpose(0, 1).unsqueeze(-1)  # [T, B, N, 1]
+        # Rates of powers of two, of which there is a faster function than of powers of e.
         self.decays = torch.mul(self.steps, rates, out=room[0]).exp2_()  # [T, B, N, D]
         # The inputs, until `scan` makes states of them.
         self.states = torch.mul(self.scaled, self.writes, out=room[1])  # [T, B, N, D]
@@ -187,19 +185,10 @@ class _SelectiveScan(torch.autograd.Function):
 def _chunk_gradients(
     chunk: _Chunk, rates: Tensor, debt: Tensor, before: Tensor, later: Tensor
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of what made a chunk's states; overwrites states and debt.
-
-    Args:
-        chunk: The chunk, scanned.
-        rates: A, [N, D].
-        debt: The loss by each state through its own output, [T, B, N, D].
-        before: The state before the chunk.
-        later: What the loss owes this chunk's last state to the chunks behind it; replaced by what
-            it owes the state before this chunk.
-
-    Returns:
-        Gradients of inputs, steps and write weights, each tokens first, and of A.
-    """
+    """Return gradients of inputs, steps and write weights, tokens first, and of A, [N, D]."""
+    # `debt`, the loss by each state through its own output, [T, B, N, D], and the chunk's states
+    # are overwritten. `later` is what the chunks behind owe this one's last state; it becomes what
+    # is owed to the state before this chunk.
     debt[-1] += later
     scan_in_place(chunk.decays, debt, reverse=True)  # now through all later outputs
     torch.mul(chunk.decays[0], debt[0], out=later)

@@ -31,11 +31,11 @@ def exactly_equal(actual: object, expected: object) -> None:
 
 
 def arguments(
-    n_tokens: int, dtype: torch.dtype = torch.float64, width: int = D, n_states: int = N
+    n_tokens: int, dtype: torch.dtype = torch.float64, width: int = D, state_dim: int = N
 ) -> list[Tensor]:
     g = torch.Generator().manual_seed(n_tokens)
-    token, state = (B, n_tokens, width), (B, n_tokens, n_states)
-    shapes = (token, token, (width, n_states), state, state, (B, width, n_states))
+    token, state = (B, n_tokens, width), (B, n_tokens, state_dim)
+    shapes = (token, token, (width, state_dim), state, state, (B, width, state_dim))
     x, steps, rates, *others = (torch.randn(shape, generator=g, dtype=dtype) for shape in shapes)
     return [t.requires_grad_() for t in (x, steps.exp(), -rates.exp(), *others)]
 
@@ -63,14 +63,14 @@ def test_selective_scan_and_its_gradients_equal_the_recurrence(chunk, step, monk
 
 def test_gradient_equals_finite_differences(monkeypatch):
     monkeypatch.setattr(selective, "CHUNK_SIZE", 1)  # chunks of eight tokens
-    assert torch.autograd.gradcheck(selective_scan, arguments(9, width=3, n_states=2))
+    assert torch.autograd.gradcheck(selective_scan, arguments(9, width=3, state_dim=2))
 
 
 def test_the_states_of_all_tokens_are_never_held_at_once(monkeypatch):
     monkeypatch.setattr(selective, "CHUNK_SIZE", 2**12)
-    width, n_tokens, n_states = 127, 101, 37
-    inputs = arguments(n_tokens, torch.float32, width, n_states)
-    all_states = B * n_tokens * width * n_states * 4
+    width, n_tokens, state_dim = 127, 101, 37
+    inputs = arguments(n_tokens, torch.float32, width, state_dim)
+    all_states = B * n_tokens * width * state_dim * 4
     with tracked_allocations() as ours:
         selective_scan(*inputs)[0].sum().backward()
     with tracked_allocations() as naive:
