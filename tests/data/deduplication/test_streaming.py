@@ -85,6 +85,7 @@ def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
         for workers in (1, 2)
     ]
     assert counted[0] == counted[1]
+    assert list(counted[0]) == [*range(7), *range(53, 60)]  # in different blocks
     assert list(counted[0].values()) == [[0], [1], [2], [3], [4], [0], [1]] * 2
     files = [(tmp_path / f"kept-{workers}.jsonl").read_bytes() for workers in (1, 2)]
     assert files[0] == files[1]
