@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from llmlib.architecture.attention.grouping import group_heads
-from llmlib.architecture.attention.sparse import count_pairs
+from llmlib.architecture.attention.sparse import count_attended_pairs
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.counts import kv_cache_bytes
 from llmlib.architecture.transformer import Transformer
@@ -91,7 +91,7 @@ def measure(run: Run, *, steps: int = STEPS, uptraining: int = UPTRAINING) -> Ru
         "held_out_loss": loss,
         "parameters": sum(p.numel() for p in model.parameters()),
         "cache_numbers": kv_cache_bytes(config, 1, 1, bytes_per_number=1) // config.n_layers,
-        "pairs": count_pairs(config, LENGTH),
+        "pairs": count_attended_pairs(config, LENGTH),
     }
 
 

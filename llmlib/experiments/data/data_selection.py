@@ -39,14 +39,14 @@ TARGET = "networkx"
 CHOSEN, TARGET_ROWS, HELD_OUT_ROWS, WARM_STEPS, STEPS = 1200, 48, 400, 60, 300
 WAYS = ("random", "DSIR", "influence", "all of the kind")
 
-Rows = Int[Tensor, "rows _"]
+TokenRows = Int[Tensor, "rows _"]
 
 
 @dataclass(frozen=True)
 class Candidates:
     """Rows to choose from, and the text to be good at."""
 
-    rows: Rows
+    rows: TokenRows
     texts: list[str]
     """What the rows say."""
     kind: Int[Tensor, " rows"]
@@ -108,7 +108,7 @@ def candidates() -> Candidates:
     )
 
 
-def train_on_rows(rows: Rows, seed: int, *, steps: int) -> Transformer:
+def train_on_rows(rows: TokenRows, seed: int, *, steps: int) -> Transformer:
     """Train a decoder on rows, epoch after epoch, each in a new order that the seed decides."""
     generator = torch.Generator().manual_seed(seed)
     epochs = -(-steps * BATCH // len(rows))
@@ -119,7 +119,7 @@ def train_on_rows(rows: Rows, seed: int, *, steps: int) -> Transformer:
     return model.eval()
 
 
-def row_losses(model: Transformer, rows: Rows) -> Float[Tensor, " rows"]:
+def row_losses(model: Transformer, rows: TokenRows) -> Float[Tensor, " rows"]:
     """Return the mean loss of each row, inputs with one target more, in nats a token."""
     return torch.cat([
         F.cross_entropy(model(part[:, :-1]).mT, part[:, 1:], reduction="none").mean(dim=1)
@@ -128,7 +128,7 @@ def row_losses(model: Transformer, rows: Rows) -> Float[Tensor, " rows"]:
 
 
 def influence_of(
-    model: Transformer, rows: Rows, target: Int[Tensor, "sample _"]
+    model: Transformer, rows: TokenRows, target: Int[Tensor, "sample _"]
 ) -> Float[Tensor, " rows"]:
     """Score rows by the agreement of their gradient with the target's, over all parameters.
 

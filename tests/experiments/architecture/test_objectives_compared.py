@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from llmlib.architecture import Transformer
+from llmlib.architecture.context import Layout
 from llmlib.experiments.architecture import objective_questions as questions
 from llmlib.experiments.architecture import objectives_compared as experiment
 from llmlib.experiments.architecture.objective_designs import DESIGNS, LM, SPECIAL, build
@@ -100,9 +101,9 @@ def test_a_converted_decoder_reads_the_rest_as_before():
     model = build("causal").eval()
     converted = experiment.convert(model).eval()
     tokens = rows(2, 23)
-    same = converted(tokens, prefix_lengths=torch.tensor([1, 1]))
+    same = converted(tokens, layout=Layout(prefix_lengths=torch.tensor([1, 1])))
     torch.testing.assert_close(same, model(tokens))
-    other = converted(tokens, prefix_lengths=torch.tensor([11, 11]))
+    other = converted(tokens, layout=Layout(prefix_lengths=torch.tensor([11, 11])))
     assert (other[:, :10] - same[:, :10]).abs().max() > 1e-4
 
 
