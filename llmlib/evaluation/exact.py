@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from typing_extensions import override
 
 from llmlib.architecture.transformer import Transformer
-from llmlib.core.task import Message
+from llmlib.core.task import Message, Task
 
 
 @dataclass(frozen=True)
-class ExactAnswers:
+class ExactAnswers(Task):
     r"""A task whose answers are right word for word, or wrong.
 
     Args:
@@ -34,21 +35,21 @@ class ExactAnswers:
                 f"{len(self.questions)} questions and {len(self.answers)} answers: give each one"
             )
 
+    @override
     def __len__(self) -> int:
         return len(self.questions)
 
+    @override
     def prompt(self, i: int) -> list[Message]:
-        """Return the examples as earlier turns, then question i."""
-        contents = [content for pair in self.examples for content in pair]
-        roles = ("user", "assistant")
-        turns: list[Message] = [
-            {"role": roles[place % 2], "content": content}
-            for place, content in enumerate([*contents, self.questions[i]])
-        ]
-        return turns
+        turns: list[Message] = []
+        for question, answer in self.examples:
+            turns.append({"role": "user", "content": question})
+            turns.append({"role": "assistant", "content": answer})
+        return [*turns, {"role": "user", "content": self.questions[i]}]
 
+    @override
     def score(self, i: int, answer: str) -> float:
-        """Return 1 for the right answer, 0 for any other; white space at the ends is nothing."""
+        """Compare with the right answer; white space at the ends is nothing."""
         return float(answer.strip() == self.answers[i].strip())
 
 

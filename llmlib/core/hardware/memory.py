@@ -73,7 +73,6 @@ class MemoryMeter:
             self._sample()
 
     def __enter__(self) -> MemoryMeter:
-        """Start sampling."""
         self._done.clear()
         self.start_bytes = self.peak_bytes = resident_bytes()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="memory meter")
@@ -81,7 +80,6 @@ class MemoryMeter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Take a last sample and stop."""
         self._sample()
         self._done.set()
         if self._thread is not None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from llmlib.training.checkpointing.named_state import AnyOptimizer
 from llmlib.training.config import TrainConfig
@@ -20,7 +21,7 @@ from llmlib.training.optimizers.muon import Muon, Scale
 from llmlib.training.precision import resolve_precision
 
 
-class CombinedOptimizer:
+class CombinedOptimizer(AnyOptimizer):
     """Several optimizers, each with its own parameters, stepped as one."""
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -30,22 +31,23 @@ class CombinedOptimizer:
             raise ValueError("a parameter is in two optimizers: give each parameter to one")
 
     @property
+    @override
     def param_groups(self) -> list[Group]:
-        """The parameter groups of all optimizers, in order; changing a group changes its owner."""
+        """The groups of all optimizers, in order; changing a group changes its owner."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     @property
+    @override
     def state(self) -> dict[Tensor, Any]:
-        """The state of every parameter that has one."""
         return {p: state for opt in self.optimizers for p, state in opt.state.items()}
 
+    @override
     def step(self) -> None:
-        """Update all parameters."""
         for optimizer in self.optimizers:
             optimizer.step()
 
+    @override
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear all gradients, by default by freeing them."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none)
 
