@@ -25,17 +25,12 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A stretch that was taken out of a document, and why.
-
-    Attributes:
-        document: The document as it was.
-        start: Where the stretch began, in characters of its text.
-        stop: Where it ended.
-        reason: Why it went, in words.
-    """
+    """A stretch that was taken out of a document, and why, in words."""
 
     document: Document
+    """As it was."""
     start: int
+    """Where the stretch began, in characters of the text."""
     stop: int
     reason: str
 
@@ -52,9 +47,6 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     with "。", "！" or "？", or at a blank line. Abbreviations before a capital ("Dr. Lee") split
     wrongly, which matters little here: they do so in every copy.
 
-    Args:
-        text: The text.
-
     Returns:
         Start and stop of each sentence without the white space around it, in characters.
 
@@ -69,9 +61,6 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 def line_spans(text: str) -> list[tuple[int, int]]:
     r"""Split a text into its lines, leaving out empty ones.
-
-    Args:
-        text: The text.
 
     Returns:
         Start and stop of each line without the white space around it, in characters.
@@ -96,7 +85,6 @@ def deduplicate_passages(
 
     Args:
         documents: The corpus, in order; it is read once.
-        unit: What a passage is made of.
         length: Units in a row that make a passage, at least 1. Single sentences ("Returns.") often
             repeat for good reason.
 
@@ -147,16 +135,9 @@ def repetition(text: str, max_words: int = 8) -> float:
     times without overlap, where $|g|$ is the phrase's length, c(g) how often it occurs and n
     the number of words.
 
-    Args:
-        text: A sentence.
-        max_words: Longest phrase, in words.
-
-    Returns:
-        The share, 0 (no phrase three times) to 1 (nothing but one phrase).
+    The share is 0 where no phrase stands three times, 1 where there is nothing but one phrase.
 
     Example:
-        >>> repetition("Buy now, buy now, buy now while it lasts!")
-        0.6666666666666666
         >>> repetition("The dog saw the cat and the bird.")
         0.375
     """
@@ -184,7 +165,7 @@ def drop_repetitive_sentences(
     Such sentences teach a model to repeat itself.
 
     Args:
-        documents: The corpus, in order; it is read once.
+        documents: Read once.
         max_repetition: A sentence goes if its `repetition` is above this, 0 to 1.
 
     Returns:

@@ -29,17 +29,11 @@ def repeated_symbols(
         bounds: Document d lies between `bounds[d]` and `bounds[d + 1]`; the first bound is 0.
         length: Shortest stretch, in symbols, at least 1.
 
-    Returns:
-        One mark a symbol.
-
     Raises:
         ValueError: If the length is below 1 or the bounds do not span the symbols.
 
     Example:
         >>> text = b"one day|some day"
-        >>> marks = repeated_symbols(text, [0, 8, 16], 6)
-        >>> bytes(c if m else 46 for c, m in zip(text, marks))
-        b'................'
         >>> marks = repeated_symbols(text, [0, 8, 16], 4)
         >>> bytes(c if m else 46 for c, m in zip(text, marks))
         b'............ day'
@@ -82,7 +76,6 @@ def remove_repeated_substrings(
     110 bytes for each byte of text, so split a large corpus first.
 
     Args:
-        documents: The corpus.
         min_bytes: Shortest stretch that is cut, in UTF-8 bytes. 200 is about 50 tokens.
         min_left: A document of which fewer characters, white space aside, are left is dropped.
 

@@ -26,29 +26,18 @@ _INVERSE = pow(_BASE, -1, 1 << 64)
 
 @dataclass(frozen=True, kw_only=True)
 class HashedWords:
-    """The words of some texts, as hashes, one text after another.
-
-    Attributes:
-        hashes: One hash a word.
-        bounds: Text t has the words `bounds[t]` to `bounds[t + 1]`.
-        begins: Where each word begins, in characters of its text.
-        ends: Where it ends.
-    """
+    """The words of some texts, as hashes, one text after another."""
 
     hashes: UInt64[np.ndarray, " words"]
     bounds: Int64[np.ndarray, " texts_and_end"]
+    """Text t has the words `bounds[t]` to `bounds[t + 1]`."""
     begins: Int64[np.ndarray, " words"]
+    """Where each word begins, in characters of its text."""
     ends: Int64[np.ndarray, " words"]
 
 
 def mix(values: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    """Spread each value over all 64 bits, one to one.
-
-    Args:
-        values: Integers, however structured.
-
-    Returns:
-        Integers that look random; equal ones stay equal, different ones different.
+    """Spread each value over all 64 bits, one to one: what comes out looks random.
 
     Example:
         >>> mix(np.array([0, 1], np.uint64)).tolist()
@@ -80,9 +69,6 @@ def stretch_hashes(
         begins: Index of the first symbol of each stretch.
         ends: Index behind its last.
 
-    Returns:
-        The hashes.
-
     Example:
         >>> values = mix(np.array([5, 7, 5, 7, 9], np.uint64))
         >>> a, b, c = stretch_hashes(values, np.array([0, 2, 3]), np.array([2, 4, 5]))
@@ -103,9 +89,6 @@ def hashed_words(texts: list[str], kind: Literal["space", "alphanumeric"] = "spa
         kind: "space": words are what white space separates, as in `str.split`. "alphanumeric":
             words are runs of letters and digits, and each character of a script that is written
             without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) is a word.
-
-    Returns:
-        The words' hashes and places.
 
     Example:
         >>> words = hashed_words(["to be, or", "to  be"])
@@ -136,12 +119,6 @@ def hashed_words(texts: list[str], kind: Literal["space", "alphanumeric"] = "spa
 def hashed_characters(texts: list[str]) -> HashedWords:
     """Hash each character of some texts, as if it were a word.
 
-    Args:
-        texts: The texts.
-
-    Returns:
-        The characters' values and places.
-
     Example:
         >>> hashed_characters(["ab", "", "a"]).bounds.tolist()
         [0, 2, 2, 3]
@@ -159,10 +136,6 @@ def ngram_hashes(
     words: HashedWords, n: int
 ) -> tuple[UInt64[np.ndarray, " ngrams"], Int64[np.ndarray, " ngrams"]]:
     """Hash every run of n words of each text; a text of fewer words is one run.
-
-    Args:
-        words: The words of some texts.
-        n: Words in a run, at least 1.
 
     Returns:
         The hashes, text after text, and for each the index of its first word in `words`.
@@ -187,14 +160,10 @@ def ngram_hashes(
 
 
 def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Gather texts into blocks for the functions above, so that memory stays bounded.
+    """Gather texts, read lazily, into blocks for the functions above, so that memory is bounded.
 
-    Args:
-        texts: The texts, read lazily.
-
-    Yields:
-        Lists of texts, of about `HASHED_CHARACTERS` characters (more only if a single text has
-        more) and at most `HASHED_DOCUMENTS` texts; no list is empty.
+    A block has at most `HASHED_CHARACTERS` characters, unless a single text has more, and
+    `HASHED_DOCUMENTS` texts.
     """
     block: list[str] = []
     size = 0

@@ -232,9 +232,8 @@ def decontaminate(
 
     Args:
         documents: Training documents.
-        items: Texts of the evaluation set.
-        n_words: Words in a row that make a leak.
-        min_words: Shortest item that is looked for.
+        items: Texts of the evaluation set; see `EvaluationIndex.build` for `n_words` and
+            `min_words`.
         max_documents: As in `counted_leaks`; the leaks that count for nothing are still reported.
 
     Returns:
@@ -276,10 +275,6 @@ def decontaminate_file(
     Args:
         corpus: A file that `save_documents` wrote; it is read twice.
         cleaned: File to write the documents without leaks to.
-        items: Texts of the evaluation set.
-        n_words: Words in a row that make a leak.
-        min_words: Shortest item that is looked for.
-        max_documents: As in `counted_leaks`.
         workers: Processes; the file does not depend on their number.
 
     Returns:

@@ -41,9 +41,7 @@ def cut_leaks(
     Args:
         documents: Training documents.
         items: Texts of the evaluation set.
-        n_words: Words in a row that make a leak.
-        min_words: Shortest item that is looked for.
-        max_documents: As in `decontaminate`.
+        n_words: As in `decontaminate`, with `min_words` and `max_documents`.
         margin: Characters that go before and after each leak, at least 0.
         min_piece: Pieces of fewer characters are given up.
         max_pieces: A document that the cuts split into more pieces is dropped whole.

@@ -20,10 +20,6 @@ def similar_pairs(
     cost grows with the square of the number of sets that share one: with many copies of a
     document, take them out first.
 
-    Args:
-        sets: The sets.
-        threshold: Smallest similarity, above 0 and up to 1.
-
     Returns:
         The two members of each pair, the smaller index first, in ascending order.
 

@@ -20,19 +20,12 @@ def candidate_probability(
 ) -> float | Float[np.ndarray, "*shape"]:
     """Probability that a pair becomes a candidate, P(s) = 1 - (1 - s^r)^b.
 
-    Args:
-        similarity: Jaccard similarity s of the pair, 0 to 1.
-        bands: Number of bands b.
-        rows: Components a band r.
-
-    Returns:
-        The probability: an S-shaped curve whose steepest rise lies near s = (1/b)^(1/r).
+    With b bands of r rows this is an S-shaped curve of the Jaccard similarity s, whose steepest
+    rise lies near s = (1/b)^(1/r).
 
     Example:
-        >>> round(candidate_probability(0.8, bands=20, rows=5), 4)
-        0.9996
-        >>> round(candidate_probability(0.2, bands=20, rows=5), 4)
-        0.0064
+        >>> [round(candidate_probability(s, bands=20, rows=5), 4) for s in (0.8, 0.2)]
+        [0.9996, 0.0064]
 
     References:
         Leskovec, Rajaraman and Ullman (2020), Mining of Massive Datasets, section 3.4.2.
@@ -51,7 +44,6 @@ def tune_bands(
 
     Args:
         threshold: Similarity t from which a pair should be found, between 0 and 1.
-        n_hashes: Components of a signature.
         weights: Cost w₊ of a false candidate and w₋ of a miss. Where candidates are verified,
             misses cost more.
 
@@ -96,7 +88,6 @@ def lsh_candidates(
 
     Args:
         signatures: Unsigned integers, one row a document.
-        bands: Number of bands.
         rows: Components a band; components beyond bands times rows are not used.
 
     Returns:
@@ -133,9 +124,6 @@ def equal_pairs(
     keys: Shaped[np.ndarray, " items"],
 ) -> Iterator[tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]]:
     """Find all pairs of items with equal keys.
-
-    Args:
-        keys: One key an item.
 
     Yields:
         Arrays of the two members of pairs: first neighbours in the sorted order, then next but

@@ -22,7 +22,7 @@ def minhash_signatures(
 
     Args:
         sets: The shingle sets; the low 32 bits of their hashes are used.
-        n_hashes: Components of a signature. The estimate of J has a standard deviation of
+        n_hashes: The estimate of J has a standard deviation of
             sqrt(J (1 - J) / n_hashes).
         seed: Which hash functions; signatures compare only under the same ones.
 
@@ -73,14 +73,6 @@ def estimated_jaccard(
     right: Int[np.ndarray, " pairs"],
 ) -> Float64[np.ndarray, " pairs"]:
     """Estimate the Jaccard similarity of pairs by the share of components that agree.
-
-    Args:
-        signatures: MinHash signatures.
-        left: Index of one document of each pair.
-        right: Index of the other.
-
-    Returns:
-        The estimates, 0 to 1.
 
     Example:
         >>> signatures = np.array([[1, 2, 3, 4], [1, 2, 3, 9]], np.uint32)

@@ -28,12 +28,6 @@ def near_duplicate_pairs(
     threshold and falling fast (`candidate_probability`). Among documents with equal sets only the
     pairs with the first of them are returned.
 
-    Args:
-        sets: The documents' shingle sets.
-        threshold: Smallest similarity, between 0 and 1.
-        n_hashes: Components of a signature; 4 bytes each for every document.
-        seed: Which hash functions.
-
     Returns:
         The two members of each pair, the smaller index first.
 
@@ -77,11 +71,10 @@ def deduplicate_near(
     have the same words. Memory: 8 bytes a word and 4 `n_hashes` bytes a document beside the texts.
 
     Args:
-        documents: The corpus.
         threshold: Smallest Jaccard similarity of near-duplicates, between 0 and 1.
         n_words: Words in a shingle.
         n_hashes: Components of a signature.
-        seed: Which hash functions; the result depends on it only through pairs that are missed.
+        seed: The result depends on it only through pairs that are missed.
         normalize: Applied to each text before it is compared, such as `normalize_for_matching`; by
             default texts are compared as they are.
 

@@ -24,15 +24,12 @@ assert 1 << _INDEX_BITS == HASHED_DOCUMENTS
 
 @dataclass(frozen=True, kw_only=True)
 class ShingleSets:
-    """The shingle sets of a corpus; 8 bytes a shingle.
-
-    Attributes:
-        hashes: 52-bit hashes, ascending and different within a document.
-        bounds: Document d has the hashes `bounds[d]` to `bounds[d + 1]`.
-    """
+    """The shingle sets of a corpus; 8 bytes a shingle."""
 
     hashes: UInt64[np.ndarray, " shingles"]
+    """52-bit hashes, ascending and different within a document."""
     bounds: Int64[np.ndarray, " documents_and_end"]
+    """Document d has the hashes `bounds[d]` to `bounds[d + 1]`."""
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -53,10 +50,6 @@ def shingle_sets(
     Args:
         texts: The texts, read lazily in blocks of about 260,000 characters.
         n: Words or characters in a shingle, at least 1.
-        unit: What a shingle is made of.
-
-    Returns:
-        The sets.
 
     Example:
         >>> sets = shingle_sets(["a b c a b", "b c", ""], n=2)
@@ -87,14 +80,6 @@ def jaccard(
 
     Exact up to the chance that two different shingles of a pair share a 52-bit hash, about 10^-12
     for documents of 50 shingles.
-
-    Args:
-        sets: The shingle sets.
-        left: Index of one document of each pair.
-        right: Index of the other.
-
-    Returns:
-        The similarities, 0 to 1.
 
     Example:
         >>> sets = shingle_sets(["a b c", "b c d", "x"], n=1)

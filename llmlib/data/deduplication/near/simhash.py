@@ -25,12 +25,7 @@ def simhash(sets: ShingleSets, seed: int = 0) -> UInt64[np.ndarray, " documents"
     theta differ in about 64 theta / pi bits; for sets, cos(theta) is the number of shared members
     over the geometric mean of the sizes.
 
-    Args:
-        sets: The shingle sets.
-        seed: Which random bits; fingerprints compare only under the same ones.
-
-    Returns:
-        The fingerprints; 0 for an empty set.
+    An empty set's fingerprint is 0. Fingerprints compare only under the same seed.
 
     Example:
         >>> from llmlib.data.deduplication.near.shingles import shingle_sets
@@ -65,14 +60,6 @@ def hamming_distance(
 ) -> Int64[np.ndarray, " pairs"]:
     """Count the bits in which pairs of fingerprints differ.
 
-    Args:
-        fingerprints: 64-bit fingerprints.
-        left: Index of one document of each pair.
-        right: Index of the other.
-
-    Returns:
-        The distances, 0 to 64.
-
     Example:
         >>> prints = np.array([0b1011, 0b0010], np.uint64)
         >>> hamming_distance(prints, np.array([0]), np.array([1])).tolist()
@@ -92,7 +79,6 @@ def hamming_pairs(
     exact.
 
     Args:
-        fingerprints: 64-bit fingerprints.
         max_distance: Largest number of differing bits d, 0 to 32.
         spare: Blocks s that must agree, at least 1: more of them make more tables (the choices of
             s blocks out of d + s) with smaller groups, about n / 2^(64 s / (d + s)) each.

@@ -14,11 +14,6 @@ def clusters(
     components. The answer does not depend on the order of the pairs. A round takes away every root
     that is paired with a smaller one, so a handful of rounds is enough for millions of pairs.
 
-    Args:
-        n_items: How many items there are; they are 0 ... n_items - 1.
-        left: One item of each pair.
-        right: The other.
-
     Returns:
         For each item the smallest item that a chain of pairs leads to; itself if it has no pair.
 
