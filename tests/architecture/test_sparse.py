@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from llmlib.architecture import ModelConfig, Transformer, causal_mask
 from llmlib.architecture import scaled_dot_product_attention as attend
 from llmlib.architecture.attention.sparse import (
-    count_pairs,
+    count_attended_pairs,
     fixed_mask,
     global_mask,
     sparse_mask,
@@ -71,15 +71,17 @@ def test_sinks_are_seen_by_every_later_token():
 def test_the_number_of_pairs_has_a_closed_form(kind, n_tokens, size, n_sinks):
     chosen = config(kind, size, n_sinks=n_sinks if kind == "window" else 0)
     positions = torch.arange(n_tokens)[None]
-    assert count_pairs(chosen, n_tokens) == sparse_mask(chosen, positions, positions).sum()
+    assert count_attended_pairs(chosen, n_tokens) == sparse_mask(chosen, positions, positions).sum()
 
 
 @pytest.mark.parametrize("kind", ["strided", "fixed"])
 def test_pairs_grow_with_the_root_of_the_length(kind):
-    ratios = [count_pairs(config(kind, round(n**0.5)), n) / n**1.5 for n in (10**4, 10**6, 10**8)]
+    ratios = [
+        count_attended_pairs(config(kind, round(n**0.5)), n) / n**1.5 for n in (10**4, 10**6, 10**8)
+    ]
     assert max(ratios) < 1.05 * min(ratios)  # T sqrt(T), whatever T
     with pytest.raises(ValueError, match="n_sinks=0"):
-        count_pairs(config(kind, n_sinks=1), 7)
+        count_attended_pairs(config(kind, n_sinks=1), 7)
 
 
 @given(n_tokens=LENGTHS, stride=st.integers(1, 17))

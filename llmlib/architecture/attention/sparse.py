@@ -142,7 +142,7 @@ def sparse_mask(
     return pattern
 
 
-def count_pairs(config: ModelConfig, n_tokens: int) -> int:
+def count_attended_pairs(config: ModelConfig, n_tokens: int) -> int:
     r"""Count the query-key pairs that a text's attention computes in one sparse layer.
 
     With $T = q l + r$ and $b = l q (q - 1) / 2 + r q$ the sum of $\lfloor t/l \rfloor$:
@@ -160,8 +160,8 @@ def count_pairs(config: ModelConfig, n_tokens: int) -> int:
     Example:
         >>> config = ModelConfig(vocab_size=7, d_model=8, n_layers=1, n_heads=2, max_seq_len=16,
         ...                      attention="strided", stride=4)
-        >>> count_pairs(config, 16), count_pairs(config.replace(attention="full"), 16)
-        (82, 136)
+        >>> [count_attended_pairs(c, 16) for c in (config, config.replace(attention="full"))]
+        [82, 136]
 
     References:
         Child et al. (2019), section 4.2, which states the order $T \sqrt{T}$.
