@@ -11,17 +11,17 @@ from llmlib.architecture.recurrent.hyena import (
     decay_window,
     tap_features,
 )
+from tests.architecture.recurrent.comparisons import (
+    assert_causal,
+    assert_every_parameter_learns,
+    exactly_equal,
+)
 
 B, D, T, TAPS = 2, 13, 41, 5
 CONFIG = ModelConfig(
     vocab_size=2, d_model=D, n_layers=3, n_heads=1, max_seq_len=43, conv_kernel=TAPS,
     position="none",
 )  # fmt: skip
-
-
-def exactly_equal(actual: object, expected: object) -> None:
-    """Compare in float64, up to rounding."""
-    torch.testing.assert_close(actual, expected, atol=1e-8, rtol=1e-8)
 
 
 def make(order: int) -> Hyena:
@@ -58,17 +58,13 @@ def test_the_layer_equals_direct_convolutions(layer):
     assert filters.shape == (layer.order, D, T)
     for gate, kernel in zip(gates, filters, strict=True):
         z = gate * direct(kernel, z)
-    exactly_equal(layer(x), z.mT @ layer.out.weight.mT)
+    exactly_equal(layer(x), z.mT @ layer.out.weight.mT, tolerance=1e-8)
 
 
 @pytest.mark.covers("arch.hyena")
 def test_the_layer_is_causal(layer):
     x = torch.randn(B, T, D, dtype=torch.float64)
-    changed = x.clone()
-    changed[:, 23:] += 1
-    before, after = layer(x), layer(changed)
-    exactly_equal(before[:, :23], after[:, :23])
-    assert (before[:, 23:] - after[:, 23:]).abs().amax(dim=(0, 2)).min() > 1e-6
+    assert_causal(layer, x, tolerance=1e-8)
 
 
 @pytest.mark.covers("arch.hyena")
@@ -78,7 +74,7 @@ def test_decoding_equals_training(layer, pieces):
     cache = StateCache.allocate(2)
     with torch.no_grad():
         y = torch.cat([layer(piece, None, cache, 1) for piece in x.split(pieces, dim=1)], dim=1)
-    exactly_equal(y, layer(x))
+    exactly_equal(y, layer(x), tolerance=1e-8)
 
 
 def test_what_decoding_keeps_grows_with_the_text():
@@ -131,11 +127,7 @@ def test_filters_start_with_unit_energy_and_fade():
 
 
 def test_every_parameter_learns(layer):
-    layer.train()
-    layer(torch.randn(B, T, D, dtype=torch.float64)).square().sum().backward()
-    for name, parameter in layer.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().max() > 0, name
+    assert_every_parameter_learns(layer.train(), layer(torch.randn(B, T, D, dtype=torch.float64)))
 
 
 def test_half_precision_convolves_in_float32():

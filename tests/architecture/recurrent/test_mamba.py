@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import KVCache, ModelConfig, StateCache, Transformer
+from llmlib.architecture import ModelConfig, StateCache
 from llmlib.architecture.recurrent import (
     Mamba,
     recurrent_selective_scan,
@@ -17,17 +17,13 @@ from llmlib.architecture.recurrent import (
     selective_scan,
 )
 from llmlib.core.hardware.memory import tracked_allocations
+from tests.architecture.recurrent.comparisons import assert_learns_to_recall, exactly_equal
 
 B, T, D, N = 3, 29, 13, 5
 CONFIG = ModelConfig(
     vocab_size=11, d_model=D, n_layers=2, n_heads=1, max_seq_len=T, mixer="mamba",
     state_dim=N, conv_kernel=3, expand=3,
 )  # fmt: skip
-
-
-def exactly_equal(actual: object, expected: object) -> None:
-    """Compare in float64, up to rounding."""
-    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=1e-10)
 
 
 def arguments(
@@ -145,13 +141,6 @@ def test_initialization_is_the_papers():
     assert mamba.step.weight.abs().max() <= 32**-0.5
 
 
-def test_a_cache_of_keys_and_values_is_refused():
-    attention = CONFIG.replace(mixer="attention", position="none")
-    cache = KVCache.allocate(attention, B, T)
-    with pytest.raises(ValueError, match="keeps a state"):
-        Mamba(CONFIG)(torch.randn(B, 2, D), cache=cache)
-
-
 def test_half_precision_keeps_the_state_in_float32():
     mamba = layer(torch.float32)
     x = torch.randn(B, T, D)
@@ -167,18 +156,11 @@ def test_half_precision_keeps_the_state_in_float32():
 @pytest.mark.covers("arch.mamba")
 def test_gradients_are_finite_at_1024_tokens_and_a_copying_task_is_learned():
     config = CONFIG.replace(max_seq_len=1024, d_model=32, n_layers=1, state_dim=7, conv_kernel=2)
-    torch.manual_seed(0)
-    long = Transformer(config)
-    long(torch.randint(11, (1, 1024))).logsumexp(-1).sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in long.parameters())
-    # The token after the mark, nine others, the mark: what followed it? Guessing costs ln 10.
-    model = Transformer(config)
-    optimizer, loss = torch.optim.AdamW(model.parameters(), lr=1e-2), torch.zeros(())
-    for _ in range(160):
+
+    def draw() -> tuple[Tensor, Tensor]:
+        """The token after the mark, nine others, the mark: what followed it?"""
         tokens = torch.randint(10, (32, 12))
         tokens[:, [0, -1]] = 10
-        loss = F.cross_entropy(model(tokens)[:, -1], tokens[:, 1])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert 0 < loss.item() < 0.5 * math.log(10)
+        return tokens, tokens[:, 1]
+
+    assert_learns_to_recall(config, draw, steps=160)

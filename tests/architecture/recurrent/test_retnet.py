@@ -16,16 +16,16 @@ from llmlib.architecture.recurrent.retnet import (
     recurrent_retention,
     retention_decays,
 )
+from tests.architecture.recurrent.comparisons import (
+    assert_causal,
+    assert_every_parameter_learns,
+    exactly_equal,
+)
 
 B, H, K, KV, T = 2, 3, 10, 7, 53
 CONFIG = ModelConfig(vocab_size=2, d_model=22, n_layers=3, n_heads=H, head_dim=K, max_seq_len=T)
 # Its group norm divides a row's factor out but for this.
 SHARP = CONFIG.replace(norm_eps=1e-15)
-
-
-def exactly_equal(actual: object, expected: object) -> None:
-    """Compare in float64, up to rounding."""
-    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=1e-10)
 
 
 def inputs(n_tokens: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
@@ -155,13 +155,10 @@ def test_a_query_carries_one_over_the_roots_of_k_and_of_its_decays(layer):
 
 def test_the_layer_is_causal_and_sees_offsets_only(layer):
     x = torch.randn(B, T, 22, dtype=torch.float64)
-    changed = x.clone()
-    changed[:, 23:] += 1
-    before, after = layer(x, context(0, T)), layer(changed, context(0, T))
-    exactly_equal(before[:, :23], after[:, :23])
-    assert (before[:, 23:] - after[:, 23:]).abs().amax(dim=(0, 2)).min() > 1e-4
+    assert_causal(lambda tokens: layer(tokens, context(0, T)), x, change=1e-4)
     # Angles are rounded to float32, hence the tolerance.
-    torch.testing.assert_close(layer(x, context(1009, T)), before, atol=1e-3, rtol=1e-3)
+    shifted, expected = layer(x, context(1009, T)), layer(x, context(0, T))
+    torch.testing.assert_close(shifted, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_without_positions_only_the_decay_tells_the_order(layer):
@@ -176,11 +173,9 @@ def test_without_positions_only_the_decay_tells_the_order(layer):
 
 
 def test_every_parameter_learns(layer):
-    layer.train()
-    layer(torch.randn(B, T, 22, dtype=torch.float64), context(0, T)).square().sum().backward()
-    for name, parameter in layer.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().max() > 0, name
+    assert_every_parameter_learns(
+        layer.train(), layer(torch.randn(B, T, 22, dtype=torch.float64), context(0, T))
+    )
 
 
 @pytest.mark.parametrize("n_heads", [2, 11])

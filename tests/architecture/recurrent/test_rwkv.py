@@ -9,19 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture import ModelConfig, StateCache, Transformer
+from llmlib.architecture import ModelConfig, StateCache
 from llmlib.architecture.recurrent import ChannelMix, TimeMix, parallel_wkv, recurrent_wkv
+from tests.architecture.recurrent.comparisons import assert_learns_to_recall, exactly_equal
 
 B, T, D = 3, 29, 13
 CONFIG = ModelConfig(
     vocab_size=11, d_model=D, n_layers=3, n_heads=1, max_seq_len=T, mixer="rwkv", d_ff=31,
     norm="layer", norm_bias=True, embedding_norm=True,
 )  # fmt: skip
-
-
-def exactly_equal(actual: object, expected: object) -> None:
-    """Compare in float64, up to rounding."""
-    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=1e-10)
 
 
 def arguments(n_tokens: int, scale: float = 1.0) -> list[Tensor]:
@@ -158,17 +154,10 @@ def test_one_layer_and_one_channel_have_an_initialization():
 @pytest.mark.covers("arch.rwkv")
 def test_gradients_are_finite_at_1024_tokens_and_a_copying_task_is_learned():
     config = CONFIG.replace(max_seq_len=1024, d_model=32, n_layers=2, d_ff=64)
-    torch.manual_seed(0)
-    long = Transformer(config)
-    long(torch.randint(11, (1, 1024))).logsumexp(-1).sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in long.parameters())
-    # The first token, nine others, a mark: what was the first? Guessing costs ln 10.
-    model = Transformer(config)
-    optimizer, loss = torch.optim.AdamW(model.parameters(), lr=1e-2), torch.zeros(())
-    for _ in range(120):
+
+    def draw() -> tuple[Tensor, Tensor]:
+        """The first token, nine others, a mark: what was the first?"""
         tokens = torch.cat((torch.randint(10, (32, 10)), torch.full((32, 1), 10)), dim=1)
-        loss = F.cross_entropy(model(tokens)[:, -1], tokens[:, 0])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert 0 < loss.item() < 0.5 * math.log(10)
+        return tokens, tokens[:, 0]
+
+    assert_learns_to_recall(config, draw, steps=120)

@@ -27,17 +27,17 @@ from llmlib.architecture.recurrent.s4 import (
     ssm_recurrence,
 )
 from llmlib.architecture.transformer import Transformer
+from tests.architecture.recurrent.comparisons import (
+    assert_causal,
+    assert_every_parameter_learns,
+    exactly_equal,
+)
 
 D, N, T = 13, 14, 37
 CONFIG = ModelConfig(
     vocab_size=2, d_model=D, n_layers=3, n_heads=1, max_seq_len=T, state_dim=N, position="none"
 )
 lengths = st.lists(st.integers(1, 11), min_size=1, max_size=6)
-
-
-def exactly_equal(actual: object, expected: object) -> None:
-    """Compare in float64, up to rounding."""
-    torch.testing.assert_close(actual, expected, atol=1e-8, rtol=1e-8)
 
 
 def system(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,11 +74,11 @@ def test_kernel_convolution_and_recurrence_equal_the_definition():
     log_factors, gains = discretize(poles, step)
     convolved, state = ssm_convolution(u, log_factors, c * gains)
     recurred, last = ssm_recurrence(u, log_factors, c * gains)
-    exactly_equal(convolved, recurred)
-    exactly_equal(state, last)
+    exactly_equal(convolved, recurred, tolerance=1e-8)
+    exactly_equal(state, last, tolerance=1e-8)
     for row, channel in ((0, 0), (1, 5), (1, D - 1)):
         expected = with_loops(u[row, channel], poles[channel], step[channel].item(), c[channel])
-        exactly_equal(convolved[row, channel].tolist(), expected)
+        exactly_equal(convolved[row, channel].tolist(), expected, tolerance=1e-8)
 
 
 @pytest.mark.covers("arch.h3-s4")
@@ -93,8 +93,8 @@ def test_a_text_in_pieces_leaves_the_state_of_the_whole(lengths, seed):
         form = ssm_convolution if i % 2 == 0 else ssm_recurrence
         y, state = form(piece, log_factors, weights, state)
         pieces.append(y)
-    exactly_equal(torch.cat(pieces, dim=-1), whole)
-    exactly_equal(state, last)
+    exactly_equal(torch.cat(pieces, dim=-1), whole, tolerance=1e-8)
+    exactly_equal(state, last, tolerance=1e-8)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 16, 37, 101])
@@ -102,7 +102,7 @@ def test_kernel_equals_the_vandermonde_product(length):
     log_factors, weights = system()
     powers = log_factors.exp().unsqueeze(-1) ** torch.arange(length)  # [D, half, length]
     expected = 2 * torch.einsum("dn,dnl->dl", weights, powers).real
-    exactly_equal(ssm_kernel(log_factors, weights, length), expected)
+    exactly_equal(ssm_kernel(log_factors, weights, length), expected, tolerance=1e-8)
 
 
 def test_zero_order_hold_solves_the_differential_equation():
@@ -112,7 +112,7 @@ def test_zero_order_hold_solves_the_differential_equation():
     ones = torch.ones(1, 1, 41, dtype=torch.float64)
     _, state = ssm_recurrence(ones, log_factors, gains)
     exact = ((41 * step * pole).exp() - 1) / pole
-    exactly_equal(gains * state[0], exact)
+    exactly_equal(gains * state[0], exact, tolerance=1e-8)
 
 
 def test_poles_are_those_that_hippo_starts_s4_from():
@@ -152,7 +152,7 @@ def test_fft_convolution_equals_the_sum(length, taps):
     for t in range(length):
         for s in range(min(t + 1, taps)):
             expected[..., t] += kernel[:, s] * x[..., t - s]
-    exactly_equal(causal_convolution(x, kernel), expected)
+    exactly_equal(causal_convolution(x, kernel), expected, tolerance=1e-8)
     assert fft_length(length + taps) >= length + taps
 
 
@@ -195,7 +195,7 @@ def test_decoding_with_a_state_equals_training(layer, pieces):
     x = torch.randn(2, T, D, dtype=torch.float64)
     cache = StateCache.allocate(2)
     y = torch.cat([layer(piece, None, cache, 1) for piece in x.split(pieces, dim=1)], dim=1)
-    exactly_equal(y, layer(x))
+    exactly_equal(y, layer(x), tolerance=1e-8)
     assert cache.get(0) is None
     sizes = {name: tensor.shape for name, tensor in (cache.get(1) or {}).items()}
     assert sizes["ssm"] == (2, D, N // 2)
@@ -211,24 +211,16 @@ def test_h3_equals_its_formula():
         shifted[:, :, s:] += tap[:, None] * k[:, :, : T - s]
     memory, _ = ssm_recurrence(shifted * v, *layer.ssm.discrete())
     memory = memory + layer.ssm.skip[:, None] * shifted * v
-    exactly_equal(layer(x), (q * memory).mT @ layer.out.weight.mT)
+    exactly_equal(layer(x), (q * memory).mT @ layer.out.weight.mT, tolerance=1e-8)
 
 
 def test_layers_are_causal(layer):
     x = torch.randn(2, T, D, dtype=torch.float64)
-    changed = x.clone()
-    changed[:, 23:] += 1
-    before, after = layer(x), layer(changed)
-    exactly_equal(before[:, :23], after[:, :23])
-    assert (before[:, 23:] - after[:, 23:]).abs().amax(dim=(0, 2)).min() > 1e-6
+    assert_causal(layer, x, tolerance=1e-8)
 
 
 def test_every_parameter_learns(layer):
-    layer.train()
-    layer(torch.randn(2, T, D, dtype=torch.float64)).square().sum().backward()
-    for name, parameter in layer.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().max() > 0, name
+    assert_every_parameter_learns(layer.train(), layer(torch.randn(2, T, D, dtype=torch.float64)))
 
 
 def test_gradients_are_right(layer):

@@ -6,13 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.architecture.recurrent import linear_scan, parallel_scan_, scan, sequential_scan
+from tests.architecture.recurrent.comparisons import exactly_equal
 
 B, T, D, N = 2, 37, 5, 3
-
-
-def exactly_equal(actual: object, expected: object) -> None:
-    """Compare in float64, up to rounding."""
-    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=1e-10)
 
 
 def draw(*shape: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
