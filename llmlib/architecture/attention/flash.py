@@ -249,8 +249,8 @@ def tiled_traffic(
 
     Queries are read once and outputs with their log-sum-exp written once; keys and values are read
     again for every tile of queries: $T K + 2 T K \lceil T / b_q \rceil$ read and $T (K + 1)$
-    written, which is $\Theta(T^2 K^2 / M)$ with M numbers of fast memory. The causal form reads keys
-    and values as far as each tile of queries sees.
+    written, which is $\Theta(T^2 K^2 / M)$ with M numbers of fast memory. The causal form reads
+    keys and values as far as each tile of queries sees.
 
     Example:
         >>> tiled_traffic(4096, 64, 50_000).total < standard_traffic(4096, 64).total / 4

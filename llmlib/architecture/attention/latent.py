@@ -85,7 +85,7 @@ class LatentAttention(nn.Module):
         cache: AttentionCache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "B T D"]:
-        """Mix information between the tokens of each row; a cache keeps rotated keys and latents."""
+        """Mix information between the tokens of each row; a cache keeps latents, rotated keys."""
         is_late = cache is not None and not cache.rotated
         queries, turned = self.project_queries(x, context.angles)
         latents, keys = self.compress(x, None if is_late else context.angles)
