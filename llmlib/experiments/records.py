@@ -119,6 +119,8 @@ def check_record(
 ) -> list[str]:
     """Do the cheapest run of a record again; stamp the record if it gives the same, or mark it.
 
+    Another class of machine rounds otherwise: there what differs is only said.
+
     Returns:
         What differs by more than the experiment's tolerance; nothing where the record holds.
 
@@ -137,6 +139,9 @@ def check_record(
         for name in names
         for line in _differences(again.get(name), cheapest.get(name), experiment.tolerance, name)
     ]
+    here, there = again["machine"], cheapest.get("machine")
+    if wrong and here != there:  # rounding that differs grows over a training
+        return [f"made on {there}, and this is {here}: check it there; nothing is marked", *wrong]
     if wrong:
         code = fingerprint(experiment)
         store_record(record, [run | {"stale": f"{code} measures otherwise"} for run in runs])

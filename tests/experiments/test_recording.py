@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llmlib.core.hardware.machine import machine_class
 from llmlib.experiments.catalogue import find_experiment
 from llmlib.experiments.experiment import Experiment, Run
 from llmlib.experiments.fingerprint import fingerprint
@@ -123,7 +124,8 @@ def test_the_state_of_a_record_follows_its_code(tmp_path: Path) -> None:
     assert state(SMALL, load_record(record)) == "changed"
     assert check_record(SMALL, record) == []
     assert state(SMALL, load_record(record)) == "current"
-    spoilt = [run | {"loss": run["loss"] * 1.1} for run in load_record(record)]
+    here = {"machine": machine_class()}
+    spoilt = [run | here | {"loss": run["loss"] * 1.1} for run in load_record(record)]
     store_record(record, spoilt)
     (wrong,) = check_record(SMALL, record)
     assert wrong.startswith("loss: ")
@@ -143,3 +145,14 @@ def test_a_check_looks_into_lists_and_dictionaries(spoil, tmp_path: Path) -> Non
     record = tmp_path / "small.jsonl"
     store_record(record, [run | {"parts": spoil(run["parts"])} for run in made()])
     assert any(line.startswith("parts") for line in check_record(SMALL, record))
+
+
+def test_a_record_of_another_machine_is_told_apart_from_a_stale_one(tmp_path: Path) -> None:
+    record = tmp_path / "small.jsonl"
+    elsewhere = [run | {"machine": "another", "loss": run["loss"] * 1.1} for run in made()]
+    store_record(record, elsewhere)
+    first, *wrong = check_record(SMALL, record)
+    assert first.startswith("made on another, and this is ") and wrong[0].startswith("loss: ")
+    assert load_record(record) == elsewhere
+    store_record(record, [run | {"machine": "another"} for run in made()])
+    assert check_record(SMALL, record) == []
