@@ -140,6 +140,7 @@ EXPERIMENT = Experiment(
     depends=(
         "llmlib.data.cleaning.rules.quality_rules",
         "llmlib.data.deduplication.contamination.decontamination",
+        "llmlib.data.deduplication.exact",
         "llmlib.data.deduplication.near.overlap",
     ),
     claims={
