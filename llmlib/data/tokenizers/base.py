@@ -227,6 +227,19 @@ def check_special_tokens(special_tokens: Sequence[str]) -> None:
             raise ValueError(f"special token {token!r} is given twice")
 
 
+def check_allowed(allowed: Collection[str], known: Collection[str]) -> None:
+    """Refuse what `encode` may not be told to allow.
+
+    Raises:
+        ValueError: If it is one string, or one of them is not in `known`.
+    """
+    if isinstance(allowed, str):
+        raise ValueError("allowed_special is one string; pass a collection of them")
+    unknown = sorted(set(allowed) - set(known)) if allowed else []
+    if unknown:
+        raise ValueError(f"not special tokens: {unknown}; this tokenizer has {sorted(known)}")
+
+
 def split_special(text: str, allowed: Collection[str], known: Collection[str]) -> list[str]:
     """Cut a text round the allowed special tokens; of two that start together the longer counts.
 
@@ -240,12 +253,8 @@ def split_special(text: str, allowed: Collection[str], known: Collection[str]) -
         >>> split_special("a<s>b", ["<s>"], ["<s>", "</s>"])
         ['a', '<s>', 'b']
     """
-    if isinstance(allowed, str):
-        raise ValueError("allowed_special is one string; pass a collection of them")
+    check_allowed(allowed, known)
     if not allowed:
         return [text] if text else []
-    unknown = sorted(set(allowed) - set(known))
-    if unknown:
-        raise ValueError(f"not special tokens: {unknown}; this tokenizer has {sorted(known)}")
     names = sorted(allowed, key=len, reverse=True)
     return [part for part in re.split(f"({'|'.join(map(re.escape, names))})", text) if part]

@@ -1,18 +1,14 @@
 """WordPiece grows pieces by likelihood and uses them greedily; what it loses is known."""
 
-import json
 import math
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.data.tokenizers import Normalizer, Tokenizer, WordPiece
-from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
-from llmlib.data.tokenizers.wordpiece import BERT_SPECIAL
+from llmlib.data.tokenizers import Normalizer, WordPiece
 
 PLAIN = Normalizer()
 PROSE = [
@@ -165,52 +161,14 @@ def test_special_tokens_in_text_are_text(prose: WordPiece) -> None:
         prose.encode(text, allowed_special={"[NONE]"})
 
 
-def test_saved_and_loaded_and_refused(prose: WordPiece, tmp_path: Path) -> None:
-    path = tmp_path / "wordpiece.json"
-    prose.save(path)
-    again = WordPiece.load(path)
-    assert again.sha256 == prose.sha256 and again.tokens == prose.tokens
-    assert again.encode(PROSE[1]) == prose.encode(PROSE[1])
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"cut": "whitespace"}))
-    with pytest.raises(ValueError, match="changed since"):
-        WordPiece.load(path)
-    path.write_text(json.dumps(content)[:-7])
-    with pytest.raises(ValueError, match="cut short"):
-        WordPiece.load(path)
-    path.write_text(json.dumps(content | {"version": 2}))
-    with pytest.raises(ValueError, match="version 2"):
-        WordPiece.load(path)
-    ByteBPE([]).save(path)
-    with pytest.raises(ValueError, match="not a saved WordPiece"):
-        WordPiece.load(path)
-
-
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="too small"):
         WordPiece.train(["abc"], 7)
-    with pytest.raises(ValueError, match="one string"):
-        WordPiece.train("abc", 17)
-    with pytest.raises(ValueError, match=r"text 1 .*lone surrogate \(U\+D800\)"):
-        WordPiece.train(["abc", "\ud800"], 17)
-    with pytest.raises(ValueError, match="text 1 of the batch"):
-        WordPiece(["[UNK]"], ["[UNK]"]).encode_batch(["a", "\udfff"])
-    with pytest.raises(ValueError, match="lone surrogate"):
-        WordPiece(["[UNK]"], ["[UNK]"]).encode("\ud800")
     with pytest.raises(ValueError, match="given twice"):
         WordPiece(["[UNK]", "a", "a"], ["[UNK]"])
     with pytest.raises(ValueError, match="lacks"):
         WordPiece(["a"], ["[UNK]"])
-    with pytest.raises(ValueError, match="id 3 is not in"):
-        WordPiece(["[UNK]", "a", "b"], ["[UNK]"]).decode([1, 3])
     with pytest.raises(ValueError, match="cut='words'"):
         WordPiece(["[UNK]"], ["[UNK]"], cut="words")
     with pytest.raises(ValueError, match="score="):
         WordPiece.train(["abc abc"], 12, score="pmi")
-
-
-def test_the_protocol(prose: WordPiece) -> None:
-    assert isinstance(prose, Tokenizer)
-    assert list(prose.special_tokens) == list(BERT_SPECIAL)
-    both: list[Tokenizer] = [prose, ByteBPE([])]
-    assert all(t.decode(t.encode("test")) == "test" for t in both)

@@ -1,14 +1,16 @@
 """Applying learnt merges to a piece of text, in the order in which they were learnt."""
 
-import heapq
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from itertools import pairwise
+from typing import TypeVar
 
 from llmlib.data.tokenizers.bpe.symbols import MAX_TOKENS, as_symbols
 
 _SHORT = 200  # symbols up to which scanning for the best pair beats keeping a heap
 _NO_MERGE = MAX_TOKENS
+Part = TypeVar("Part", str, bytes)
 
 
 class PieceMerger:
@@ -62,32 +64,57 @@ class PieceMerger:
             rank, at = min(possible)
             symbols = symbols[:at] + self._rules[rank][1] + symbols[at + 2 :]
 
-    def _merge_long(self, text: str) -> str:
-        """The same with a heap of (rank, place) over a linked list: n log n, not n squared."""
-        symbols = list(text)
-        n = len(symbols)
-        following, preceding = list(range(1, n + 1)), list(range(-1, n - 1))
-        rank = self._rank.get
-        heap = [
-            (r << 40) + at
-            for at, (a, b) in enumerate(pairwise(text))
-            if (r := rank(a + b)) is not None
-        ]
-        heapq.heapify(heap)
-        while heap:
-            entry = heapq.heappop(heap)
-            at, best = entry & ((1 << 40) - 1), entry >> 40
-            right = following[at]
-            # An absorbed symbol is empty, so a stale entry fails this look-up.
-            if right >= n or rank(symbols[at] + symbols[right]) != best:
-                continue
-            symbols[at], symbols[right] = self._rules[best][1], ""
-            after, before = following[right], preceding[at]
-            following[at] = after
-            if after < n:
-                preceding[after] = at
-                if (r := rank(symbols[at] + symbols[after])) is not None:
-                    heapq.heappush(heap, (r << 40) + at)
-            if before >= 0 and (r := rank(symbols[before] + symbols[at])) is not None:
-                heapq.heappush(heap, (r << 40) + before)
-        return "".join(symbols)
+    def _merge_long(self, symbols: str) -> str:
+        def join(pair: str) -> str:
+            return self._rules[self._rank[pair]][1]
+
+        return "".join(merge_neighbours(list(symbols), self._rank.get, join))
+
+
+def merge_neighbours(
+    parts: list[Part],
+    rank: Callable[[Part], float | None],
+    join: Callable[[Part], Part] | None = None,
+    parts_of: dict[Part, tuple[Part, Part]] | None = None,
+) -> list[Part]:
+    """Join neighbours: lowest rank first, leftmost first among equals.
+
+    With a heap of ranks and places over a linked list this takes n log n steps, not n squared.
+
+    Args:
+        parts: None of them empty; changed in place.
+        rank: Of two neighbours' concatenation; None if they stay apart.
+        join: What this concatenation becomes; by default it stays.
+        parts_of: Gets the neighbours last seen to make each concatenation that has a rank.
+
+    Returns:
+        What is left when no neighbours have a rank.
+    """
+    n = len(parts)
+    following, preceding = list(range(1, n + 1)), list(range(-1, n - 1))
+    heap: list[tuple[float, int, int, Part]] = []
+
+    def offer(left: int, right: int) -> None:
+        if left < 0 or right >= n:
+            return
+        both = parts[left] + parts[right]
+        best = rank(both)
+        if best is not None:
+            heappush(heap, (best, left, right, both))
+            if parts_of is not None:
+                parts_of[both] = parts[left], parts[right]
+
+    for left in range(n - 1):
+        offer(left, left + 1)
+    while heap:
+        _, left, right, both = heappop(heap)
+        # An absorbed part is empty, and one that has grown makes another concatenation.
+        if not parts[left] or not parts[right] or parts[left] + parts[right] != both:
+            continue
+        parts[left], parts[right] = join(both) if join else both, both[:0]
+        after = following[left] = following[right]
+        if after < n:
+            preceding[after] = left
+        offer(preceding[left], left)
+        offer(left, after)
+    return [part for part in parts if part]

@@ -7,7 +7,6 @@ that two pairs spell can be reached by either.
 
 import base64
 import binascii
-import heapq
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from typing_extensions import override
 
 from llmlib.core.files import atomic_write
 from llmlib.data.tokenizers.base import check_special_tokens
+from llmlib.data.tokenizers.bpe.merging import merge_neighbours
 from llmlib.data.tokenizers.byte_level import ByteLevelTokenizer
 from llmlib.data.tokenizers.pieces import packed
 from llmlib.data.tokenizers.pretokenization import GPT2_PATTERN, cut_by
@@ -98,36 +98,8 @@ class RankBPE(ByteLevelTokenizer):
 
     @override
     def _encode_piece(self, piece: str) -> bytes:
-        """Join the neighbours of lowest rank, leftmost first, with a heap over a linked list."""
         data = piece.encode()
         if data in self._ranks:
             return packed([self._ranks[data]])
-        n = len(data)
-        ends, before = list(range(1, n + 1)), list(range(-1, n - 1))
-        heap: list[tuple[int, int, int]] = []
-
-        def offer(left: int) -> None:
-            if left >= 0 and ends[left] < n:
-                end = ends[ends[left]]
-                rank = self._ranks.get(data[left:end])
-                if rank is not None:
-                    heapq.heappush(heap, (rank, left, end))
-
-        for left in range(n - 1):
-            offer(left)
-        while heap:
-            _, left, end = heapq.heappop(heap)
-            # Stale if the left part is gone (its end is 0) or either part has grown since.
-            if not ends[left] or ends[left] == n or ends[ends[left]] != end:
-                continue
-            middle, ends[left] = ends[left], end
-            ends[middle] = 0
-            if end < n:
-                before[end] = left
-            offer(before[left])
-            offer(left)
-        ids, at = [], 0
-        while at < n:
-            ids.append(self._ranks[data[at : ends[at]]])
-            at = ends[at]
-        return packed(ids)
+        parts = merge_neighbours([bytes([byte]) for byte in data], self._ranks.get)
+        return packed([self._ranks[part] for part in parts])

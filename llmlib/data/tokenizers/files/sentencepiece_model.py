@@ -18,11 +18,13 @@ from typing_extensions import override
 from llmlib.core.files import atomic_write
 from llmlib.data.tokenizers.base import (
     SpelledTokenizer,
+    check_allowed,
     check_special_tokens,
     check_text,
     checked_texts,
+    split_special,
 )
-from llmlib.data.tokenizers.bpe.score_merging import cut_round, merge_by_score
+from llmlib.data.tokenizers.bpe.score_merging import merge_by_score
 from llmlib.data.tokenizers.files.sentencepiece_file import (
     BPE,
     BYTE,
@@ -102,7 +104,7 @@ class SentencePieceModel(SpelledTokenizer):
         ascii_only = {t: r for t, r in file.replacements.items() if t.isascii()}
         self._plain_ascii = all(len(t) == 1 and len(r) <= 1 for t, r in ascii_only.items())
         self._ascii = {ord(t): r for t, r in ascii_only.items() if len(t) == 1}
-        self._tables: dict[frozenset[str], KnownPieces] = {}
+        self._tables: dict[frozenset[str], tuple[KnownPieces, dict[str, float]]] = {}
 
     @classmethod
     def train(
@@ -170,6 +172,7 @@ class SentencePieceModel(SpelledTokenizer):
                 special token.
         """
         check_text(text)
+        check_allowed(allowed_special, self.special_tokens)
         controls = set(allowed_special) - self._user
         symbols = self._always | (frozenset(allowed_special) & self._user)
         return self._encode_round(text, controls, lambda part: self._ids_of(part, symbols))
@@ -222,9 +225,10 @@ class SentencePieceModel(SpelledTokenizer):
 
     def _ids_of(self, text: str, symbols: frozenset[str]) -> np.ndarray:
         normalized = self.normalize(text, symbols)
-        known = self._known(symbols)
+        known, ranks = self._known(symbols)
         if self.file.model_type == BPE:
-            ids = self._merged(normalized, known, symbols)
+            found = merge_by_score(normalized, symbols, ranks, self._unused)
+            ids = [i for p in found for i in (known[p][0] if p in known else self._unknown_ids(p))]
         else:
             edges = piece_edges(
                 normalized, known, self._longest, self._unknown_ids, self._unknown_score
@@ -235,8 +239,8 @@ class SentencePieceModel(SpelledTokenizer):
         kept = [i for i, before in both if i != self._unknown or before != self._unknown]
         return np.array(kept, dtype="<u4")
 
-    def _known(self, symbols: frozenset[str]) -> KnownPieces:
-        """Ids and scores of the pieces that text may give, those of user-defined symbols raised."""
+    def _known(self, symbols: frozenset[str]) -> tuple[KnownPieces, dict[str, float]]:
+        """The pieces that text may give, symbols' scores raised; and the rank of each."""
         if symbols not in self._tables:
             if len(self._tables) > 7:
                 self._tables.clear()
@@ -247,19 +251,13 @@ class SentencePieceModel(SpelledTokenizer):
                 elif kind == USER_DEFINED and text in symbols:
                     raised = score if self.file.model_type == BPE else _USER_SCORE
                     table[text] = ((i,), raised)
-            self._tables[symbols] = table
+            self._tables[symbols] = table, {text: -score for text, (_, score) in table.items()}
         return self._tables[symbols]
 
     def _unknown_ids(self, piece: str) -> tuple[int, ...]:
         if not self.file.byte_fallback:
             return (self._unknown,)
         return tuple(self._id_of_byte[byte] for byte in piece.encode())
-
-    def _merged(self, text: str, known: KnownPieces, symbols: frozenset[str]) -> list[int]:
-        parts = cut_round(text, symbols)
-        frozen = [part in symbols for part in parts]
-        found = merge_by_score(parts, frozen, known, self._unused)
-        return [i for p in found for i in (known[p][0] if p in known else self._unknown_ids(p))]
 
     def _replaced(self, text: str, symbols: frozenset[str]) -> list[str]:
         """The text in parts, each what one character or sequence of them becomes."""
@@ -269,7 +267,8 @@ class SentencePieceModel(SpelledTokenizer):
             if len(replaced) == len(text):  # where one is deleted, its place counts
                 return re.findall(" |[^ ]+", replaced)
         parts: list[str] = []
-        pieces = cut_round(text, symbols)
+        stretches = split_special(text, symbols, symbols)
+        pieces = [p for part in stretches for p in ([part] if part in symbols else part)]
         at = 0
         while at < len(pieces):
             reach = 0 if pieces[at] in symbols else self._reach.get(pieces[at], 0)
