@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -64,10 +65,18 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def compare(ours: Callable[[], object], theirs: Callable[[], object]) -> dict[str, float]:
-    """Time two pieces of work in turn; the median of each and their ratio."""
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(REPEATS)]
+def compare(
+    work: str,
+    mb: float,
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    repeats: int = REPEATS,
+) -> dict[str, Any]:
+    """Time two pieces of work in turn; the median of each and of their ratio."""
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
     return {
+        "work": work,
+        "mb": mb,
         "ours_s": statistics.median(pair[0] for pair in pairs),
         "theirs_s": statistics.median(pair[1] for pair in pairs),
         "time_ratio": statistics.median(pair[0] / pair[1] for pair in pairs),
@@ -85,8 +94,9 @@ def megabytes(texts: list[str]) -> float:
 
 
 def measure_training(texts: list[str]) -> dict:
-    times = compare(lambda: train_ours(texts), lambda: train_theirs(texts))
-    return {"work": "train", "mb": megabytes(texts), **times}
+    return compare(
+        "train", megabytes(texts), lambda: train_ours(texts), lambda: train_theirs(texts)
+    )
 
 
 def measure_encoding(texts: list[str], bpe: ByteBPE, reference: Tokenizer, batch: bool) -> dict:
@@ -103,8 +113,8 @@ def measure_encoding(texts: list[str], bpe: ByteBPE, reference: Tokenizer, batch
             for text in texts:
                 tokenizer.encode(text)
 
-    times = compare(lambda: encode(next(ours)), lambda: encode(next(theirs)))
-    return {"work": "encode_batch" if batch else "encode", "mb": megabytes(texts), **times}
+    work = "encode_batch" if batch else "encode"
+    return compare(work, megabytes(texts), lambda: encode(next(ours)), lambda: encode(next(theirs)))
 
 
 def textbook_merges(words: list[list[int]], n_merges: int) -> list[tuple[int, int]]:
@@ -160,30 +170,34 @@ def measure() -> list[dict]:
     return [*rows, measure_loop(texts)]
 
 
+def show(title: str, report: dict[str, Any], rows: list[dict[str, Any]], output: Path) -> None:
+    """Print the rows and write the report."""
+    size, repeats = report["vocab_size"], report["repeats"]
+    table = Table(title=f"{title}, vocabulary {size}: medians of {repeats}")
+    for head in ("work", "MB", "ours s", "theirs s", "our time / theirs", "our MB/s"):
+        table.add_column(head, justify="right")
+    for row in rows:
+        numbers = (row["mb"], row["ours_s"], row["theirs_s"], row["time_ratio"])
+        speed = f"{row['mb'] / row['ours_s']:.2g}"
+        table.add_row(row["work"], *(f"{number:.3g}" for number in numbers), speed)
+    Console(width=110).print(table)
+    content = {**report, "cores": os.cpu_count(), "rows": rows}
+    atomic_write(output, json.dumps(content, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loop", action="store_true", help="only the textbook's loop")
     if parser.parse_args().loop:
         print(f"{measure_loop(shuffled_corpus(), LOOP_BYTES // 3)['loop_over_ours']:.1f}")
         return
-    rows = measure()
-    table = Table(title=f"Byte-level BPE, vocabulary {VOCAB_SIZE}: medians of {REPEATS}")
-    for head in ("work", "MB", "ours s", "theirs s", "our time / theirs", "our MB/s"):
-        table.add_column(head, justify="right")
-    for row in rows:
-        numbers = (row["mb"], row["ours_s"], row["theirs_s"], row["time_ratio"])
-        speed = f"{row['mb'] / row['ours_s']:.1f}"
-        table.add_row(row["work"], *(f"{number:.3g}" for number in numbers), speed)
-    Console(width=100).print(table)
     report = {
         "vocab_size": VOCAB_SIZE,
         "repeats": REPEATS,
         "corpus_sha256": FIXED_SHA256,
-        "cores": os.cpu_count(),
         "tokenizers": version("tokenizers"),
-        "rows": rows,
     }
-    atomic_write(OUTPUT, json.dumps(report, indent=1) + "\n")
+    show("Byte-level BPE", report, measure(), OUTPUT)
 
 
 if __name__ == "__main__":

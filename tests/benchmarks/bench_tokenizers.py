@@ -7,57 +7,23 @@ trained by count here, as the other trainer does, so that both do the same work.
 """
 
 import argparse
-import itertools
-import json
 import os
-import random
-import statistics
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
-from rich.console import Console
-from rich.table import Table
+from bench_bpe import compare, first_megabytes, show, shuffled_corpus
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from llmlib.core.files import atomic_write
-from llmlib.data import fixed_code, fixed_corpus
+from llmlib.data import fixed_code
 from llmlib.data.corpora.fixed import CODE_SHA256, FIXED_SHA256
-from llmlib.data.deduplication.exact import SPACING_ONLY, deduplicate_exact
 from llmlib.data.tokenizers import CharacterBPE, SentencePieceModel, Unigram, WordPiece
 
 VOCAB_SIZE = 4096
 REPEATS = 3
 SIZES = (1.0, 4.0, 16.0)  # MB; prose first, then code
 OUTPUT = Path(__file__).parents[2] / "build" / "bench" / "tokenizers.json"
-
-
-def seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
-def compare(
-    name: str, mb: float, ours: Callable[[], object], theirs: Callable[[], object]
-) -> dict[str, Any]:
-    """Time two pieces of work in turn; the median of each and of their ratio."""
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(REPEATS)]
-    return {
-        "work": name,
-        "mb": mb,
-        "ours_s": statistics.median(pair[0] for pair in pairs),
-        "theirs_s": statistics.median(pair[1] for pair in pairs),
-        "time_ratio": statistics.median(pair[0] / pair[1] for pair in pairs),
-    }
-
-
-def first_megabytes(texts: list[str], limit: float) -> list[str]:
-    sizes = itertools.accumulate(len(text.encode()) for text in texts)
-    return [text for text, size in zip(texts, sizes, strict=True) if size <= limit * 1e6]
 
 
 def wordpiece_library(texts: list[str]) -> Tokenizer:
@@ -109,7 +75,7 @@ def measure_training(texts: list[str], mb: float) -> list[dict[str, Any]]:
             lambda: character_library(texts),
         ),
     ]
-    return [compare(name, mb, ours, theirs) for name, ours, theirs in works]
+    return [compare(name, mb, ours, theirs, REPEATS) for name, ours, theirs in works]
 
 
 def measure_encoding(texts: list[str], mb: float) -> list[dict[str, Any]]:
@@ -135,6 +101,7 @@ def measure_encoding(texts: list[str], mb: float) -> list[dict[str, Any]]:
             mb,
             lambda: WordPiece(word.tokens, ["[UNK]"]).encode_batch(texts),
             word_library,
+            REPEATS,
         ),
         compare(
             "encode Unigram",
@@ -143,6 +110,7 @@ def measure_encoding(texts: list[str], mb: float) -> list[dict[str, Any]]:
                 unigram.pieces, ["<unk>"], byte_fallback=False, cut="whitespace"
             ).encode_batch(texts),
             unigram_library_encode,
+            REPEATS,
         ),
     ]
     lines = [line for text in first_megabytes(texts, min(mb, 1.0)) for line in text.split("\n")]
@@ -156,15 +124,14 @@ def measure_encoding(texts: list[str], mb: float) -> list[dict[str, Any]]:
                 size,
                 lambda model=model: model.encode_batch(lines),
                 lambda library=library: library.encode(lines, num_threads=1),
+                REPEATS,
             )
         )
     return rows
 
 
 def measure(largest: float) -> list[dict[str, Any]]:
-    documents, _ = deduplicate_exact(fixed_corpus(), SPACING_ONLY)
-    texts = [document.text for document in documents]
-    random.Random(0).shuffle(texts)
+    texts = shuffled_corpus()
     texts += [document.text for document in fixed_code()]
     rows: list[dict[str, Any]] = []
     for limit in SIZES:
@@ -181,24 +148,14 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=SIZES[-1], help="largest size in MB")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     rows = measure(parser.parse_args().mb)
-    table = Table(title=f"Subword tokenizers, vocabulary {VOCAB_SIZE}: medians of {REPEATS}")
-    for head in ("work", "MB", "ours s", "library s", "our time / theirs", "our MB/s"):
-        table.add_column(head, justify="right")
-    for row in rows:
-        numbers = (row["mb"], row["ours_s"], row["theirs_s"], row["time_ratio"])
-        speed = f"{row['mb'] / row['ours_s']:.2f}"
-        table.add_row(row["work"], *(f"{number:.2f}" for number in numbers), speed)
-    Console(width=110).print(table)
     report = {
         "vocab_size": VOCAB_SIZE,
         "repeats": REPEATS,
         "corpus_sha256": [FIXED_SHA256, CODE_SHA256],
-        "cores": os.cpu_count(),
         "tokenizers": version("tokenizers"),
         "sentencepiece": version("sentencepiece"),
-        "rows": rows,
     }
-    atomic_write(OUTPUT, json.dumps(report, indent=1) + "\n")
+    show("Subword tokenizers", report, rows, OUTPUT)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,6 @@ class WordPiece(WordTokenizer):
         unknown: The token of a word that no pieces spell.
         prefix: How the spelling of a piece inside a word begins.
         max_characters: Longer words are unknown; at least 1.
-        normalizer: What happens to a text first.
-        cut: How it is then cut into words (a key of `CUTS`).
 
     Raises:
         ValueError: If a token is given twice, or a special or the unknown token is missing.

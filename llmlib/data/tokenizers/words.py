@@ -96,14 +96,8 @@ SPELLING_FIELDS = tuple(SpellingOptions.__annotations__)
 class FallbackTokenizer(WordTokenizer):
     """A tokenizer whose first ids are the special tokens and (with `byte_fallback`) the 256 bytes.
 
-    Lossless with `byte_fallback`, a cut that loses nothing and no normalizer.
-
-    Args:
-        special_tokens: Texts that get the first ids; without `byte_fallback` one is `unknown`.
-        byte_fallback: See `SpellingOptions`, as for the others.
-
-    Raises:
-        ValueError: If `unknown` is needed and missing from the special tokens.
+    Lossless with `byte_fallback`, a cut that loses nothing and no normalizer. Without
+    `byte_fallback` one of the special tokens must be `unknown`.
     """
 
     def __init__(

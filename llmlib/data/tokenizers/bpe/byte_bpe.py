@@ -86,7 +86,6 @@ class ByteBPE(ByteLevelTokenizer, SavedTokenizer):
 
         Args:
             vocab_size: Number of ids wanted, special tokens and the 256 bytes included.
-            special_tokens: Texts that get the first ids.
             min_frequency: Pairs seen fewer times are not merged; at least 1.
 
         Raises:

@@ -33,7 +33,6 @@ class CharacterBPE(FallbackTokenizer):
     Args:
         alphabet: The symbols of one character, with `end_of_word` or `continuing` where they apply.
         merges: Pairs of symbols' spellings, first to be merged first.
-        special_tokens: Texts that get the first ids; without `byte_fallback` one is `unknown`.
         end_of_word: What the last symbol of a word is marked with, such as `</w>`; decoded as a
             space.
         continuing: What all but the first symbol of a word are marked with, such as `##`.
@@ -98,8 +97,6 @@ class CharacterBPE(FallbackTokenizer):
             vocab_size: Number of ids wanted, special tokens, bytes and alphabet included.
             special_tokens: Texts that get the first ids; `unknown` is added if it is needed.
             min_frequency: Pairs seen fewer times are not merged; at least 1.
-            end_of_word: Mark of the last symbol of a word.
-            continuing: Mark of all but the first symbol of a word.
             alphabet: The single symbols in the order of their ids, which decides between pairs of
                 equal count; by default sorted.
             **options: See `SpellingOptions`.

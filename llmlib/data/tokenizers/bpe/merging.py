@@ -10,7 +10,7 @@ from llmlib.data.tokenizers.bpe.symbols import MAX_TOKENS, as_symbols
 
 _SHORT = 200  # symbols up to which scanning for the best pair beats keeping a heap
 _NO_MERGE = MAX_TOKENS
-Part = TypeVar("Part", str, bytes)
+_Part = TypeVar("_Part", str, bytes)
 
 
 class PieceMerger:
@@ -72,11 +72,11 @@ class PieceMerger:
 
 
 def merge_neighbours(
-    parts: list[Part],
-    rank: Callable[[Part], float | None],
-    join: Callable[[Part], Part] | None = None,
-    parts_of: dict[Part, tuple[Part, Part]] | None = None,
-) -> list[Part]:
+    parts: list[_Part],
+    rank: Callable[[_Part], float | None],
+    join: Callable[[_Part], _Part] | None = None,
+    parts_of: dict[_Part, tuple[_Part, _Part]] | None = None,
+) -> list[_Part]:
     """Join neighbours: lowest rank first, leftmost first among equals.
 
     With a heap of ranks and places over a linked list this takes n log n steps, not n squared.
@@ -92,7 +92,7 @@ def merge_neighbours(
     """
     n = len(parts)
     following, preceding = list(range(1, n + 1)), list(range(-1, n - 1))
-    heap: list[tuple[float, int, int, Part]] = []
+    heap: list[tuple[float, int, int, _Part]] = []
 
     def offer(left: int, right: int) -> None:
         if left < 0 or right >= n:

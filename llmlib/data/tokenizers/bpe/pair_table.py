@@ -175,8 +175,7 @@ def learn_symbols(
             pairs of equal score.
         reserved: How many of the `vocab_size` ids are no symbols.
         min_frequency: Pairs seen fewer times are not merged; at least 1.
-        continuing: What all but the first symbol of a word are marked with.
-        end_of_word: What the last one is marked with.
+        continuing: Mark of all but the first symbol of a word; `end_of_word`: of the last.
 
     Returns:
         The symbols, the alphabet first; and the merges by the spelling of their parts.

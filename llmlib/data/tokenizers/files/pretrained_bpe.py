@@ -44,7 +44,6 @@ class PretrainedBPE(ByteLevelTokenizer):
         special_tokens: Ids by text of the tokens that stand outside the merges.
         bos_token: Id with which a text begins, if the model expects one.
         eos_token: Id that ends a text, or an assistant's turn.
-        chat_template: Its source.
 
     Raises:
         ValueError: If a merge spells no token of the vocabulary, or two tokens have one id.
@@ -166,9 +165,6 @@ class PretrainedBPE(ByteLevelTokenizer):
         """Turn a conversation into ids; only the template's own special tokens count as such.
 
         `<|im_end|>` typed by a user stays text and cannot end the turn.
-
-        Args:
-            add_generation_prompt: End with the beginning of the assistant's next turn.
 
         Raises:
             ValueError: If there is no chat template, it refuses the messages, or one of them holds

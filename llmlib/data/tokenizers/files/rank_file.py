@@ -25,7 +25,6 @@ class RankBPE(ByteLevelTokenizer):
 
     Args:
         ranks: Ids by token; each of the 256 bytes is one.
-        special_tokens: Ids by text of tokens that ordinary text never gives.
         pattern: Regular expression whose matches are the pieces that merges do not cross.
 
     Raises:

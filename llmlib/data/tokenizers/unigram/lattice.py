@@ -82,10 +82,10 @@ def find_substrings(
 
 
 class Lattices:
-    """The lattices of many words over one set of pieces.
+    """The lattices of many words over one set of pieces, whose scores are in nats.
 
     Args:
-        words: Distinct words, none of them empty.
+        words: Distinct words, none of them empty; `weights` says how often each occurs.
         substrings: Of these words; each is a piece, numbered by its index, if `pieces`
             does not number them otherwise.
         pieces: Number of each piece, by text; other substrings are no edges.

@@ -41,7 +41,6 @@ class Unigram(FallbackTokenizer):
 
     Args:
         pieces: Pieces and their log-probabilities in nats.
-        special_tokens: Texts that get the first ids; without `byte_fallback` one is `unknown`.
         **options: See `SpellingOptions`.
 
     Attributes:
