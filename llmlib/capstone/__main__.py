@@ -71,9 +71,9 @@ def run_command(
 ) -> None:
     """Gather, clean, tokenize, train, evaluate, sample, report; continues where it stopped."""
     with _mistakes_in_one_sentence():
-        chosen = preset(name).shrunk() if shrunk else preset(name)
-        chosen = _adjusted(
-            chosen,
+        chosen = _chosen(
+            name,
+            shrunk=shrunk,
             corpus=corpus,
             steps=steps,
             vocab_size=vocab_size,
@@ -98,8 +98,7 @@ def prepare_command(
 ) -> None:
     """Gather, clean and tokenize only: `run` then starts at once, and no GPU waits for text."""
     with _mistakes_in_one_sentence():
-        chosen = preset(name).shrunk() if shrunk else preset(name)
-        chosen = _adjusted(chosen, corpus=corpus, vocab_size=vocab_size, workers=workers)
+        chosen = _chosen(name, shrunk=shrunk, corpus=corpus, vocab_size=vocab_size, workers=workers)
         prepare_preset(chosen, _folder(out, chosen) / "data", print)
 
 
@@ -120,16 +119,18 @@ def _folder(out: Path | None, chosen: Preset) -> Path:
     return out or Path("runs") / chosen.name
 
 
-def _adjusted(
-    chosen: Preset,
+def _chosen(
+    name: str,
     *,
+    shrunk: bool,
     corpus: str | None = None,
     steps: int | None = None,
     vocab_size: int | None = None,
     precision: str | None = None,
     workers: int | None = None,
 ) -> Preset:
-    """Change what the options name; a schedule keeps its shape when the steps change."""
+    """Return the preset as the options change it; a schedule keeps its shape when steps change."""
+    chosen = preset(name).shrunk() if shrunk else preset(name)
     if corpus:
         chosen = replace(chosen, corpus=replace(chosen.corpus, name=corpus))
     if vocab_size:

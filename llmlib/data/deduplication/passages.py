@@ -45,10 +45,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
     A sentence ends with ".", "!", "?" or "…" before white space and anything but a small letter,
     with "。", "！" or "？", or at a blank line. Abbreviations before a capital ("Dr. Lee") split
-    wrongly, which matters little here: they do so in every copy.
-
-    Returns:
-        Start and stop of each sentence without the white space around it, in characters.
+    wrongly, which matters little here: they do so in every copy. White space around a sentence is
+    left out.
 
     Example:
         >>> text = "Is it 3.5 m, i.e. short? No! "
@@ -60,10 +58,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 
 def line_spans(text: str) -> list[tuple[int, int]]:
-    r"""Split a text into its lines, leaving out empty ones.
-
-    Returns:
-        Start and stop of each line without the white space around it, in characters.
+    r"""Split a text into its lines, without white space around them and without empty ones.
 
     Example:
         >>> line_spans("one\n\n  two\n")
@@ -80,13 +75,9 @@ def deduplicate_passages(
     """Cut out every run of `length` sentences or lines that stood earlier in the corpus.
 
     Sentences are compared without regard to case, white space and Unicode composition. A run that
-    overlaps its own first occurrence does not count. Memory: 16 bytes and the overhead of a set
-    entry for each sentence.
-
-    Args:
-        documents: The corpus, in order; it is read once.
-        length: Units in a row that make a passage, at least 1. Single sentences ("Returns.") often
-            repeat for good reason.
+    overlaps its own first occurrence does not count, and single sentences ("Returns.") often repeat
+    for good reason. The corpus is read once. Memory: 16 bytes and the overhead of a set entry for
+    each sentence.
 
     Returns:
         The documents left, in order; those of which nothing is left, as they were; and the cuts.
@@ -162,14 +153,11 @@ def drop_repetitive_sentences(
 ) -> tuple[list[Document], list[Dropped], list[Cut]]:
     """Cut out the sentences that consist mostly of one phrase, said at least three times.
 
-    Such sentences teach a model to repeat itself.
-
-    Args:
-        documents: Read once.
-        max_repetition: A sentence goes if its `repetition` is above this, 0 to 1.
+    Such sentences teach a model to repeat itself. One goes if its `repetition` is above
+    `max_repetition`, 0 to 1.
 
     Returns:
-        The documents left, in order; those of which nothing is left, as they were; and the cuts.
+        As `deduplicate_passages`.
 
     Raises:
         ValueError: If `max_repetition` is out of range.

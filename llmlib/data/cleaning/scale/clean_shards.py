@@ -66,10 +66,9 @@ def clean_shards(
 
     Args:
         inputs: Files that `read_files` can read.
-        folder: Where to write; one run a folder.
+        folder: Holds one run.
         steps: Steps that judge or rewrite each document by itself. They are sent to other
             processes, so they hold no open files.
-        workers: Processes.
 
     Returns:
         The cleaned files and the account. Documents and counts are those of a `Pipeline` over the

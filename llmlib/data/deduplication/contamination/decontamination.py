@@ -117,12 +117,7 @@ class EvaluationIndex:
         Int64[np.ndarray, " matches"],
         UInt64[np.ndarray, " matches"],
     ]:
-        """Look up all n-grams of some texts.
-
-        Returns:
-            For each match the index of its first word in `words` and of its last, the item, and
-            the hash.
-        """
+        """Return the n-grams found: the indices of first and last word, the item, and the hash."""
         columns = []
         for length, (hashes, owner) in self.by_length.items():
             grams, first_word = ngram_hashes(words, length)
@@ -176,7 +171,7 @@ def find_leaks(
 def _leaks_of_block(
     index: EvaluationIndex, block: list[Document]
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """How many documents, and for each of their leaks the document, the item and its n-grams."""
+    """Count the documents, and list for each leak its document, its item and how many n-grams."""
     words = _words([document.text for document in block])
     place, _, item, value = index.matches(words)
     # The text that a word lies in; texts without words make some bounds equal.
@@ -192,15 +187,11 @@ def _leaks_of_block(
 
 
 def counted_leaks(leaks: Iterable[Leak], max_documents: int | None = None) -> dict[int, list[int]]:
-    """Gather leaks by document, without the items that stand in too many.
+    """Gather the items of leaks by document, without those that stand in too many documents.
 
     Args:
-        leaks: Leaks of a corpus, read once.
         max_documents: An item found in more documents than this is a common text (a proverb, a
             licence) rather than a leak, and counts for none. By default every item counts.
-
-    Returns:
-        For each document with a leak that counts, its items.
 
     Example:
         >>> places = ((0, 4), (0, 5), (3, 5))
@@ -270,12 +261,12 @@ def decontaminate_file(
     """Do to a saved corpus what `decontaminate` does to a list, whatever its length.
 
     Memory: the evaluation items' n-grams, some blocks of text for each process, and a number for
-    each leak; the corpus passes through.
+    each leak; the corpus passes through. What is written does not depend on the number of
+    processes.
 
     Args:
         corpus: A file that `save_documents` wrote; it is read twice.
         cleaned: File to write the documents without leaks to.
-        workers: Processes; the file does not depend on their number.
 
     Returns:
         For the index of each document left out, the items that it holds.

@@ -39,9 +39,7 @@ def cut_leaks(
     documents of their own.
 
     Args:
-        documents: Training documents.
-        items: Texts of the evaluation set.
-        n_words: As in `decontaminate`, with `min_words` and `max_documents`.
+        items: As in `decontaminate`, with `n_words`, `min_words` and `max_documents`.
         margin: Characters that go before and after each leak, at least 0.
         min_piece: Pieces of fewer characters are given up.
         max_pieces: A document that the cuts split into more pieces is dropped whole.
@@ -114,17 +112,12 @@ def _leaking_spans(
 def _aligned(
     text: str,
 ) -> tuple[str, Int64[np.ndarray, " characters"], Int64[np.ndarray, " characters"]]:
-    """Bring a text to the form that is compared, one written character after the other.
-
-    This equals normalizing it whole but for sequences such as an accent parted from its letter by
-    an invisible character; a leak that is spelt so is not located, and its whole text is cut.
-
-    Returns:
-        The form; for each of its characters, where what it stands for begins and ends in the text.
-    """
+    """Its form that is compared, and where each of its characters begins and ends in the text."""
     if text.isascii():
         place = np.arange(len(text))
         return text.lower(), place, place + 1
+    # This equals normalizing the text whole but for sequences such as an accent parted from its
+    # letter by an invisible character; a leak spelt so is not located, and its whole text is cut.
     written = regex.findall(r"\X", text)
     forms = [normalize_for_matching(cluster, _FORM) for cluster in written]
     lengths = [len(form) for form in forms]

@@ -47,9 +47,6 @@ def tune_bands(
         weights: Cost w₊ of a false candidate and w₋ of a miss. Where candidates are verified,
             misses cost more.
 
-    Returns:
-        Bands b and rows r.
-
     Raises:
         ValueError: If the threshold is not between 0 and 1, or a weight is negative.
 

@@ -72,8 +72,6 @@ def deduplicate_near(
 
     Args:
         threshold: Smallest Jaccard similarity of near-duplicates, between 0 and 1.
-        n_words: Words in a shingle.
-        n_hashes: Components of a signature.
         seed: The result depends on it only through pairs that are missed.
         normalize: Applied to each text before it is compared, such as `normalize_for_matching`; by
             default texts are compared as they are.

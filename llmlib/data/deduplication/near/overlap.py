@@ -15,12 +15,9 @@ class Overlapping:
     Exact deduplication misses the docstring that was copied and changed in one line. Here each
     document is the set of its `n_words`-word sequences; it is dropped when more than `max_overlap`
     of them were seen before, in any earlier documents together, kept or dropped. A document of
-    fewer words is one sequence.
+    fewer words is one sequence, and a share of 1 keeps everything.
 
     Memory: 8 bytes of hash, and Python's set around it, for each different sequence of words.
-
-    Args:
-        max_overlap: Largest share of sequences already seen, 0 to 1; 1 keeps everything.
 
     Raises:
         ValueError: If `max_overlap` or `n_words` is out of range.
@@ -65,10 +62,6 @@ class Overlapping:
 def drop_overlapping(
     documents: Iterable[Document], max_overlap: float = 0.5, n_words: int = WORDS
 ) -> tuple[list[Document], list[Dropped]]:
-    """Pass a corpus through `Overlapping`.
-
-    Returns:
-        The documents kept, in order, and those dropped.
-    """
+    """Pass a corpus through `Overlapping`; return the documents kept and those dropped."""
     step = Overlapping(max_overlap, n_words)
     return keep_or_drop((document, step.reason(document)) for document in documents)

@@ -79,7 +79,6 @@ def hamming_pairs(
     exact.
 
     Args:
-        max_distance: Largest number of differing bits d, 0 to 32.
         spare: Blocks s that must agree, at least 1: more of them make more tables (the choices of
             s blocks out of d + s) with smaller groups, about n / 2^(64 s / (d + s)) each.
 
