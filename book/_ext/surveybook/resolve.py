@@ -16,9 +16,8 @@ from sphinx.addnodes import desc_annotation, desc_sig_literal_string, pending_xr
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from surveybook.coverage import canonical, find, symbol_uri
+from surveybook.coverage import REFERENCE, canonical, find, symbol_uri
 
-API_FOLDER = "book/api/"
 PREFIXES = re.compile(r"(?<![\w.])(?:jaxtyping|typing|collections\.abc|pathlib|torch)\.(?=[A-Z])")
 
 
@@ -38,8 +37,13 @@ def _imports_for_types(module: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def _in_module(module: str | None, target: str) -> object | None:
-    """What `target` means inside `module` or one of the outside ones, or None."""
+@cache
+def _meaning(module: str | None, target: str) -> object | None:
+    """What `target` means by itself, inside `module` or in one of the outside ones, or None."""
+    try:
+        return find(target)
+    except ValueError:
+        pass
     for place in (module, *OUTSIDE):
         found: object = importlib.import_module(place) if place else None
         for part in target.split("."):
@@ -64,10 +68,7 @@ def resolve(
     place, _, name = target.partition("[")[0].rpartition(".")
     if place == "jaxtyping" and hasattr(importlib.import_module(place), name):
         return content  # an alias is documented with the whole annotation as one name
-    try:
-        found: object | None = find(target)
-    except ValueError:
-        found = _in_module(node.get("py:module"), target)
+    found = _meaning(node.get("py:module"), target)
     if found is None:
         return content if target == "None" else None
     home = getattr(found, "__module__", "") or ""
@@ -110,7 +111,7 @@ def short_values(app: Sphinx, domain: str, objtype: str, content: nodes.Element)
 
 def short_types(app: Sphinx, doctree: nodes.document) -> None:
     """The same for the types of attributes, which autodoc writes as plain fields."""
-    if app.env.docname.startswith(API_FOLDER):
+    if app.env.docname.startswith(REFERENCE):
         for text in list(doctree.findall(nodes.Text)):
             if "jaxtyping." in text:
                 text.parent.replace(text, nodes.Text(PREFIXES.sub("", text)))
