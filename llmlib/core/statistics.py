@@ -16,11 +16,8 @@ class Interval(NamedTuple):
     """An estimate with its interval, 95% unless the maker of it was told otherwise."""
 
     value: float
-    """The estimate."""
     low: float
-    """Lower end."""
     high: float
-    """Upper end."""
 
     def __str__(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"

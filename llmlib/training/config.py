@@ -48,9 +48,8 @@ class TrainConfig:
     muon_lr: float = 0.02
     """Peak learning rate of Muon."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's decay rates."""
     eps: float = 1e-8
-    """AdamW's epsilon."""
+    """Betas and epsilon are AdamW's."""
     weight_decay: float = 0.1
     """Decoupled weight decay of matrices."""
     clip: float = 1.0

@@ -27,7 +27,7 @@ def launch(
     timeout_s: int | float = 120.0,
     threads: int = 1,
 ) -> list[Any]:
-    """Run a function in several fresh processes that form one gloo group.
+    """Run a function in several fresh processes that form a gloo group, and return each result.
 
     Each process has initialised `torch.distributed` before `fn` starts. The first rank to fail ends
     all of them. The group meets through a file, so two launches at once cannot take each other's
@@ -37,9 +37,6 @@ def launch(
         fn: Called as `fn(rank, world_size, *args)`. It must be defined at the top of a module that
             can be imported: the processes start from nothing and look it up by name.
         threads: Threads each rank computes with.
-
-    Returns:
-        What `fn` returned, by rank. Tensors come back as copies.
 
     Raises:
         ValueError: If `fn` cannot be found by name from another process, or `world_size` < 1.

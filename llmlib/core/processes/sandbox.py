@@ -50,9 +50,8 @@ class SandboxResult:
     returncode: int
     """The program's exit code; minus the signal's number where a signal ended it."""
     stdout: str
-    """What it printed, up to the limit; bytes that are not UTF-8 are replaced."""
     stderr: str
-    """The same of its error stream."""
+    """What it printed on each stream, up to the limit; bytes that are not UTF-8 are replaced."""
     timed_out: bool
     """Whether the processor limit or the clock ended it."""
     killed_for: KilledFor | None
