@@ -211,7 +211,11 @@ def test_damaged_files_are_refused(tmp_path):
     content = json.loads(path.read_text())
     content["model"]["merges"].insert(0, ["zz", "q"])
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="joins or makes what is no token yet"):
+    with pytest.raises(ValueError, match="joins what is no token yet"):
+        PretrainedBPE.from_folder(tmp_path)
+    content["model"]["merges"][0] = ["x", "q"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"merges make \['xq'\], which are no tokens"):
         PretrainedBPE.from_folder(tmp_path)
     path.write_text("{")
     with pytest.raises(ValueError, match="cut short or no JSON"):

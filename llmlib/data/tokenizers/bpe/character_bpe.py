@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from typing_extensions import Unpack, override
 
 from llmlib.data.tokenizers.base import check_text
-from llmlib.data.tokenizers.bpe.merging import PieceMerger
+from llmlib.data.tokenizers.bpe.merging import PieceMerger, rules_by_spelling
 from llmlib.data.tokenizers.bpe.pair_table import learn_symbols, letters_of
 from llmlib.data.tokenizers.words import (
     SPELLING_FIELDS,
@@ -75,8 +75,8 @@ class CharacterBPE(FallbackTokenizer):
         self._symbol = {letter: chr(i) for i, letter in enumerate(self.alphabet)}
         if len(self._symbol) != len(self.alphabet):
             raise ValueError("the alphabet holds a symbol twice")
-        self._tokens += self.alphabet
-        self._merger = PieceMerger([self._rule(first, second) for first, second in self.merges])
+        self._merger = PieceMerger(rules_by_spelling(self.merges, self._symbol, continuing))
+        self._tokens += self._symbol
 
     @classmethod
     def train(
@@ -139,15 +139,6 @@ class CharacterBPE(FallbackTokenizer):
         check_text(text)
         merge = partial(self._merger.merge_dropping, rng=rng, dropout=dropout)
         return [i for word in self._split(text) for i in self._ids(word, merge)]
-
-    def _rule(self, first: str, second: str) -> tuple[str, str]:
-        if first not in self._symbol or second not in self._symbol:
-            raise ValueError(f"the merge of {first!r} and {second!r} joins what is no token yet")
-        joined = first + second.removeprefix(self.continuing)
-        if joined not in self._symbol:
-            self._symbol[joined] = chr(len(self._symbol))
-            self._tokens.append(joined)
-        return self._symbol[first] + self._symbol[second], self._symbol[joined]
 
     @override
     def _encode_word(self, word: str) -> list[int]:

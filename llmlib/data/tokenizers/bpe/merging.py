@@ -1,7 +1,7 @@
 """Applying learnt merges to a piece of text, in the order in which they were learnt."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
 from typing import TypeVar
@@ -69,6 +69,31 @@ class PieceMerger:
             return self._rules[self._rank[pair]][1]
 
         return "".join(merge_neighbours(list(symbols), self._rank.get, join))
+
+
+def rules_by_spelling(
+    merges: Iterable[tuple[str, str]], symbols: dict[str, str], continuing: str = ""
+) -> list[tuple[str, str]]:
+    r"""Turn merges by their parts' spelling into rules on symbols, which are numbered from 0.
+
+    What a merge makes gets the next symbol, unless its spelling has one; the second part loses the
+    mark `continuing`.
+
+    Raises:
+        ValueError: If a merge joins what has no symbol yet.
+
+    Example:
+        >>> symbols = {"a": "\x00", "b": "\x01"}
+        >>> rules_by_spelling([("a", "b")], symbols), symbols["ab"]
+        ([('\x00\x01', '\x02')], '\x02')
+    """
+    rules: list[tuple[str, str]] = []
+    for first, second in merges:
+        if first not in symbols or second not in symbols:
+            raise ValueError(f"the merge of {first!r} and {second!r} joins what is no token yet")
+        made = symbols.setdefault(first + second.removeprefix(continuing), chr(len(symbols)))
+        rules.append((symbols[first] + symbols[second], made))
+    return rules
 
 
 def merge_neighbours(

@@ -16,7 +16,7 @@ from typing_extensions import override
 from llmlib.core.files import read_json
 from llmlib.core.task import Message
 from llmlib.data.tokenizers.base import check_text
-from llmlib.data.tokenizers.bpe.merging import PieceMerger
+from llmlib.data.tokenizers.bpe.merging import PieceMerger, rules_by_spelling
 from llmlib.data.tokenizers.bpe.symbols import BYTE_ORDER
 from llmlib.data.tokenizers.byte_level import ByteLevelTokenizer
 from llmlib.data.tokenizers.chat_template import ChatTemplate
@@ -68,8 +68,15 @@ class PretrainedBPE(ByteLevelTokenizer):
         super().__init__(((i, _spelled(token)) for token, i in ordinary.items()), special)
         self.recipe = recipe or TokenizerRecipe()
         self.bos_token, self.eos_token = bos_token, eos_token
-        rules, to_file = _engine(ordinary, merges)
-        self._merger, self._to_file = PieceMerger(rules), np.array(to_file, dtype="<u4")
+        # In the engine ids count from the bytes in order; those that the file lacks are left out.
+        symbols = {letter: chr(rank) for rank, letter in enumerate(_BYTE_OF_LETTER)}
+        self._merger = PieceMerger(rules_by_spelling(merges, symbols))
+        wrong = symbols.keys() - ordinary.keys() - _BYTE_OF_LETTER.keys()
+        if wrong:
+            raise ValueError(
+                f"merges make {sorted(wrong)}, which are no tokens: the file is damaged"
+            )
+        self._to_file = np.array([ordinary.get(spelt, 0) for spelt in symbols], dtype="<u4")
         self._missing = bytes(b for a, b in _BYTE_OF_LETTER.items() if a not in ordinary)
         self._whole: dict[bytes, int] = {}
         if self.recipe.whole_pieces:
@@ -197,27 +204,6 @@ class PretrainedBPE(ByteLevelTokenizer):
             return np.uint32(self._whole[data]).tobytes()
         merged = np.frombuffer(self._merger.encode(data), dtype="<u4")
         return self._to_file[merged].tobytes()
-
-
-def _engine(
-    vocabulary: Mapping[str, int], merges: Iterable[tuple[str, str]]
-) -> tuple[list[tuple[str, str]], list[int]]:
-    """The merges with the engine's ids, bytes first and then in order, and the file's for each."""
-    symbols = {letter: chr(rank) for rank, letter in enumerate(_BYTE_OF_LETTER)}
-    to_file = [vocabulary.get(letter, 0) for letter in symbols]
-    rules: list[tuple[str, str]] = []
-    for first, second in merges:
-        joined = first + second
-        if first not in symbols or second not in symbols or joined not in vocabulary:
-            raise ValueError(
-                f"the merge of {first!r} and {second!r} joins or makes what is no token yet: "
-                "the tokenizer's file is damaged"
-            )
-        if joined not in symbols:
-            symbols[joined] = chr(len(symbols))
-            to_file.append(vocabulary[joined])
-        rules.append((symbols[first] + symbols[second], symbols[joined]))
-    return rules, to_file
 
 
 def _spelled(token: str) -> bytes:
