@@ -3,29 +3,18 @@
 import re
 from collections.abc import Iterator
 
+from llmlib.data.privacy.folding import ENDS, STARTS, fold
+from llmlib.data.privacy.registries import iban_formats, is_issued
 from llmlib.data.privacy.spans import Span
 
-_CARD = re.compile(r"(?<![\w.+\-])(?:\d[ -]?){12,18}\d(?![\w]|[.\-]\d)")
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d\d(?:[ ]?[A-Z0-9]){11,30}")
-# Length by country, from the SWIFT registry of IBAN formats (ISO 13616).
-_IBAN_LENGTHS = {
-    **dict.fromkeys(("NO",), 15),
-    **dict.fromkeys(("BE",), 16),
-    **dict.fromkeys(("DK", "FI", "NL"), 18),
-    **dict.fromkeys(("MK", "SI"), 19),
-    **dict.fromkeys(("AT", "BA", "EE", "KZ", "LT", "LU", "XK"), 20),
-    **dict.fromkeys(("CH", "HR", "LI", "LV"), 21),
-    **dict.fromkeys(("BG", "BH", "CR", "DE", "GB", "GE", "IE", "ME", "RS"), 22),
-    **dict.fromkeys(("AE", "GI", "IL", "IQ"), 23),
-    **dict.fromkeys(("AD", "CZ", "ES", "MD", "PK", "RO", "SA", "SE", "SK", "TN"), 24),
-    **dict.fromkeys(("PT",), 25),
-    **dict.fromkeys(("IS", "TR"), 26),
-    **dict.fromkeys(("FR", "GR", "IT", "MC", "SM"), 27),
-    **dict.fromkeys(("AL", "AZ", "CY", "DO", "HU", "LB", "PL"), 28),
-    **dict.fromkeys(("BR", "EG", "PS", "QA", "UA"), 29),
-    **dict.fromkeys(("JO", "KW", "MU"), 30),
-    **dict.fromkeys(("MT", "SC"), 31),
-}
+# Groups of digits; which of them make a card is tried one by one.
+_DIGITS = re.compile(rf"{STARTS}(?<!\+)(?<!\d\.)(?<!\w-)\d+(?:(?: ?- ?| {{1,2}}|\.)\d+)*", re.ASCII)
+_GROUP = re.compile(r"\d+")
+_CARD_ENDS = re.compile(ENDS + r"(?![.\-]\d)", re.ASCII)
+_IBAN = re.compile(
+    rf"{STARTS}(?=[A-Z]{{2}}\d\d((?:[ -]?[A-Z0-9]){{11,30}}))", re.ASCII | re.IGNORECASE
+)
+_IBAN_ENDS = re.compile(ENDS)
 
 
 def luhn_valid(digits: str) -> bool:
@@ -45,7 +34,7 @@ def luhn_valid(digits: str) -> bool:
 
 
 def iban_valid(iban: str) -> bool:
-    """Check length and check digits of an account number in capitals and digits, without spaces.
+    """Check format and check digits of an account number in capitals and digits, without spaces.
 
     The first four characters go to the end, letters become numbers (A is 10, Z is 35), and the
     whole, read as one number, leaves 1 when divided by 97.
@@ -55,9 +44,12 @@ def iban_valid(iban: str) -> bool:
         (True, False)
 
     References:
-        ISO 7064:2003, MOD 97-10.
+        ISO 13616-1:2020 (formats of countries); ISO 7064:2003, MOD 97-10.
     """
-    if _IBAN_LENGTHS.get(iban[:2]) != len(iban):
+    _, account = iban_formats().get(iban[:2], (0, None))
+    if account is None or not account.fullmatch(iban[4:]):
+        return False
+    if not "02" <= iban[2:4] <= "98":  # 00, 01 and 99 are never given out
         return False
     return int("".join(str(int(letter, 36)) for letter in iban[4:] + iban[:4])) % 97 == 1
 
@@ -65,44 +57,71 @@ def iban_valid(iban: str) -> bool:
 def find_cards(text: str) -> Iterator[Span]:
     """Find payment card numbers: an issuer's prefix and length, and a right check digit.
 
+    Other numbers beside a card, such as its last month, are left alone.
+
     Example:
-        >>> [span.text for span in find_cards("4111 1111 1111 1111 or 4111 1111 1111 1112")]
+        >>> [span.text for span in find_cards("4111 1111 1111 1111 2027 or 4111 1111 1111 1112")]
         ['4111 1111 1111 1111']
     """
-    for match in _CARD.finditer(text):
-        digits = re.sub(r"\D", "", match[0])
-        if _issued(digits) and luhn_valid(digits):
-            yield Span(*match.span(), "card", match[0])
+    plain = fold(text)
+    for run in _DIGITS.finditer(plain):
+        groups = [group.span() for group in _GROUP.finditer(plain, *run.span())]
+        first = 0
+        while first < len(groups):
+            last = _last_of_card(plain, groups, first)
+            if last is None:
+                first += 1
+                continue
+            start, stop = groups[first][0], groups[last][1]
+            yield Span(start, stop, "card", text[start:stop])
+            first = last + 1
 
 
 def find_ibans(text: str) -> Iterator[Span]:
-    """Find bank account numbers, spaces inside, whose length and check digits are right.
+    """Find bank account numbers, spaces inside, whose format and check digits are right.
 
     Example:
         >>> [span.text for span in find_ibans("Pay to BE68 5390 0754 7034 BY Friday")]
         ['BE68 5390 0754 7034']
     """
-    for match in _IBAN.finditer(text):
-        wanted = _IBAN_LENGTHS.get(match[0][:2], 0)
-        places = [match.start() + i for i, letter in enumerate(match[0]) if letter != " "]
+    plain = fold(text)
+    for match in _IBAN.finditer(plain):
+        wanted, _ = iban_formats().get(plain[match.start() : match.start() + 2].upper(), (0, None))
+        places = [i for i in range(match.start(), match.end(1)) if plain[i].isalnum()]
         if not 0 < wanted <= len(places):
             continue
         stop = places[wanted - 1] + 1  # what follows may be words in capitals
-        found = text[match.start() : stop]
-        ends = stop == len(text) or not text[stop].isalnum()
-        if ends and iban_valid(found.replace(" ", "")):
-            yield Span(match.start(), stop, "iban", found)
+        found = plain[match.start() : stop]
+        letters = re.sub("[ -]", "", found)
+        # Small letters, as in words, count only without a gap or in the printed groups of four.
+        grouped = all(map(str.isalnum, found)) or set(map(len, re.split("[ -]", found)[:-1])) == {4}
+        readable = found.isupper() or grouped
+        if readable and _IBAN_ENDS.match(plain, stop) and iban_valid(letters.upper()):
+            yield Span(match.start(), stop, "iban", text[match.start() : stop])
 
 
-def _issued(digits: str) -> bool:
-    """Whether one of the six large networks gives out this prefix and length (ISO/IEC 7812)."""
-    length, two, three, four = len(digits), *(int(digits[:n]) for n in (2, 3, 4))
-    if digits[0] == "4":
-        return length in (13, 16, 19)
-    if 51 <= two <= 55 or 2221 <= four <= 2720:
-        return length == 16
-    if two in (34, 37):
-        return length == 15
-    if two in (36, 38, 39) or 300 <= three <= 305 or three == 309:
-        return length == 14
-    return (four == 6011 or two in (62, 65) or 3528 <= four <= 3589) and 16 <= length <= 19
+def _last_of_card(plain: str, groups: list[tuple[int, int]], first: int) -> int | None:
+    """Last group of the longest card that begins with a group, if one does."""
+    if first and plain[groups[first - 1][1] : groups[first][0]].strip():
+        return None  # a hyphen or a point goes on with what stands before
+    longest = True
+    for last in range(min(len(groups), first + 19) - 1, first - 1, -1):
+        digits = "".join(plain[start:stop] for start, stop in groups[first : last + 1])
+        if not 12 <= len(digits) <= 19 or not _CARD_ENDS.match(plain, groups[last][1]):
+            continue
+        printed = _is_printed_so(plain, groups[first : last + 1])
+        tried = printed or (first == 0 and longest)  # in any grouping only the longest
+        if tried and is_issued(digits) and luhn_valid(digits):
+            return last
+        longest = False
+    return None
+
+
+def _is_printed_so(plain: str, groups: list[tuple[int, int]]) -> bool:
+    """Whether a card may be printed in such groups, with the same sign between them."""
+    sizes = [stop - start for start, stop in groups]
+    gaps = {plain[a[1] : b[0]] for a, b in zip(groups, groups[1:], strict=False)}
+    fours = set(sizes[:-1]) <= {4} and sizes[-1] <= 4
+    return len(sizes) == 1 or (
+        len(gaps) == 1 and (fours or sizes in ([4, 6, 5], [4, 6, 4], [6, 13]))
+    )

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Collection, Iterator
 
 from llmlib.data.privacy.checked_numbers import find_cards, find_ibans
-from llmlib.data.privacy.contacts import find_emails, find_ips, find_phones
+from llmlib.data.privacy.contacts import find_emails, find_ips
 from llmlib.data.privacy.keys import find_keys
 from llmlib.data.privacy.names import find_names
+from llmlib.data.privacy.phones import find_phones
 from llmlib.data.privacy.spans import PERSONAL_KINDS, Span, resolve_overlaps
 
 _FINDERS: tuple[tuple[set[str], Callable[[str], Iterator[Span]]], ...] = (

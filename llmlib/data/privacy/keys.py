@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from llmlib.data.privacy.folding import fold
 from llmlib.data.privacy.spans import Span, spans_of
 
 # Published formats of issuers; each alternative begins with letters that no word begins with.
@@ -13,7 +14,8 @@ _ISSUED = re.compile(
     r"|github_pat_\w{22,255}|glpat-[\w-]{20,64}|hf_[A-Za-z0-9]{30,40}|AIza[\w-]{35}"
     r"|sk-(?:[a-z]{2,8}-)?[\w-]{20,200}|(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,99}"
     r"|xox[abeoprs]-[A-Za-z0-9-]{10,250}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,250}"
-    r"|eyJ[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,2000})(?![\w-])"
+    r"|eyJ[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,2000})(?![\w-])",
+    re.ASCII,
 )
 # One of these is in every match: looking for them is many times faster than the pattern.
 _PREFIXES = ("AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "hf_")
@@ -22,18 +24,23 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----[A-Za-z0-9+/=\s]{16,8192}"
     r"-----END (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----"
 )
-_WORDS = ("key", "token", "secret", "passw", "passphrase", "pwd", "bearer")
+_PASSWORDS = ("password", "passwd", "passphrase", "pwd", "passwort", "kennwort", "contraseña")
+_PASSWORDS += ("mot de passe", "senha", "пароль", "密码", "密碼", "口令", "パスワード", "비밀번호")
+_WORDS = ("key", "token", "secret", "bearer", *_PASSWORDS)
 _NAMED = re.compile(
-    r"(?:api|access|secret|auth|private)[_ -]?(?:key|token|secret)|token|secret|password|passwd"
-    r"|passphrase|pwd|bearer",
+    r"(?:api|access|secret|auth|private)[_ -]?(?:key|token|secret)|token|secret|bearer|"
+    + "|".join(_PASSWORDS),
     re.IGNORECASE,
 )
+# A value ends where a script without spaces goes on.
 _ASSIGNED = re.compile(
-    r"[\"']?(?:\s{0,3}(?:[:=]|=>|is)\s{0,3}|\s)[\"'`]?([^\s\"'`,;()<>{}\[\]]{8,200})(?![\w(\[{])",
+    r"[\"']?(?:\s{0,3}(?:[:=]|=>|(?:is|ist|es|est)\s|[是为為は는은])\s{0,3}|\s)[\"'`]?"
+    r"([^\s\"'`,;()<>{}\[\]\u0E00-\u0E7F\u1100-\u11FF\u2E80-\uFFEF]{8,200})"
+    r"(?![A-Za-z0-9_(\[{])",
     re.IGNORECASE,
 )
 _IN_URL = re.compile(r"[a-z][a-z0-9+.-]{1,15}://[^\s:/@]{1,64}:([^\s:/@]{4,128})@", re.IGNORECASE)
-_BARE = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9_+/-]{32,256}={0,2}(?![\w+/=-])")
+_BARE = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9_+/-]{32,256}={0,2}(?![\w+/=-])", re.ASCII)
 _NOT_REAL = re.compile(
     r"example|your|xxx|change.?me|placeholder|dummy|insert|redacted|\*{3}|\.\.\.|\$|environ",
     re.IGNORECASE,
@@ -74,15 +81,16 @@ def find_keys(text: str) -> Iterator[Span]:
     if "://" in text:
         real = (match for match in _IN_URL.finditer(text) if not _NOT_REAL.search(match[1]))
         yield from spans_of("key", real, 1)
-    small = text.lower()
-    for name in _NAMED.finditer(text) if any(word in small for word in _WORDS) else ():
-        match = _ASSIGNED.match(text, name.end())
+    small, plain = text.lower(), fold(text)
+    for name in _NAMED.finditer(plain) if any(word in small for word in _WORDS) else ():
+        match = _ASSIGNED.match(plain, name.end())
         if match is None:
             continue
         value = match[1].rstrip(".:!?")
-        bare_space = text[name.end() : match.start(1)].strip(" \"'`") == ""
+        bare_space = plain[name.end() : match.start(1)].strip(" \"'`") == ""
         if _is_secret(name[0].lower(), value, bare_space):
-            yield Span(match.start(1), match.start(1) + len(value), "key", value)
+            start, stop = match.start(1), match.start(1) + len(value)
+            yield Span(start, stop, "key", text[start:stop])
     yield from spans_of("key", (match for match in _BARE.finditer(text) if _is_random(match[0])))
 
 
@@ -91,7 +99,7 @@ def _is_secret(name: str, value: str, bare_space: bool) -> bool:
     letters, digits = any(map(str.isalpha, value)), any(map(str.isdigit, value))
     if not (letters and digits) or _NOT_REAL.search(value):
         return False
-    if name.startswith("pass") or name == "pwd":
+    if name in _PASSWORDS:
         return not bare_space and len(value) >= 8
     return len(value) >= (20 if bare_space else 16) and bits_per_character(value) >= 3.2
 
