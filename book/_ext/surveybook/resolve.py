@@ -20,9 +20,9 @@ from surveybook.coverage import REFERENCE, canonical, find, symbol_uri
 
 PREFIXES = re.compile(r"(?<![\w.])(?:jaxtyping|typing|collections\.abc|pathlib|torch)\.(?=[A-Z])")
 
-
 # Where a name may come from once autodoc has cut it to its last part.
 OUTSIDE = ("builtins", "typing", "collections.abc", "pathlib", "torch", "numpy", "numpy.typing")
+OUTSIDE += ("jaxtyping",)
 
 
 @cache
