@@ -42,7 +42,9 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     does so too.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["llmlib.data"])
+    context.set_forkserver_preload(
+        ["llmlib.capstone.clean_text", "llmlib.data.cleaning.scale.parallel"]
+    )
     forking = SimpleNamespace(get_context=lambda method: context)
     monkeypatch.setattr("llmlib.core.processes.workers.mp", forking)
 
