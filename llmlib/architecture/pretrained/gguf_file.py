@@ -156,6 +156,8 @@ def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, Tenso
     metadata: dict[str, Any] = {}
     for _ in range(n_values):
         key = cursor.text()
+        if key in metadata:
+            raise ValueError(f"the value {key!r} stands there twice")
         metadata[key] = cursor.value(cursor.scalar("I"))
     index = []
     for _ in range(n_tensors):
@@ -168,6 +170,9 @@ def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, Tenso
         if not shape or shape[0] % QUANTIZATIONS[kind].block:
             raise ValueError(f"the rows of tensor {name!r}, shape {shape}, are not whole blocks")
         index.append((name, shape[::-1], kind, offset))
+    names = {name for name, *_ in index}
+    if len(names) < len(index):
+        raise ValueError("a tensor's name stands there twice")
     alignment = metadata.get("general.alignment", 32)
     data = -(-cursor.file.tell() // alignment) * alignment
     return metadata, {

@@ -27,6 +27,7 @@ PUBLISHED = {"smollm2-135m-instruct": smollm2_file}
 _ROWS_AT_ONCE = 4096  # of a large matrix: what is read must not double the memory
 # Buffers that older files carry along: RoPE's frequencies, GPT-2's causal mask.
 _IGNORED = re.compile(r".*\.rotary_emb\.inv_freq|(transformer\.)?h\.\d+\.attn\.(masked_)?bias")
+_HEAD = "lm_head.weight"
 _RANDOM = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_normal_"}
 
 
@@ -58,6 +59,7 @@ def load_pretrained(
         source = GGUFFile(path)
         config = config_from_gguf(source.metadata, source.shapes, max_seq_len)
         parts = gguf_parts(config)
+    check_tensors(parts, source)  # before so much memory is taken
     with _KeepMemory():
         model = Transformer(config).to(dtype)
     load_tensors(model, parts, source)
@@ -95,8 +97,8 @@ def _folder_parts(config: ModelConfig, names: Collection[str]) -> Parts:
     return llama_parts(config)
 
 
-def load_tensors(model: nn.Module, parts: Parts, source: TensorSource) -> None:
-    """Copy a source's tensors into a model's parameters, all of them.
+def check_tensors(parts: Parts, source: TensorSource) -> None:
+    """Check that a source holds the tensors of a model and no others.
 
     Raises:
         ValueError: If a tensor is missing, unknown or of another shape.
@@ -106,8 +108,7 @@ def load_tensors(model: nn.Module, parts: Parts, source: TensorSource) -> None:
     missing = sorted(wanted - shapes.keys())
     if missing:
         raise ValueError(f"{len(missing)} tensors are missing, such as {missing[:3]}")
-    # A tied output matrix is written out by some programs all the same.
-    spare = set() if "head.weight" in parts else {"lm_head.weight"}
+    spare = set() if "head.weight" in parts else {_HEAD}
     unknown = [n for n in sorted(shapes.keys() - wanted - spare) if not _IGNORED.fullmatch(n)]
     if unknown:
         raise ValueError(
@@ -121,6 +122,27 @@ def load_tensors(model: nn.Module, parts: Parts, source: TensorSource) -> None:
                     f"{part.name} has the shape {shapes[part.name]}, and the configuration "
                     f"asks for {part.shape}"
                 )
+    if spare & shapes.keys():
+        _check_tied(parts["embedding.weight"][0], source)
+
+
+def _check_tied(embedding: Part, source: TensorSource) -> None:
+    """Check a tied output matrix that some programs write out all the same."""
+    equal = source.shapes[_HEAD] == embedding.shape
+    for start in range(0, embedding.rows, _ROWS_AT_ONCE):
+        rows = start, min(start + _ROWS_AT_ONCE, embedding.rows)
+        equal = equal and torch.equal(
+            source.read(_HEAD, *rows).float(), source.read(embedding.name, *rows).float()
+        )
+    if not equal:
+        raise ValueError(
+            f"{_HEAD} is not {embedding.name}, and the configuration ties them: set "
+            "tie_word_embeddings to false if both are wanted"
+        )
+
+
+def load_tensors(model: nn.Module, parts: Parts, source: TensorSource) -> None:
+    """Copy a source's tensors, as `check_tensors` wants them, into a model's parameters."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             at = 0

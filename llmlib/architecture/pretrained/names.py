@@ -161,6 +161,8 @@ def gpt2_parts(config: ModelConfig, prefix: str = "transformer.") -> Parts:
         "norm.weight": (Part(prefix + "ln_f.weight", (width,)),),
         "norm.bias": (Part(prefix + "ln_f.bias", (width,)),),
     }
+    if not config.tie_embeddings:
+        parts["head.weight"] = (Part("lm_head.weight", (config.vocab_size, width)),)
     matrices = {
         f"{MIXER}.qkv": ("attn.c_attn", width, 3 * width),
         f"{MIXER}.out": ("attn.c_proj", width, width),
