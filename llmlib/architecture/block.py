@@ -1,7 +1,6 @@
 """One layer of the decoder: something mixes the tokens, then something transforms each."""
 
 import math
-from typing import Protocol, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,19 +15,13 @@ from llmlib.architecture.experts.grouped_linear import Stacked
 from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
 from llmlib.architecture.feedforward import FeedForward
 from llmlib.architecture.norms import make_norm
+from llmlib.architecture.recurrent.base import RecurrentMixer
 from llmlib.architecture.recurrent.h3 import H3
 from llmlib.architecture.recurrent.hyena import Hyena
 from llmlib.architecture.recurrent.mamba import Mamba
 from llmlib.architecture.recurrent.retnet import Retention
 from llmlib.architecture.recurrent.rwkv import ChannelMix, TimeMix
 from llmlib.architecture.recurrent.s4 import S4
-
-
-class Drawn(Protocol):
-    """A module that draws its own weights."""
-
-    def reset_parameters(self) -> None:
-        """Draw new weights."""
 
 
 class Block(nn.Module):
@@ -108,9 +101,7 @@ class Block(nn.Module):
         """
         config = self.config
         into_residual = config.init_std / math.sqrt(2 * config.n_layers)
-        own = [] if config.is_attention else [self.mixer]
-        if config.channel_mixer == "rwkv":
-            own.append(self.feedforward)
+        own = [m for m in self.children() if isinstance(m, RecurrentMixer)]
         drawn = {id(parameter) for module in own for parameter in module.parameters()}
         for name, parameter in self.named_parameters():
             if id(parameter) in drawn:
@@ -121,7 +112,7 @@ class Block(nn.Module):
                 is_output = name.endswith(".out.weight")
                 nn.init.normal_(parameter, std=into_residual if is_output else config.init_std)
         for module in own:
-            cast("Drawn", module).reset_parameters()
+            module.reset_parameters()
         if config.norm_placement == "deepnorm":
             self._reset_deepnorm()
 

@@ -140,6 +140,25 @@ def allowed_pairs(
     return allowed
 
 
+def text_lengths(
+    keys: Int[Tensor, "#B S"], documents: Int[Tensor, "B S"] | None
+) -> Int[Tensor, "#B _"]:
+    """Return the length of the text that each token belongs to, one number for a row of one text.
+
+    Padding does not count: a row's length must not depend on the rows beside it.
+
+    Example:
+        >>> text_lengths(torch.tensor([[-2, -1, 0], [0, 1, 2]]), None).tolist()
+        [[1], [3]]
+        >>> text_lengths(torch.tensor([[0, 1, 0]]), torch.tensor([[4, 4, 7]])).tolist()
+        [[2, 2, 1]]
+    """
+    if documents is None:
+        return keys.amax(dim=1, keepdim=True) + 1
+    behind = document_positions(documents.flip(1)).flip(1)
+    return document_positions(documents) + behind + 1
+
+
 def document_positions(documents: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     """Return each token's position in its own text.
 

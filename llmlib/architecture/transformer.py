@@ -20,7 +20,9 @@ from llmlib.architecture.context import (
     Layout,
     allowed_pairs,
     document_positions,
+    text_lengths,
 )
+from llmlib.architecture.exact import wide_type
 from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
 from llmlib.architecture.norms import make_norm
 from llmlib.architecture.positions.rope import rope_angles
@@ -46,9 +48,6 @@ class Transformer(nn.Module):
         decoder); Touvron et al. (2023), LLaMA, section 2.2 (the default choices).
     """
 
-    frequencies: Tensor
-    slopes: Tensor
-
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -65,11 +64,6 @@ class Transformer(nn.Module):
                     config.relative_max_distance,
                     bidirectional=config.mask == "bidirectional",
                 )
-            case "alibi":
-                self.register_buffer("slopes", alibi_slopes(config.n_heads), persistent=False)
-            case "rope":
-                frequencies, self.rope_scale = rope_table(config, config.max_seq_len)
-                self.register_buffer("frequencies", frequencies, persistent=False)
             case _:
                 pass
         self.dropout = nn.Dropout(config.dropout)
@@ -109,6 +103,16 @@ class Transformer(nn.Module):
             if module is not self
             for name, rows in getattr(module, "stacked_rows", {}).items()
         }
+
+    @property
+    def frequencies(self) -> Float[Tensor, " half"]:
+        """RoPE's radians a position in a text of `max_seq_len` tokens, in float32 at least."""
+        return self._rope_table(self.config.max_seq_len)[0]
+
+    def _rope_table(self, lengths: int | Tensor) -> tuple[Tensor, float]:
+        weight = self.embedding.weight
+        frequencies, scale = rope_table(self.config, lengths, weight.device)
+        return frequencies.to(wide_type(weight.dtype)), scale
 
     @property
     def output_weight(self) -> Float[Tensor, "V D"]:
@@ -245,18 +249,19 @@ class Transformer(nn.Module):
         context = Context(queries, keys, is_causal=self.config.mask != "bidirectional")
         return replace(
             context,
-            **self._rotations(context, cache),
+            **self._rotations(context, layout.documents, cache),
             mask=self._mask(context, layout, places, is_local=False),
             local=self._mask(context, layout, places, is_local=True),
         )
 
-    def _rotations(self, context: Context, cache: Cache | None) -> dict[str, Angles | None]:
+    def _rotations(
+        self, context: Context, documents: Tensor | None, cache: Cache | None
+    ) -> dict[str, Angles | None]:
         if self.config.position != "rope":
             return {}
-        frequencies, scale = self.frequencies, self.rope_scale
-        if self.config.rope_scaling == "dynamic":
-            frequencies, scale = rope_table(self.config, context.keys.shape[1])
-            frequencies = frequencies.to(self.frequencies.device)
+        is_dynamic = self.config.rope_scaling == "dynamic"
+        lengths = text_lengths(context.keys, documents) if is_dynamic else 0
+        frequencies, scale = self._rope_table(lengths)
 
         def angles(positions: Tensor) -> Angles:
             cos, sin = rope_angles(positions, frequencies)
@@ -296,7 +301,8 @@ class Transformer(nn.Module):
         if config.position == "t5":
             bias = self.position_bias(context.queries, context.keys)
         elif config.position == "alibi":
-            bias = alibi_bias(self.slopes, context.queries, context.keys)
+            slopes = alibi_slopes(config.n_heads, context.queries.device)
+            bias = alibi_bias(slopes, context.queries, context.keys)
         else:
             return allowed
         return bias.masked_fill(~allowed, -torch.inf)

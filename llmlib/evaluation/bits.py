@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llmlib.architecture.context import PLAIN, Layout
 from llmlib.architecture.transformer import Transformer
 from llmlib.introduction.ngram import NgramModel
 from llmlib.utilization.text import TextTokenizer
@@ -176,16 +177,21 @@ def _score_batch(model: Transformer, batch: Sequence[tuple[Sequence[int], Window
     """Score the predictions that count in some windows, end to end."""
     device = model.output_weight.device
     width = max(window.length for _, window in batch)
-    # Padding stands on the right, where causal attention keeps every scored token from seeing it.
+    # Padding stands on the right, where causal attention keeps every scored token from seeing it;
+    # but it would count as length where RoPE stretches with the text.
     inputs = torch.zeros(len(batch), width, dtype=torch.long)
     counts = torch.zeros(len(batch), width, dtype=torch.bool)
+    is_padding = torch.ones(len(batch), width, dtype=torch.bool)
+    is_dynamic = model.config.rope_scaling == "dynamic"
     targets = []
     for row, (sequence, window) in enumerate(batch):
         start, end = window.start, window.start + window.length
+        is_padding[row, : window.length] = False
         inputs[row, : window.length] = torch.as_tensor(list(sequence[start:end]))
         counts[row, window.first - 1 - start : window.length] = True
         targets.extend(sequence[window.first : end + 1])
-    hidden = model.hidden(inputs.to(device))[counts.to(device)]  # [B, T, D] -> [n, D]
+    layout = Layout(documents=is_padding.long().to(device)) if is_dynamic else PLAIN
+    hidden = model.hidden(inputs.to(device), layout=layout)[counts.to(device)]  # [B, T, D], [n, D]
     return _cross_entropy(model, hidden, torch.as_tensor(targets, device=device))
 
 

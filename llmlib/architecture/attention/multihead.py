@@ -11,6 +11,7 @@ from llmlib.architecture.attention.blocked import causal_attention
 from llmlib.architecture.caches.base import AttentionCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Angles, Context
+from llmlib.architecture.exact import wide, wide_type
 from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.norms import RMSNorm
 from llmlib.architecture.positions.schemes import RelativeScores
@@ -190,7 +191,7 @@ class Attention(nn.Module):
         if mask is None and context.is_causal and keys.shape[2] == queries.shape[2]:
             return causal_attention(queries, keys, values, dropout)
         if mask is not None and mask.dtype != torch.bool:
-            mask = mask.to(queries.dtype)
+            return self._mix_biased(queries, keys, values, mask, dropout)
         return F.scaled_dot_product_attention(
             queries,
             keys,
@@ -199,6 +200,21 @@ class Attention(nn.Module):
             dropout_p=dropout,
             enable_gqa=self.config.group_size > 1,
         )
+
+    def _mix_biased(
+        self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, dropout: float
+    ) -> Tensor:
+        """Add a bias to the scores in float32 at least: 16 bits would make far distances equal."""
+        with torch.autocast(queries.device.type, enabled=False):
+            mixed = F.scaled_dot_product_attention(
+                wide(queries),
+                wide(keys),
+                wide(values),
+                attn_mask=bias.to(wide_type(queries.dtype)),
+                dropout_p=dropout,
+                enable_gqa=self.config.group_size > 1,
+            )
+        return mixed.to(queries.dtype)
 
     def project(
         self,

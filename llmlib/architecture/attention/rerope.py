@@ -9,6 +9,7 @@ from typing_extensions import override
 from llmlib.architecture.attention.multihead import Attention, causal_mask
 from llmlib.architecture.caches.base import AttentionCache
 from llmlib.architecture.context import Angles, Context
+from llmlib.architecture.exact import wide
 from llmlib.architecture.kernels.fused import rotate
 
 
@@ -46,8 +47,8 @@ class TruncatedAttention(Attention):
         assert context.window_angles is not None
         keys, values = (x.repeat_interleave(self.config.group_size, 1) for x in (keys, values))
         scores = truncated_scores(
-            queries,
-            keys,
+            wide(queries),
+            wide(keys),
             context.queries.unsqueeze(-1) - context.keys.unsqueeze(-2),
             self.config.rope_window,
             context.angles,
@@ -59,7 +60,7 @@ class TruncatedAttention(Attention):
             mask = causal_mask(queries.shape[2], keys.shape[2], queries.device)
         scores = (scores * self.config.score_scale).masked_fill(~mask, -torch.inf)
         weights = F.dropout(scores.softmax(-1), self.config.dropout, self.training)
-        return weights @ values
+        return weights.to(values.dtype) @ values
 
 
 def truncated_scores(

@@ -41,8 +41,8 @@ def _normalized(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     # The sum of squares of bfloat16 rows is taken in float32, as the norm's definition asks.
     exact = torch.promote_types(x.dtype, torch.float32)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=exact)
-    scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
-    return (x * scale).mul_(weight.to(x.dtype)), scale
+    scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (x * scale).to(x.dtype).mul_(weight.to(x.dtype)), scale
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -62,7 +62,7 @@ class _RMSNorm(torch.autograd.Function):
         grad = grad * weight.to(grad.dtype)
         along = torch.linalg.vecdot(grad, normed).unsqueeze(-1).div_(x.shape[-1])
         grad_x = torch.addcmul(grad, normed, along, value=-1).mul_(scale)
-        return grad_x, grad_weight.to(weight.dtype), None
+        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None
 
 
 def swiglu(gate_up: Float[Tensor, "*rows F2"]) -> Float[Tensor, "*rows F"]:

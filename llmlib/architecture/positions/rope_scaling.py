@@ -1,26 +1,35 @@
 """RoPE's frequencies beyond the length that a model was trained for."""
 
 import math
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmlib.architecture.config import ModelConfig
+from llmlib.architecture.exact import float64_device
 from llmlib.architecture.positions.rope import rope_frequencies
+
+Factor = TypeVar("Factor", float, Tensor)
 
 FAST_TURNS, SLOW_TURNS = 32.0, 1.0
 """YaRN: pairs that turn more often than this over the trained length are kept, those that turn less
 than once are interpolated, the others lie between (its section 3.2, alpha = 1 and beta = 32)."""
 
 
-def rope_table(config: ModelConfig, n_positions: int) -> tuple[Float[Tensor, " half"], float]:
+def rope_table(
+    config: ModelConfig,
+    n_positions: int | Int[Tensor, "*rows"],
+    device: torch.device | None = None,
+) -> tuple[Float[Tensor, "*#rows half"], float]:
     """Return the frequencies that a configuration asks for, and a factor of cosine and sine.
 
     The factor is 1 but for `yarn`.
 
     Args:
-        n_positions: Length of the text in tokens, on which `dynamic` depends.
+        n_positions: Length of the text in tokens, or of each text, on which `dynamic` alone
+            depends: for several lengths it returns a row of frequencies each.
 
     Example:
         >>> config = ModelConfig(
@@ -31,15 +40,16 @@ def rope_table(config: ModelConfig, n_positions: int) -> tuple[Float[Tensor, " h
     """
     width = config.rope_head_dim if config.mixer == "latent" else config.head_dim
     theta, factor, trained = config.rope_theta, config.rope_factor, config.rope_original_len
-    plain = rope_frequencies(width, theta)
+    plain = rope_frequencies(width, theta, device)
     match config.rope_scaling:
         case "linear":
             return plain / factor, 1.0
         case "ntk":
-            return rope_frequencies(width, stretched_base(width, theta, factor)), 1.0
+            return rope_frequencies(width, stretched_base(width, theta, factor), device), 1.0
         case "dynamic":
-            needed = max(1.0, factor * n_positions / trained - (factor - 1))
-            return rope_frequencies(width, stretched_base(width, theta, needed)), 1.0
+            lengths = torch.as_tensor(n_positions, device=float64_device(device)).double()
+            needed = (factor * lengths / trained - (factor - 1)).clamp_min(1).unsqueeze(-1)
+            return rope_frequencies(width, stretched_base(width, theta, needed), device), 1.0
         case "yarn":
             return yarn_frequencies(plain, theta, factor, trained), yarn_temperature(factor)
         case "basis":
@@ -48,7 +58,7 @@ def rope_table(config: ModelConfig, n_positions: int) -> tuple[Float[Tensor, " h
             return plain, 1.0
 
 
-def stretched_base(head_dim: int, theta: float, factor: float) -> float:
+def stretched_base(head_dim: int, theta: float, factor: Factor) -> Factor:
     r"""Return the base whose slowest pair turns `factor` times more slowly.
 
     $\theta' = \theta\, s^{K/(K-2)}$ for heads of width K: the fastest pair stays as it is, the
@@ -89,7 +99,7 @@ def yarn_frequencies(
 
     low = max(0, math.floor(pair_that_turns(FAST_TURNS)))
     high = min(width - 1, math.ceil(pair_that_turns(SLOW_TURNS)))
-    pairs = torch.arange(len(plain), dtype=plain.dtype)
+    pairs = torch.arange(len(plain), dtype=plain.dtype, device=plain.device)
     ramp = ((pairs - low) / max(high - low, 1e-3)).clamp(0, 1)
     return plain / factor * ramp + plain * (1 - ramp)
 

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_WAVELENGTH_BASE = 10_000.0
+from llmlib.architecture.exact import float64_device
+from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 
 
 def sinusoidal_positions(
@@ -38,10 +39,8 @@ def sinusoidal_positions(
     """
     if d_model % 2:
         raise ValueError(f"d_model={d_model} is odd: sine and cosine come in pairs, make it even")
-    exponents = torch.arange(0, d_model, 2, dtype=torch.float64, device=positions.device) / d_model
-    frequencies = torch.pow(_WAVELENGTH_BASE, -exponents).float()
-    angles = positions.unsqueeze(-1).float() * frequencies  # [*batch, T, D / 2]
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # [*batch, T, D]
+    cos, sin = rope_angles(positions, rope_frequencies(d_model, device=positions.device))
+    return torch.stack((sin, cos), dim=-1).flatten(-2)  # [*batch, T, D]
 
 
 def relative_buckets(
@@ -121,7 +120,7 @@ class T5Bias(nn.Module):
         return F.embedding(buckets, self.weight).permute(0, 3, 1, 2)  # [#B, H, T, S]
 
 
-def alibi_slopes(n_heads: int) -> Float[Tensor, " H"]:
+def alibi_slopes(n_heads: int, device: torch.device | None = None) -> Float[Tensor, " H"]:
     r"""Return how steeply each head's scores fall with the distance.
 
     $m_h = 2^{-8h/H}$ for $h = 1 \dots H$ when $H$ is a power of two. Otherwise the slopes of the
@@ -143,9 +142,10 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, " H"]:
     if n_heads < 1:
         raise ValueError(f"n_heads={n_heads}: ALiBi needs at least one head")
     power = 2 ** (n_heads.bit_length() - 1)  # largest power of two that is not above H
-    exponents = [8 * h / power for h in range(1, power + 1)]
-    exponents += [8 * h / (2 * power) for h in range(1, 2 * power, 2)]
-    return torch.tensor([2.0**-exponent for exponent in exponents[:n_heads]])
+    home = float64_device(device)
+    heads = torch.arange(1, 2 * power + 1, dtype=torch.float64, device=home)
+    exponents = 8 * torch.cat((heads[:power] / power, heads[::2] / (2 * power)))
+    return torch.exp2(-exponents[:n_heads]).float().to(device)
 
 
 def alibi_bias(

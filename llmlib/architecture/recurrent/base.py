@@ -10,9 +10,10 @@ from llmlib.architecture.caches.base import Cache
 from llmlib.architecture.caches.state_cache import State, StateCache
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.exact import KeepsFloat32
 
 
-class RecurrentMixer(nn.Module, ABC):
+class RecurrentMixer(KeepsFloat32, ABC):
     """A layer without attention: it reads new tokens and what it kept of the earlier ones.
 
     A subclass writes `mix`, which knows no cache, and `reset_parameters`.

@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from llmlib.architecture.exact import wide
+
 
 def fft_length(at_least: int) -> int:
     """Return the smallest length of the form 2^a, 3 2^a or 5 2^a that is long enough.
@@ -82,8 +84,3 @@ def short_convolution(
     y = F.conv1d(padded, taps.flip(-1).unsqueeze(1), groups=x.shape[1])  # [B, D, T]
     # A copy: a view would keep the whole text in memory as long as the history lives.
     return y, padded[:, :, n_tokens:].clone()
-
-
-def wide(x: Tensor) -> Tensor:
-    """Return a tensor in float32 at least: the FFT and products of many factors need it."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -26,15 +26,18 @@ from typing_extensions import override
 from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.exact import wide, wide_type
 from llmlib.architecture.recurrent.base import RecurrentMixer
-from llmlib.architecture.recurrent.convolution import causal_convolution, short_convolution, wide
+from llmlib.architecture.recurrent.convolution import causal_convolution, short_convolution
 
 WIDTH, BANDS, SINE = 64, 8, 10.0
 ROOM = 64  # tokens for which memory is set aside at a time while decoding
 TARGET, FAST, SLOW = 0.01, 0.3, 1.5
 
 
-def tap_features(n_taps: int, max_len: int, n_bands: int = BANDS) -> Float[Tensor, "taps features"]:
+def tap_features(
+    n_taps: int, max_len: int, n_bands: int = BANDS, device: torch.device | None = None
+) -> Float[Tensor, "taps features"]:
     r"""Return what the filter network sees of each tap: its place on the scale of the longest text.
 
     $\bigl(t/L,\ \cos 2\pi f t/L,\ \sin 2\pi f t/L\bigr)$ for $f = 1 \dots$ bands
@@ -49,12 +52,15 @@ def tap_features(n_taps: int, max_len: int, n_bands: int = BANDS) -> Float[Tenso
     References:
         Poli et al. (2023), appendix D.3.
     """
-    time = torch.arange(n_taps).unsqueeze(-1) / max_len  # [taps, 1]
-    angles = 2 * math.pi * torch.arange(1, n_bands + 1) * time
+    time = torch.arange(n_taps, dtype=torch.float32, device=device).unsqueeze(-1) / max_len
+    bands = torch.arange(1, n_bands + 1, dtype=torch.float32, device=device)
+    angles = 2 * math.pi * bands * time  # [taps, bands]
     return torch.cat((time, angles.cos(), angles.sin()), dim=-1)
 
 
-def decay_window(n_taps: int, max_len: int, n_channels: int) -> Float[Tensor, "D taps"]:
+def decay_window(
+    n_taps: int, max_len: int, n_channels: int, device: torch.device | None = None
+) -> Float[Tensor, "D taps"]:
     r"""Return how far each channel's filter reaches: $e^{-\alpha_d t/L}$.
 
     The rates $\alpha_d$ run evenly from slow to fast: the first channel falls to 1% after 1.5 times
@@ -67,8 +73,9 @@ def decay_window(n_taps: int, max_len: int, n_channels: int) -> Float[Tensor, "D
     References:
         Poli et al. (2023), section 3.3 and appendix D.3.
     """
-    rates = torch.linspace(-math.log(TARGET) / SLOW, -math.log(TARGET) / FAST, n_channels)
-    return (-rates.unsqueeze(-1) * torch.arange(n_taps) / max_len).exp()
+    slow, fast = -math.log(TARGET) / SLOW, -math.log(TARGET) / FAST
+    rates = torch.linspace(slow, fast, n_channels, dtype=torch.float32, device=device)
+    return (-rates.unsqueeze(-1) * torch.arange(n_taps, device=device) / max_len).exp()
 
 
 class ImplicitFilters(nn.Module):
@@ -87,21 +94,14 @@ class ImplicitFilters(nn.Module):
         with Periodic Activation Functions.
     """
 
-    features: Tensor
-    window: Tensor
-
     def __init__(self, n_filters: int, n_channels: int, max_len: int) -> None:
         super().__init__()
         self.n_filters, self.n_channels, self.max_len = n_filters, n_channels, max_len
-        features = tap_features(max_len, max_len)
-        window = decay_window(max_len, max_len, n_channels)
-        self.register_buffer("features", features, persistent=False)
-        self.register_buffer("window", window, persistent=False)
-        self.first = nn.Linear(features.shape[1], WIDTH)
+        self.first = nn.Linear(2 * BANDS + 1, WIDTH)
         self.second = nn.Linear(WIDTH, WIDTH)
         self.last = nn.Linear(WIDTH, n_filters * n_channels, bias=False)
         self.skip = nn.Parameter(torch.empty(n_filters * n_channels))
-        self._kept: tuple[object, Tensor] | None = None
+        self._kept: tuple[list[Tensor], Tensor] | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -111,7 +111,8 @@ class ImplicitFilters(nn.Module):
             nn.init.uniform_(linear.weight, -bound, bound)
             nn.init.uniform_(linear.bias, -bound, bound)
         nn.init.normal_(self.last.weight)
-        energy = wide(self.window).square().sum(dim=-1)  # [D], of a filter of ones
+        window = decay_window(self.max_len, self.max_len, self.n_channels, self.skip.device)
+        energy = window.square().sum(dim=-1)  # [D], of a filter of ones
         gain = (energy * WIDTH / 2).rsqrt().repeat(self.n_filters)  # a sine's mean square is 1/2
         with torch.no_grad():
             self.last.weight.mul_(gain.to(self.last.weight).unsqueeze(-1))
@@ -120,7 +121,7 @@ class ImplicitFilters(nn.Module):
     def forward(self, n_taps: int) -> Float[Tensor, "order D taps"]:
         """Return the first taps of every filter and channel, the direct path added to tap 0.
 
-        Without gradients they are computed once.
+        In float32 at least. Without gradients they are computed once for the same parameters.
 
         Raises:
             ValueError: When more taps are asked for than `max_len`.
@@ -130,21 +131,32 @@ class ImplicitFilters(nn.Module):
                 f"{n_taps} tokens are more than max_seq_len={self.max_len}, the length on which "
                 "the filters are defined: build the model with a larger max_seq_len"
             )
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.skip.is_meta:
             return self._taps(n_taps)
-        key = [(p.data_ptr(), p.dtype, p._version) for p in self.parameters()]
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self._taps(self.max_len))
+        if self._kept is None or not self._are_parameters(self._kept[0]):
+            parameters = [p.detach().clone() for p in self.parameters()]
+            self._kept = (parameters, self._taps(self.max_len))
         return self._kept[1][:, :, :n_taps]
 
+    def _are_parameters(self, earlier: list[Tensor]) -> bool:
+        """Compare all numbers: addresses and version counters do not see a change of `p.data`."""
+        return all(
+            old.device == new.device and old.dtype == new.dtype and torch.equal(old, new)
+            for old, new in zip(earlier, self.parameters(), strict=True)
+        )
+
     def _taps(self, n_taps: int) -> Tensor:
-        with torch.autocast(self.window.device.type, enabled=False):
-            hidden = torch.sin(SINE * self.first(self.features[:n_taps]))
-            hidden = torch.sin(SINE * self.second(hidden))
-            shaped = self.last(hidden).mT.view(self.n_filters, self.n_channels, n_taps)
-            filters = shaped * self.window[:, :n_taps]
+        device, exact = self.skip.device, wide_type(self.skip.dtype)
+        with torch.autocast(device.type, enabled=False):
+            hidden = tap_features(n_taps, self.max_len, device=device).to(exact)
+            for linear in (self.first, self.second):
+                hidden = F.linear(hidden, wide(linear.weight), wide(linear.bias))
+                hidden = torch.sin(SINE * hidden)
+            shaped = F.linear(hidden, wide(self.last.weight)).mT
+            shaped = shaped.view(self.n_filters, self.n_channels, n_taps)
+            filters = shaped * decay_window(n_taps, self.max_len, self.n_channels, device).to(exact)
             direct = torch.zeros_like(filters)
-            direct[:, :, 0] = self.skip.view(self.n_filters, self.n_channels)
+            direct[:, :, 0] = wide(self.skip).view(self.n_filters, self.n_channels)
             return filters + direct
 
 
@@ -209,9 +221,10 @@ class Hyena(RecurrentMixer):
             held = kept[f"inputs{i}"] = _append(state.get(f"inputs{i}"), n_past, value)
             seen = held[:, :, :length]
             if n_new == 1:  # one output of the convolution: the sum itself
-                taps = filters[i].flip(-1).to(seen)
-                rows = torch.bmm(taps.unsqueeze(1), seen.permute(1, 2, 0))  # [D, 1, B]: 5 times
-                mixed = rows.permute(2, 0, 1)  # faster here than the sum written as an einsum
+                taps = filters[i].flip(-1).unsqueeze(1)
+                with torch.autocast(value.device.type, enabled=False):
+                    rows = torch.bmm(taps, wide(seen).permute(1, 2, 0))  # [D, 1, B]: 5 times
+                mixed = rows.permute(2, 0, 1).to(seen)  # faster than the sum as an einsum
             else:
                 mixed = causal_convolution(seen, filters[i])[..., n_past:]
             value = gate * mixed

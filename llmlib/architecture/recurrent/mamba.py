@@ -11,6 +11,7 @@ from typing_extensions import override
 from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.exact import empty_wide, wide
 from llmlib.architecture.recurrent.base import RecurrentMixer
 from llmlib.architecture.recurrent.convolution import short_convolution
 from llmlib.architecture.recurrent.selective import selective_scan
@@ -48,6 +49,7 @@ class Mamba(RecurrentMixer):
 
     # Read number by number in the recurrence, so no matrices to an optimizer.
     elementwise = ("taps", "log_rates")
+    exact = ("log_rates",)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -59,7 +61,7 @@ class Mamba(RecurrentMixer):
         self.select_rows = (self.rank, config.state_dim, config.state_dim)
         self.select = nn.Linear(self.width, sum(self.select_rows), bias=False)
         self.step = nn.Linear(self.rank, self.width)
-        self.log_rates = nn.Parameter(torch.empty(self.width, config.state_dim))
+        self.log_rates = nn.Parameter(empty_wide(self.width, config.state_dim))
         self.skip = nn.Parameter(torch.empty(self.width))
         self.out = nn.Linear(self.width, config.d_model, bias=config.bias)
         self.reset_parameters()
@@ -87,7 +89,7 @@ class Mamba(RecurrentMixer):
         nn.init.uniform_(self.taps, -bound, bound)
         nn.init.uniform_(self.conv_bias, -bound, bound)
         states = torch.arange(1, self.config.state_dim + 1, device=self.log_rates.device)
-        self.log_rates.copy_(states.log().expand_as(self.log_rates))
+        self.log_rates.copy_(states.float().log().expand_as(self.log_rates))
         nn.init.ones_(self.skip)
         steps = torch.empty_like(self.step.bias)
         steps = steps.uniform_(math.log(SHORTEST_STEP), math.log(LONGEST_STEP)).exp()
@@ -103,9 +105,9 @@ class Mamba(RecurrentMixer):
         )
         inner = F.silu(convolved + self.conv_bias.unsqueeze(-1).to(inner.dtype)).mT
         steps, writes, reads = self.select(inner).split(self.select_rows, dim=-1)
-        steps = F.softplus(self.step(steps))  # [B, T, E]
+        steps = F.softplus(wide(self.step(steps)))  # [B, T, E]
         y, last = selective_scan(
-            inner, steps, -self.log_rates.exp(), writes, reads, state.get("ssm")
+            inner, steps, -wide(self.log_rates).exp(), writes, reads, state.get("ssm")
         )
         y = (y.to(inner.dtype) + self.skip.to(inner.dtype) * inner) * F.silu(gate)
         return self.out(y), {"conv": history, "ssm": last}

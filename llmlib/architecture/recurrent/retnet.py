@@ -27,12 +27,21 @@ from typing_extensions import override
 from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.exact import wide, wide_type
 from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 from llmlib.architecture.recurrent.base import RecurrentMixer
-from llmlib.architecture.recurrent.convolution import wide
 
 CHUNK = 128
+
+
+def forgotten_shares(n_heads: int, device: torch.device | None = None) -> Float[Tensor, " H"]:
+    r"""Return $1 - \gamma_h = 2^{-5-h}$, which has all its digits where $\gamma$ rounds to 1.
+
+    From head 120 on all share the smallest one: nothing fades there within any text.
+    """
+    heads = torch.arange(n_heads, dtype=torch.float32, device=device)
+    return torch.exp2(-5.0 - heads.clamp_max(120))
 
 
 def retention_decays(n_heads: int, device: torch.device | None = None) -> Float[Tensor, " H"]:
@@ -47,7 +56,7 @@ def retention_decays(n_heads: int, device: torch.device | None = None) -> Float[
     References:
         Sun et al. (2023), equation 8.
     """
-    return 1 - torch.exp2(-5.0 - torch.arange(n_heads, device=device))
+    return 1 - forgotten_shares(n_heads, device)
 
 
 def decay_matrix(decays: Float[Tensor, " H"], n_tokens: int) -> Float[Tensor, "H T T"]:
@@ -183,22 +192,17 @@ class Retention(RecurrentMixer):
         Sun et al. (2023), sections 2.2 and 2.3, and equation 8.
     """
 
-    frequencies: Tensor
-
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.width = config.n_heads * config.head_dim
         self.qkvg = nn.Linear(config.d_model, 4 * self.width, bias=config.bias)
         self.group_norm = nn.GroupNorm(config.n_heads, self.width, eps=config.norm_eps)
         self.out = nn.Linear(self.width, config.d_model, bias=config.bias)
-        if config.position == "rope":
-            frequencies = rope_frequencies(config.head_dim, config.rope_theta)
-            self.register_buffer("frequencies", frequencies, persistent=False)
         self.reset_parameters()
 
     @property
     def decays(self) -> Float[Tensor, " H"]:
-        """How much each head remembers; no buffer, since bfloat16 would round some to 1."""
+        """How much each head remembers."""
         return retention_decays(self.config.n_heads, self.out.weight.device)
 
     @property
@@ -240,7 +244,9 @@ class Retention(RecurrentMixer):
         heads = qkv.unflatten(-1, (3 * n_heads, head_dim))  # [B, T, 3H, K]
         queries_keys = heads[:, :, : 2 * n_heads]
         if self.config.position == "rope":
-            queries_keys = rotate(queries_keys, *rope_angles(positions, self.frequencies))
+            frequencies = rope_frequencies(head_dim, self.config.rope_theta, x.device)
+            frequencies = frequencies.to(wide_type(x.dtype))
+            queries_keys = rotate(queries_keys, *rope_angles(positions, frequencies))
         queries, keys = queries_keys.split(n_heads, dim=2)
         queries = queries * self._query_scale(positions)
         values = heads[:, :, 2 * n_heads :]
@@ -248,5 +254,7 @@ class Retention(RecurrentMixer):
 
     def _query_scale(self, positions: Tensor) -> Tensor:
         """Return one over the root of K and of the sum of a token's decays, [#B, T, H, 1]."""
-        seen = 1 - self.decays ** (positions + 1).unsqueeze(-1)  # [#B, T, H]
-        return ((1 - self.decays) / seen / self.config.head_dim).sqrt().unsqueeze(-1)
+        shares = forgotten_shares(self.config.n_heads, positions.device)
+        # Of 1 - decay^n the difference of two numbers near 1 would leave few digits, or none.
+        seen = -torch.expm1(torch.log1p(-shares) * (positions + 1).unsqueeze(-1))  # [#B, T, H]
+        return (shares / seen / self.config.head_dim).sqrt().unsqueeze(-1)

@@ -20,8 +20,8 @@ from typing_extensions import override
 from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.exact import empty_wide, wide
 from llmlib.architecture.recurrent.base import RecurrentMixer
-from llmlib.architecture.recurrent.convolution import wide
 from llmlib.architecture.recurrent.scan import linear_scan
 
 WKVState = tuple[Float[Tensor, "B D"], Float[Tensor, "B D"], Float[Tensor, "B D"]]
@@ -152,6 +152,8 @@ class TimeMix(RecurrentMixer):
         Peng et al. (2023), section 3.1, equations 11 to 17; appendix E (initialization).
     """
 
+    exact = ("log_rates", "bonus")
+
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__(config)
         self.index = layer
@@ -159,8 +161,8 @@ class TimeMix(RecurrentMixer):
         self.mix_receptance = nn.Parameter(torch.empty(width))
         self.mix_key = nn.Parameter(torch.empty(width))
         self.mix_value = nn.Parameter(torch.empty(width))
-        self.log_rates = nn.Parameter(torch.empty(width))
-        self.bonus = nn.Parameter(torch.empty(width))
+        self.log_rates = nn.Parameter(empty_wide(width))
+        self.bonus = nn.Parameter(empty_wide(width))
         self.receptance = nn.Linear(width, width, bias=config.bias)
         self.key = nn.Linear(width, width, bias=config.bias)
         self.value = nn.Linear(width, width, bias=config.bias)
@@ -183,7 +185,7 @@ class TimeMix(RecurrentMixer):
         self.reset_linear(self.out, into_residual=True)
         width, n_layers = self.config.d_model, self.config.n_layers
         depth = self.index / max(1, n_layers - 1)
-        channels = torch.arange(width, device=self.bonus.device)
+        channels = torch.arange(width, dtype=torch.float32, device=self.bonus.device)
         place = channels / max(1, width - 1)
         self.log_rates.copy_(-5 + 8 * place ** (0.7 + 1.3 * depth))
         self.bonus.copy_(math.log(0.3) + 0.5 * ((channels + 1) % 3 - 1))
@@ -266,4 +268,4 @@ def initial_mix(width: int, layer: int, n_layers: int) -> Float[Tensor, " D"]:
     References:
         Peng et al. (2023), appendix E.
     """
-    return (torch.arange(width) / width) ** (1 - layer / n_layers)
+    return (torch.arange(width, dtype=torch.float32) / width) ** (1 - layer / n_layers)

@@ -37,8 +37,9 @@ from typing_extensions import override
 from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
+from llmlib.architecture.exact import KeepsFloat32, empty_wide, wide
 from llmlib.architecture.recurrent.base import RecurrentMixer
-from llmlib.architecture.recurrent.convolution import causal_convolution, wide
+from llmlib.architecture.recurrent.convolution import causal_convolution
 
 Poles = Literal["linear", "inverse"]
 FASTEST_STEP, SLOWEST_STEP = 0.1, 0.001
@@ -198,7 +199,7 @@ def _last_state(inputs: Tensor, log_factors: Tensor) -> Tensor:
     return torch.einsum("bdin,dni->bdn", inner, coarse_powers)
 
 
-class DiagonalSSM(nn.Module):
+class DiagonalSSM(KeepsFloat32):
     """A diagonal state space for each channel, with a direct path from input to output.
 
     The real parts are stored as logarithms, so that the state always decays, and the steps too.
@@ -212,14 +213,16 @@ class DiagonalSSM(nn.Module):
         Gu, Gupta, Goel and Re (2022), section 4 and appendix B.
     """
 
+    exact = ("log_decay", "frequency", "log_step")
+
     def __init__(self, n_channels: int, state_dim: int) -> None:
         super().__init__()
         self.n_channels, self.state_dim = n_channels, state_dim
         n_pairs = n_channels * state_dim // 2
-        self.log_decay = nn.Parameter(torch.empty(n_pairs))  # ln(-Re A)
-        self.frequency = nn.Parameter(torch.empty(n_pairs))  # Im A
+        self.log_decay = nn.Parameter(empty_wide(n_pairs))  # ln(-Re A)
+        self.frequency = nn.Parameter(empty_wide(n_pairs))  # Im A
         self.output = nn.Parameter(torch.empty(2 * n_pairs))  # c: real parts, then imaginary
-        self.log_step = nn.Parameter(torch.empty(n_channels))
+        self.log_step = nn.Parameter(empty_wide(n_channels))
         self.skip = nn.Parameter(torch.empty(n_channels))  # d
         self.reset_parameters()
 

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from llmlib.architecture.recurrent.convolution import wide
+from llmlib.architecture.exact import wide
 from llmlib.architecture.recurrent.scan import scan_in_place
 
 # Numbers of state in the chunk that is worked on, and in one step of it: measured to fit a cache.
@@ -163,7 +163,8 @@ class _SelectiveScan(torch.autograd.Function):
         transposed = rates.mT.contiguous()  # [N, D]
         grads = [torch.empty_like(t) for t in (x, steps, writes, reads)]
         grad_rates = torch.zeros_like(transposed)
-        later = grad_last.mT.contiguous()  # [B, N, D]
+        # A copy even where it is contiguous: this is written to, the caller's gradient is not.
+        later = grad_last.mT.clone(memory_format=torch.contiguous_format)  # [B, N, D]
         binary, room = transposed / math.log(2), _room(x, transposed, rows, chunks, 3)
         for row in rows:
             for k in range(len(chunks) - 1, -1, -1):
