@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from llmlib.core.hardware.memory import tracked_allocations
 from llmlib.teaching.differences import difference, value_difference
+from llmlib.teaching.measured import copied
 from llmlib.teaching.raised import describe_raised
 
 Status = Literal["passed", "wrong", "error", "not attempted"]
+
+_MOST_ITEMS = 100_000  # of an iterator that an answer returns
 
 REGISTRY: dict[str, Exercise] = {}
 """Every exercise constructed so far, by name."""
@@ -47,7 +48,8 @@ def args(*positional: Any, **named: Any) -> Args:
     return Args(positional, named)
 
 
-Case = Args | Sequence[Args] | Callable[[Any], Any]
+Call = Args | Callable[[Any], Any]
+Case = Call | Sequence[Args]
 """Arguments of one call or of several, or a function whose results are compared.
 
 A function calls its argument, the answer or the reference, as it likes; it may be a class. It may
@@ -92,20 +94,6 @@ def expect(condition: bool, message: str) -> None:
         raise WrongAnswer(message)
 
 
-def peak_bytes(answer: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
-    """Measure the tensors that a call of the answer holds at once, where the answer runs.
-
-    Bytes are counted as `llmlib.core.tracked_allocations` does. A submission being graded measures
-    itself, so this is a diagnosis and no proof.
-    """
-    if remote := getattr(type(answer), "peak_remote", None):
-        return remote(answer, *args, **kwargs)
-    own, own_kwargs = _clone(args), _clone(kwargs)
-    with tracked_allocations() as memory:
-        answer(*own, **own_kwargs)
-    return memory.peak_bytes
-
-
 class Exercise:
     """One exercise: constructed once, in a module of `llmlib.teaching.checks`.
 
@@ -122,6 +110,8 @@ class Exercise:
         hints: From a nudge to nearly the answer.
         symbol: The name of the function or class that the student writes; by default
             the exercise's.
+        kind: Whether an answer must also be of the reference's kind and dtype, because these are
+            what is taught or measured. Otherwise values decide; see `difference`.
 
     Example:
         >>> twice = Exercise(
@@ -144,6 +134,7 @@ class Exercise:
         points: int | float = 1,
         hints: tuple[str, ...] = (),
         symbol: str | None = None,
+        kind: bool = False,
         rtol: int | float = 1e-4,
         atol: int | float = 1e-5,
     ) -> None:
@@ -152,6 +143,7 @@ class Exercise:
         self.name, self.reference, self.title = name, reference, title
         self.points, self.hints = points, hints
         self.symbol = symbol or name
+        self.kind = kind
         self.rtol, self.atol = rtol, atol
         self.cases = dict(cases or {})
         self.mistakes = dict(mistakes or {})
@@ -165,19 +157,26 @@ class Exercise:
         total = len(self.cases)
         if answer is None or answer is Ellipsis:
             return Outcome(self.name, "not attempted", "", 0, total)
-        for passed, (description, case) in enumerate(self.cases.items()):
-            for place, one in _calls(description, case):
-                status, message = self._tried(one, answer)
-                if status == "not attempted":
-                    return Outcome(self.name, status, "", 0, total)
-                if status != "passed":
-                    return Outcome(self.name, status, f"{place}: {message}", passed, total)
+        calls = [
+            (passed, place, one)
+            for passed, (description, case) in enumerate(self.cases.items())
+            for place, one in _calls(description, case)
+        ]
+        for number, (passed, place, case) in enumerate(calls):
+            before = [call for _, _, call in calls[:number]]
+            status, message = self._tried(case, answer, before)
+            if status == "not attempted":
+                return Outcome(self.name, status, "", 0, total)
+            if status != "passed":
+                return Outcome(self.name, status, f"{place}: {message}", passed, total)
         return Outcome(self.name, "passed", "", total, total)
 
-    def _tried(self, case: Args | Callable[[Any], Any], answer: Any) -> tuple[Status, str]:
+    def _tried(self, case: Call, answer: Any, before: Sequence[Call]) -> tuple[Status, str]:
         try:
             with torch.random.fork_rng(devices=[]):
-                self._try(case, answer)
+                got, want = _value(case, answer, watched=True), _value(case, self.reference)
+                if found := self._difference(got, want):
+                    return "wrong", self._mistake(case, got, want, before) or found
         except WrongAnswer as diagnosis:
             return "wrong", str(diagnosis)
         except (Exception, SystemExit) as error:
@@ -187,32 +186,41 @@ class Exercise:
             return "error", f"your code raised {raised}"
         return "passed", ""
 
-    def _try(self, case: Args | Callable[[Any], Any], answer: Any) -> None:
-        """Raise `WrongAnswer` unless the answer and the reference agree in a case."""
-        probe = partial(_call, case, answer) if isinstance(case, Args) else case
-        got = _seeded(probe, answer)
-        want = _seeded(probe, self.reference)
-        if found := difference(got, want, rtol=self.rtol, atol=self.atol):
-            raise WrongAnswer(self._mistake(probe, got, want) or found)
+    def _difference(self, got: Any, want: Any) -> str | None:
+        return difference(got, want, rtol=self.rtol, atol=self.atol, exact_kind=self.kind)
 
-    def _mistake(self, probe: Callable[[Any], Any], got: Any, want: Any) -> str | None:
-        """Return the message of the declared mistake that gives the value an answer gave."""
+    def _mistake(self, case: Call, got: Any, want: Any, before: Sequence[Call]) -> str | None:
+        """Return the message of the declared mistake that gives the value an answer gave.
+
+        A mistake that fails in a call `before`, where the answer was right, is another one.
+        """
         for message, implementation in self.mistakes.items():
-            try:
-                wrong = _seeded(probe, implementation)
-            except Exception:  # the answer did not fail here, so this is not what it does
-                continue
-            # A mistake in values is the same mistake in float64 or in a list.
-            compare = value_difference
-            if compare(wrong, want, rtol=self.rtol, atol=self.atol) is None:
-                compare = difference
-            telling = compare(wrong, want, rtol=self.rtol, atol=self.atol)
-            if telling and compare(got, wrong, rtol=self.rtol, atol=self.atol) is None:
+            if self._explains(case, implementation, got, want) and all(
+                self._is_right(call, implementation) for call in before
+            ):
                 return message
         return None
 
+    def _explains(self, case: Call, implementation: Any, got: Any, want: Any) -> bool:
+        """Tell whether a mistake gives what the answer gave, and not the right value."""
+        try:
+            wrong = _value(case, implementation)
+        except Exception:  # the answer did not fail here, so this is not what it does
+            return False
+        tolerances = {"rtol": self.rtol, "atol": self.atol}
+        # A mistake in values is the same mistake in float64 or in a list.
+        if value_difference(wrong, want, **tolerances):
+            return value_difference(got, wrong, **tolerances) is None
+        return self._difference(wrong, want) is not None and self._difference(got, wrong) is None
 
-def _calls(description: str, case: Case) -> Iterator[tuple[str, Args | Callable[[Any], Any]]]:
+    def _is_right(self, case: Call, implementation: Any) -> bool:
+        try:
+            return not self._difference(_value(case, implementation), _value(case, self.reference))
+        except Exception:
+            return False
+
+
+def _calls(description: str, case: Case) -> Iterator[tuple[str, Call]]:
     """Yield the calls of a case, and what each is called in a diagnosis."""
     if not isinstance(case, Sequence):
         yield description, case
@@ -221,11 +229,20 @@ def _calls(description: str, case: Case) -> Iterator[tuple[str, Args | Callable[
         yield f"{description}, call {number} of {len(case)}", one
 
 
-def _call(case: Args, watched: Any, candidate: Any) -> Any:
+def _value(case: Call, candidate: Any, *, watched: bool = False) -> Any:
+    """Try a candidate from a fixed random state, here or in the answer's own process."""
+    torch.manual_seed(0)
+    if seed := getattr(type(candidate), "seed_remote", None):
+        seed(candidate, 0)
+    value = _call(case, candidate, watched) if isinstance(case, Args) else case(candidate)
+    return list(islice(value, _MOST_ITEMS)) if isinstance(value, Iterator) else value
+
+
+def _call(case: Args, candidate: Any, watched: bool) -> Any:
     """Call a candidate with copies of the arguments; a watched one may not change them."""
-    positional, named = _clone(case.positional), _clone(case.named)
+    positional, named = copied(case.positional), copied(case.named)
     value = candidate(*positional, **named)
-    if candidate is watched:
+    if watched:
         places = [
             (f"argument {i + 1}", *pair)
             for i, pair in enumerate(zip(case.positional, positional, strict=True))
@@ -248,22 +265,3 @@ def _same(before: Any, after: Any) -> bool:
         return before.keys() == after.keys() and all(_same(before[k], after[k]) for k in before)
     compares_by_identity = type(before).__eq__ is object.__eq__  # and was copied
     return compares_by_identity or before is after or before == after
-
-
-def _seeded(probe: Callable[[Any], Any], candidate: Any) -> Any:
-    """Run a probe from a fixed random state, here or in the answer's own process."""
-    torch.manual_seed(0)
-    if seed := getattr(type(candidate), "seed_remote", None):
-        seed(candidate, 0)
-    return probe(candidate)
-
-
-def _clone(value: Any) -> Any:
-    """Copy containers and tensors; share anything else."""
-    if isinstance(value, Tensor):
-        return value.detach().clone().requires_grad_(value.requires_grad)
-    if isinstance(value, (list, tuple)):
-        return type(value)(_clone(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _clone(item) for key, item in value.items()}
-    return value if callable(value) else copy.deepcopy(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence, ValuesView
 from typing import Any
 
 import numpy as np
@@ -26,27 +27,36 @@ _KINDS = {
 
 
 def difference(
-    got: Any, want: Any, *, rtol: int | float = 1e-4, atol: int | float = 1e-5
+    got: Any,
+    want: Any,
+    *,
+    rtol: int | float = 1e-4,
+    atol: int | float = 1e-5,
+    exact_kind: bool = False,
 ) -> str | None:
     """Describe the first way in which an answer is wrong, most basic first; None where it is right.
 
-    Shape before values before kind and dtype: a wrong shape explains wrong values, and a list or
-    a tensor of another dtype is worth a word only where it holds the right numbers. Where all
-    values are wrong in one way (a factor, an offset, a transposition), it says that instead of
-    listing numbers. Values are tensors, numbers, strings, None, or lists, tuples and dicts of such;
-    whole numbers are compared exactly. The clause stands behind the name of a check.
+    Values decide: a list, a tuple, an array and a tensor of any width are equal if what they hold
+    is; see `value_difference`. With `exact_kind` the kind and the dtype must be right, too, and are
+    named where the values are. Where all values are wrong in one way (a factor, an offset, a
+    transposition), it says that instead of listing numbers. Values are tensors, numbers, strings,
+    None, or lists, tuples and dicts of such. The clause stands behind the name of a check.
 
     Example:
         >>> difference(torch.ones(2, 3), torch.ones(3, 2))
         'the shape should be (3, 2), yours is (2, 3): is something transposed?'
         >>> difference([2.0, 4.0], torch.tensor([1.0, 2.0]))
         'every value is 2 times what it should be'
-        >>> difference([1.0, 2.0], torch.tensor([1.0, 2.0]))
+        >>> difference([1.0, 2.0], torch.tensor([1.0, 2.0])) is None
+        True
+        >>> difference([1.0, 2.0], torch.tensor([1.0, 2.0]), exact_kind=True)
         'a tensor is expected, yours is a list: `torch.tensor(...)` converts it'
     """
     if got is None and want is not None:
         return f"{kind(want)} is expected, you returned None: does it end with `return`?"
-    return value_difference(got, want, rtol=rtol, atol=atol) or _kind_difference(got, want)
+    if found := value_difference(got, want, rtol=rtol, atol=atol):
+        return found
+    return _kind_difference(got, want) if exact_kind or _only_got_is_complex(got, want) else None
 
 
 def value_difference(
@@ -54,9 +64,10 @@ def value_difference(
 ) -> str | None:
     """Describe the first difference in shape or value, whatever holds the values.
 
-    A list stands for a tuple or a tensor, a tensor for a list, float64 for float32, a tensor of one
-    element for a number. Only what cannot be converted differs by its kind: text, a truth value or
-    None is no number.
+    A list stands for a tuple or a tensor, a tensor for a list, one of shape () for a number, and
+    float16 for float64: numbers are compared at the precision of the answer's type, where that is
+    lower than the tolerances, and whole ones exactly. What cannot be converted differs by its kind:
+    text, a truth value or None is no number.
 
     Example:
         >>> value_difference([1, 2], (1, 2)) is None
@@ -91,7 +102,11 @@ def kind(value: object) -> str:
 
 
 def _wrong_kind(got: Any, want: Any) -> str:
-    return f"{kind(want)} is expected, yours is {kind(got)}"
+    text = f"{kind(want)} is expected, yours is {kind(got)}"
+    if isinstance(want, (int, float, str)) and isinstance(got, (Tensor, np.ndarray)):
+        text += f" of shape {tuple(got.shape)}"
+        text += ": `.item()` takes the number out" if math.prod(got.shape) == 1 else ""
+    return text
 
 
 def _plain(got: Any, want: Any) -> str | None:
@@ -104,8 +119,26 @@ def _plain(got: Any, want: Any) -> str | None:
 def _unwrapped(value: Any) -> Any:
     """Take a number, truth value or text out of a tensor or NumPy array that holds it alone."""
     if isinstance(value, (Tensor, np.ndarray)):
-        return value.item() if math.prod(value.shape) == 1 else value
+        return value if value.ndim else value.item()
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _rounding(value: Any) -> float:
+    """Return how far apart numbers of a value's type lie, relatively; 0 for whole ones."""
+    if isinstance(value, Tensor):
+        return torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
+    if isinstance(value, (np.ndarray, np.generic)):
+        return float(np.finfo(value.dtype).eps) if value.dtype.kind == "f" else 0.0
+    return sys.float_info.epsilon if isinstance(value, float) else 0.0
+
+
+def _tolerances(
+    eps: float, is_whole: bool, rtol: int | float, atol: int | float
+) -> tuple[float, float]:
+    """Widen the tolerances by what the answer's type rounds; whole numbers have that alone."""
+    if is_whole:
+        return (eps / 2, 1e-6) if eps else (0.0, 0.0)
+    return max(rtol, 4 * eps), atol
 
 
 def _instead(got: object, want: object) -> str:
@@ -121,13 +154,14 @@ def _short(value: object) -> str:
 
 
 def _number(got: Any, want: int | float, rtol: int | float, atol: int | float) -> str | None:
+    rtol, atol = _tolerances(_rounding(got), isinstance(want, int), rtol, atol)
     got = _unwrapped(got)
     if isinstance(got, bool) or not isinstance(got, (int, float)):
         return _wrong_kind(got, want)
     if isinstance(got, int) and isinstance(want, int):
         return None if got == want else _instead(got, want)
-    if isinstance(got, int) and abs(got) > sys.float_info.max:  # no float can stand for it
-        return _instead(got, want)
+    if any(isinstance(x, int) and abs(x) > sys.float_info.max for x in (got, want)):
+        return _instead(got, want)  # no float can stand for it
     if math.isclose(got, want, rel_tol=rtol, abs_tol=atol) or (got != got and want != want):
         return None
     return _instead(got, want)
@@ -150,8 +184,8 @@ def _sequence(got: Any, want: Any, rtol: int | float, atol: int | float) -> str 
         if any(isinstance(right, Tensor) and right.shape != got.shape[1:] for right in want):
             return _wrong_kind(got, want)  # one tensor alone, not several stacked
         items = list(got)
-    elif isinstance(got, (list, tuple, range)):
-        items = got
+    elif isinstance(got, (Sequence, ValuesView)) and not isinstance(got, (str, bytes)):
+        items = list(got)
     else:
         return _wrong_kind(got, want)
     for index, (mine, right) in enumerate(zip(items, want, strict=False)):
@@ -170,13 +204,11 @@ def _tensor(got: Any, want: Tensor, rtol: int | float, atol: int | float) -> str
         turned = sorted(mine.shape) == sorted(right.shape)
         ending = ": is something transposed?" if turned else ""
         return f"the shape should be {tuple(right.shape)}, yours is {tuple(mine.shape)}{ending}"
-    if not any(x.is_floating_point() or x.is_complex() for x in (mine, right)):
-        rtol = atol = 0
+    is_whole = not (right.is_floating_point() or right.is_complex())
+    rtol, atol = _tolerances(_rounding(mine), is_whole, rtol, atol)
     if mine.dtype != right.dtype:
         if torch.bool in (mine.dtype, right.dtype):
             return _tensor_kind(got, want)
-        if mine.is_floating_point():  # bfloat16 has three digits: more cannot be wrong in it
-            rtol = max(rtol, 8 * torch.finfo(mine.dtype).eps)
         is_complex = mine.is_complex() or right.is_complex()
         mine, right = (
             x.to(torch.complex128 if is_complex else torch.float64) for x in (mine, right)
@@ -192,6 +224,8 @@ def _as_tensor(value: Any) -> Tensor | None:
     if isinstance(value, Tensor):
         return value.detach().cpu()
     try:
+        if isinstance(value, range):
+            value = list(value)
         if _holds(value, (Tensor, list, tuple)):
             parts = [part for item in value if (part := _as_tensor(item)) is not None]
             return torch.stack(parts) if len(parts) == len(value) else None
@@ -242,6 +276,11 @@ def _pattern(got: Tensor, want: Tensor, rtol: int | float, atol: int | float) ->
             way = "large" if offset > 0 else "small"
             return f"every value is too {way} by {abs(offset):.4g}"
     return None
+
+
+def _only_got_is_complex(got: Any, want: Any) -> bool:
+    mine = _as_tensor(got) if isinstance(want, Tensor) and not want.is_complex() else None
+    return mine is not None and mine.is_complex()
 
 
 def _kind_difference(got: Any, want: Any) -> str | None:

@@ -1,11 +1,12 @@
-"""Grade submitted notebooks: `python -m llmlib.teaching.grade submissions/*.ipynb > grades.csv`.
+"""Grade submitted notebooks: `python -m llmlib.teaching.grade submissions > grades.csv`.
 
-For each notebook a process is started in the sandbox of `llmlib.core.processes`. It runs the
-imports, definitions and simple assignments, and nothing else of the notebook. The checks run here,
-in the grader's process, and call the student's functions over a pipe. So these cannot forge a pass:
-what they print is thrown away, what they patch is patched on their side only, leaving or hanging
-ends their own process, and a made-up message is at most a made-up return value, which is compared
-with the reference here.
+Files are named, or folders of them, one for each student or deeper: a student is called by the path
+below the folder that all share. For each notebook a process is started in the sandbox of
+`llmlib.core.processes`. It runs the imports, definitions and simple assignments, and nothing else
+of the notebook. The checks run here, in the grader's process, and call the student's functions over
+a pipe. So these cannot forge a pass: what they print is thrown away, what they patch is patched on
+their side only, leaving or hanging ends their own process, and a made-up message is at most a
+made-up return value, which is compared with the reference here.
 
 What is not prevented: a submission may copy the published solution or call the library's own
 implementation, since both return the right values. The checks compare values and not ideas.
@@ -18,6 +19,7 @@ import ast
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -26,6 +28,7 @@ from pathlib import Path
 from llmlib.core.files import atomic_write
 from llmlib.teaching.authoring import Exercise
 from llmlib.teaching.catalogue import Entry, entries, find_exercise
+from llmlib.teaching.cells import python_of
 from llmlib.teaching.remote import Session, SessionLost, session
 
 _MAX_BYTES = 20_000_000
@@ -36,7 +39,7 @@ class Grade:
     """One line of the table."""
 
     student: str
-    """The notebook's file name without suffix."""
+    """What `students` calls the notebook."""
     exercise: str
     """Empty where the notebook could not be read."""
     outcome: str
@@ -69,7 +72,7 @@ def read_cells(path: Path) -> list[str]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"larger than {_MAX_BYTES // 10**6} MB: clear its outputs")
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = json.loads(path.read_text(encoding="utf-8-sig"))["cells"]
         code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
         return [text if isinstance(text, str) else "".join(text) for text in code]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -82,13 +85,12 @@ def _words(cells: list[str]) -> set[str]:
     """Collect the names a notebook defines and the strings it holds, exercises among them."""
     words: set[str] = set()
     for cell in cells:
-        text = "\n".join("" if line[:1] in ("%", "!") else line for line in cell.splitlines())
         try:
-            nodes = list(ast.walk(ast.parse(text)))
+            nodes = list(ast.walk(ast.parse(python_of(cell))))
         except (SyntaxError, ValueError, RecursionError):
             continue
         for node in nodes:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 words.add(node.name)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 words.add(node.value)
@@ -147,14 +149,50 @@ def _grade_one(student: str, exercise: Exercise, talk: Session, limits: Limits) 
     return Grade(student, exercise.name, outcome.status, outcome.message, points)
 
 
+def find_notebooks(paths: Sequence[Path]) -> list[Path]:
+    """Look for notebooks in folders, and in those below; Jupyter's checkpoints are left out.
+
+    What is named twice is found once. A file is taken as it is, also one that does not exist.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        inside = sorted(path.rglob("*.ipynb")) if path.is_dir() else [path]
+        for notebook in inside:
+            if not (path.is_dir() and ".ipynb_checkpoints" in notebook.parts):
+                found.setdefault(os.path.normpath(notebook.absolute()), notebook)
+    return list(found.values())
+
+
+def students(notebooks: Sequence[Path]) -> list[str]:
+    """Call each notebook by its path, without what all have in front and without the suffix.
+
+    Example:
+        >>> students([Path("submitted/ada/hw.ipynb"), Path("submitted/bob/hw.ipynb")])
+        ['ada/hw', 'bob/hw']
+    """
+    whole = [Path(os.path.normpath(path.absolute())) for path in notebooks]
+    shared = os.path.commonpath([path.parent for path in whole]) if whole else ""
+    below = [path.relative_to(shared) for path in whole]
+    names = [path.with_suffix("").as_posix() for path in below]
+    return [
+        path.as_posix() if names.count(name) > 1 else name
+        for path, name in zip(below, names, strict=True)
+    ]
+
+
 def grade_notebook(
-    path: Path, names: Sequence[str] = (), limits: Limits | None = None
+    path: Path,
+    names: Sequence[str] = (),
+    limits: Limits | None = None,
+    *,
+    student: str | None = None,
 ) -> list[Grade]:
     """Grade the named exercises of one submission, or else those of the sections it mentions.
 
-    A submission that cannot be graded gets a single grade, which says why.
+    A submission that cannot be graded gets a single grade, which says why. Without a name the
+    student is called by the file's.
     """
-    student = path.stem
+    student = path.stem if student is None else student
     try:
         cells = read_cells(path)
     except ValueError as error:
@@ -188,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m llmlib.teaching.grade",
         description="Grade submitted notebooks in a sandbox; the table goes to standard output.",
     )
-    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("notebooks", nargs="+", type=Path, help="files, or folders of them")
     parser.add_argument(
         "--exercise", action="append", default=[], help="grade this one; repeatable"
     )
@@ -206,12 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error.args[0], file=sys.stderr)
         return 2
     grades: list[Grade] = []
-    for number, path in enumerate(options.notebooks, 1):
-        mine = grade_notebook(path, options.exercise, limits)
+    notebooks = find_notebooks(options.notebooks)
+    for number, (path, student) in enumerate(zip(notebooks, students(notebooks), strict=True), 1):
+        mine = grade_notebook(path, options.exercise, limits, student=student)
         grades += mine
         count = sum(grade.outcome == "passed" for grade in mine)
-        progress = f"[{number}/{len(options.notebooks)}] {path.name}: {count} of {len(mine)} passed"
-        print(progress, file=sys.stderr)
+        where = f"[{number}/{len(notebooks)}] {student.removesuffix(path.suffix)}{path.suffix}"
+        print(f"{where}: {count} of {len(mine)} passed", file=sys.stderr)
     text = to_csv(grades)
     if options.output:
         atomic_write(options.output, text)

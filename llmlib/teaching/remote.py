@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from llmlib.core.processes.sandbox import clock_for, sandboxed
 from llmlib.core.processes.sandbox_process import SandboxProcess
 from llmlib.core.resources import resource
@@ -69,17 +71,24 @@ class Remote:
         """Seed torch in the object's process."""
         self._session.request({"op": "seed", "number": number})
 
-    def peak_remote(self, *args: Any, **kwargs: Any) -> int:
-        """Call the object; return the bytes of tensors it holds at once, counted by its process.
+    def measured_remote(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Let the object's process measure a call, by a name among `MEASURES`.
 
         Raises:
-            SessionLost: If it answers with something else.
+            SessionLost: If it answers with something else than such a measurement.
         """
-        message = {"op": "peak", "on": self._handle}
-        peak = self._session.request(message, args=list(args), kwargs=kwargs)
-        if type(peak) is not int or peak < 0:
+        message = {"op": "measure", "name": name, "on": self._handle}
+        found = self._session.request(message, args=list(args), kwargs=kwargs)
+        if not _IS_MEASUREMENT[name](found):
             raise SessionLost("the notebook's code spoke out of turn")
-        return peak
+        return found
+
+
+_IS_MEASUREMENT: dict[str, Callable[[Any], bool]] = {
+    "peak": lambda value: type(value) is int and value >= 0,
+    "gradient": lambda value: value is None or isinstance(value, Tensor),
+    "graph": lambda value: type(value) is bool,
+}
 
 
 class Session:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import inspect
 import json
 import linecache
 import os
@@ -15,13 +17,16 @@ from typing import Any, BinaryIO
 
 import torch
 
-from llmlib.core.hardware.memory import tracked_allocations
+from llmlib.teaching.cells import python_of
+from llmlib.teaching.measured import MEASURES
 from llmlib.teaching.raised import describe_raised
 from llmlib.teaching.wire import HEADER, WireEncoder, decode, unpack
 
 _STATEMENT_S = 2.0  # an assignment that trains a model is not what is graded
 _IMPORT_S = 60.0
+_TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as notebooks do
 _CLOCK = 10  # seconds by the clock for each processor second, for a statement that sleeps
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @contextmanager
@@ -46,31 +51,32 @@ def _alarm(seconds: int | float) -> Iterator[None]:
 
 def _is_definition(node: ast.stmt) -> bool:
     """Tell whether a statement is an import, a def, a class or a simple assignment."""
-    if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
+    if isinstance(node, (ast.Import, ast.ImportFrom, *_DEFINITIONS)):
         return True
     if isinstance(node, ast.AnnAssign):
         return isinstance(node.target, ast.Name) and node.value is not None
-    names = (ast.Name, ast.Tuple)
+    names = (ast.Name, ast.Tuple, ast.List)
     return isinstance(node, ast.Assign) and all(isinstance(t, names) for t in node.targets)
 
 
 def run_definitions(cells: list[str]) -> dict[str, Any]:
     """Run a notebook's definitions, cell by cell, and return them; one that fails is left out."""
     space: dict[str, Any] = {"__name__": "student", "__builtins__": __builtins__}
-    for number, source in enumerate(cells):
-        lines = ["" if line.lstrip()[:1] in ("%", "!") else line for line in source.splitlines()]
-        name = f"<cell {number}>"
-        linecache.cache[name] = (len(source), None, [line + "\n" for line in lines], name)
+    for number, cell in enumerate(cells):
+        source, name = python_of(cell), f"<cell {number}>"
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         try:
-            body = ast.parse("\n".join(lines)).body
+            body = ast.parse(source).body
         except (SyntaxError, ValueError, RecursionError):
             continue
         for node in filter(_is_definition, body):
-            code = compile(ast.Module([node], []), name, "exec")
             slow = isinstance(node, (ast.Import, ast.ImportFrom))
             try:
+                code = compile(ast.Module([node], []), name, "exec", _TOP_LEVEL_AWAIT)
                 with _alarm(_IMPORT_S if slow else _STATEMENT_S):
-                    exec(code, space)  # this process is the sandbox's: it exists to run this
+                    value = eval(code, space)  # this process is the sandbox's: it exists for this
+                    if inspect.iscoroutine(value):
+                        asyncio.run(value)
             except (Exception, SystemExit) as error:
                 # A name that cannot be computed is missed by whoever uses it, and told there.
                 print(f"{name}: {error!r}", file=sys.stderr)
@@ -149,11 +155,10 @@ class _Server:
                 case "attribute":
                     target = self.objects[message["on"]]
                     value = getattr(target, message["name"])
-                case "peak":
+                case "measure":
                     target = self.objects[message["on"]]
-                    with tracked_allocations() as memory:
-                        target(*message["args"], **message["kwargs"])
-                    value = memory.peak_bytes
+                    measure = MEASURES[message["name"]]
+                    value = measure(target, *message["args"], **message["kwargs"])
                 case _:
                     target = self.objects[message["on"]]
                     value = target(*message["args"], **message["kwargs"])

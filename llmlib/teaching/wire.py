@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, ValuesView
 from typing import Any
 
 import numpy as np
@@ -45,19 +46,21 @@ class WireEncoder:
         if isinstance(value, Tensor):
             return {"tensor": self._keep(value), "grad": value.requires_grad}
         if isinstance(value, np.ndarray):
-            return {"array": self._keep(torch.from_numpy(np.ascontiguousarray(value)))}
+            if value.dtype.kind not in "biufc":  # torch has no arrays of text
+                return self(value.tolist())
+            return {"array": self._keep(torch.from_numpy(np.asarray(value, order="C")))}
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, dict):
             return {"dict": [[self(key), self(item)] for key, item in value.items()]}
-        if isinstance(value, (list, tuple, set)):
-            kind = next(k for k in (list, tuple, set) if isinstance(value, k))
+        if isinstance(value, (list, tuple, set, frozenset)):
+            kind = next((k for k in (list, tuple) if isinstance(value, k)), set)
             return {kind.__name__: [self(item) for item in value]}
         if isinstance(value, bytes):
             return {"bytes": value.hex()}
         if isinstance(value, torch.dtype):
             return {"dtype": str(value).removeprefix("torch.")}
-        if isinstance(value, Iterator):
+        if isinstance(value, (range, deque, ValuesView, Iterator)):
             return {"list": [self(item) for item in itertools.islice(value, _MAX_ITEMS)]}
         return self.export(value)
 

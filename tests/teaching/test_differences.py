@@ -1,4 +1,5 @@
 import re
+from collections import deque
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ RIGHT = normal(5, 5)
 NAN = float("nan")
 
 
-def assert_said(got: object, want: object, message: str) -> None:
-    found = difference(got, want)
+def assert_said(got: object, want: object, message: str, *, exact_kind: bool = False) -> None:
+    found = difference(got, want, exact_kind=exact_kind)
     assert found is not None
     assert re.search(message, found), found
 
@@ -89,7 +90,9 @@ def test_kind_and_dtype_are_named_where_the_values_agree(
     got: object, want: object, message: str
 ) -> None:
     assert value_difference(got, want) is None
-    assert_said(got, want, message)
+    assert_said(got, want, message, exact_kind=True)
+    if "complex" not in message:  # a complex number stands for no real one, whatever its value
+        assert difference(got, want) is None
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,17 @@ def test_kind_and_dtype_are_named_where_the_values_agree(
         (torch.tensor(False), True, "True is right, yours is False"),
         (np.str_("b"), "a", "'a' is right, yours is 'b'"),
         (torch.tensor(True), 1, "an int is expected, yours is a bool"),
-        (torch.ones(2), 1.0, "a float is expected, yours is a tensor"),
+        (torch.ones(2), 1.0, r"a float is expected, yours is a tensor of shape \(2,\)$"),
+        (torch.ones(1), 1.0, r"a tensor of shape \(1,\): `.item\(\)` takes the number out"),
+        (RIGHT + 0j, RIGHT, "be torch.float32, yours is torch.complex64: `.real` leaves"),
+        ([1 + 0j, 2], torch.ones(2), r"1 of 2 values differ"),
+        (torch.tensor([1.0, 2.01]), torch.tensor([1, 2]), r"at \[1\]: 2 is right"),
+        (torch.tensor(40001.0), 40000, "40000 is right, yours is 40001"),
+        (300.001, 300, "300 is right, yours is 300.001"),
+        (torch.tensor(302.0).bfloat16(), 300, "300 is right, yours is 302"),
+        (torch.tensor([2**31 - 1]), torch.tensor([2**31 - 2]), "2147483646 is right"),
+        (torch.tensor(1.1).half(), 1.09, "1.09 is right, yours is 1.09961"),
+        ("ab", ("a", "b"), "a tuple is expected, yours is a str"),
         (1.5, 2, "2 is right, yours is 1.5"),
         (1, 1.5, "1.5 is right, yours is 1"),
         (10**400, 1.5, "1.5 is right, yours is 1000"),
@@ -146,6 +159,34 @@ def test_numbers_that_agree_to_six_digits_are_told_apart() -> None:
 def test_an_int_and_a_numpy_float_serve_as_a_float() -> None:
     assert difference(2, 2.0) is None
     assert difference(np.float64(2), 2.0) is None
+
+
+@pytest.mark.parametrize(
+    ("got", "want"),
+    [
+        (torch.tensor(2 / 3, dtype=torch.float16), 2 / 3),
+        (torch.tensor(1 / 3, dtype=torch.bfloat16), 1 / 3),
+        (np.float32(1 / 3), 1 / 3),
+        (torch.tensor(6_738_415_616.0), 6_738_415_616),
+        (6_738_415_616.0, 6_738_415_616),
+        (0.1 * 30, 3),
+        (torch.tensor([3.0, 4.0]), [3, 4]),
+        (np.array([3, 4], dtype=np.int16), torch.tensor([3, 4])),
+        (range(3), torch.arange(3)),
+        ({"a": 1.0}.values(), [1.0]),
+        (deque([1, 2]), (1, 2)),
+        (np.array(["a", "b"]), ["a", "b"]),
+        (np.array(3.0), 3.0),
+        ((RIGHT.numpy(), [1]), [RIGHT, torch.tensor([1])]),
+    ],
+)
+def test_values_decide_whatever_holds_them(got: object, want: object) -> None:
+    assert difference(got, want) is None
+
+
+def test_a_narrow_type_is_compared_at_its_own_precision() -> None:
+    assert difference(torch.tensor(1 / 3), 1 / 3, rtol=1e-12, atol=0) is None
+    assert difference(1 / 3 + 1e-9, 1 / 3, rtol=1e-12, atol=0) is not None
 
 
 VALUES = st.recursive(

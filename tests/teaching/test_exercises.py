@@ -192,6 +192,7 @@ def halving() -> Exercise:
             "you divided by 3": thirds,
             "return a pair, not a list": lambda x: list(halves(x)),
         },
+        kind=True,
     )
 
 
@@ -221,6 +222,38 @@ def test_a_mistake_in_kind_alone_is_recognised_by_its_kind(
     halving: Exercise, answer: Any, message: str
 ) -> None:
     assert halving.evaluate(answer).message.startswith(f"five numbers: {message}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x: list(halves(x)),
+        lambda x: halves(x.double()),
+        lambda x: (value for value in halves(x)),
+        lambda x: (halves(x)[0].numpy(), torch.tensor(0.5)),
+    ],
+)
+def test_a_right_answer_of_another_kind_passes_unless_the_kind_is_taught(
+    halving: Exercise, answer: Any
+) -> None:
+    assert halving.evaluate(answer).status == "wrong"
+    halving.kind = False
+    assert halving.evaluate(answer).status == "passed"
+
+
+def test_a_mistake_that_fails_where_the_answer_was_right_is_not_blamed() -> None:
+    exercise = Exercise(
+        "sample_double",
+        reference=lambda x: 2 * x,
+        cases={"three": args(3), "two": args(2), "five": args(5)},
+        mistakes={"you squared it": lambda x: x * x, "you added ten": lambda x: x + 10},
+    )
+    assert exercise.evaluate(lambda x: x * x).message == "three: you squared it"
+    assert exercise.evaluate(lambda x: 2 * x if x < 5 else 25).message.startswith("five: 10 is ri")
+    exercise.mistakes["you doubled small numbers only"] = lambda x: 2 * x if x < 5 else 25
+    assert exercise.evaluate(lambda x: min(2 * x, 6) if x < 5 else 25).message == (
+        "five: you doubled small numbers only"
+    )
 
 
 def test_a_mistake_that_a_case_does_not_tell_from_the_reference_is_not_blamed() -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,17 @@ from torch import Tensor, nn
 
 from llmlib.teaching import Exercise, args, authoring, catalogue, expect, grade, peak_bytes, student
 from llmlib.teaching.catalogue import Entry
-from llmlib.teaching.grade import Grade, Limits, grade_notebook, main, read_cells, to_csv
+from llmlib.teaching.grade import (
+    Grade,
+    Limits,
+    exercises_of,
+    grade_notebook,
+    main,
+    read_cells,
+    students,
+    to_csv,
+)
+from llmlib.teaching.measured import differentiates, gradient
 from llmlib.teaching.wire import BadMessageError, WireEncoder, decode, unpack
 
 NAMES = ["sample_half", "sample_apply", "sample_layer"]
@@ -144,6 +155,113 @@ def test_an_exception_names_the_students_line(tmp_path: Path) -> None:
     assert outcome == "error"
     assert "AttributeError: 'Tensor' object has no attribute 'no_such'" in message
     assert "(at `return y.no_such`)" in message
+
+
+def test_a_gradient_is_taken_where_the_answer_runs(tmp_path: Path) -> None:
+    def teaches(answer: Any) -> Any:
+        slope = gradient(answer, torch.ones(3), 2.0)
+        expect(slope is not None, "no gradient")
+        return slope
+
+    Exercise("sample_square", reference=lambda x, c: c * x.square().sum(), cases={"it": teaches})
+    got = [
+        graded(tmp_path, f"def sample_square(x, c):\n    return {code}", names=["sample_square"])
+        for code in ("c * (x * x).sum()", "c * x.detach().square().sum()", "c * x.sum()")
+    ]
+    assert [grade["sample_square"] for grade in got] == [
+        ("passed", ""),
+        ("wrong", "it: no gradient"),
+        ("wrong", "it: every value is 0.5 times what it should be"),
+    ]
+
+
+BY_TORCH = {
+    "grad": "torch.autograd.grad(f(x), x, torch.ones(3))[0]",
+    "func": "torch.func.grad(lambda x: f(x).sum())(x)",
+    "vjp": "torch.func.vjp(f, x)[1](torch.ones(3))[0]",
+    "jvp": "torch.func.jvp(f, (x,), (torch.ones(3),))[1]",
+    "functional": "torch.autograd.functional.vjp(f, x, torch.ones(3))[1]",
+}
+SLOPE = "import torch\ndef f(x): return x.sigmoid()\ndef sample_slope(x):\n    "
+
+
+def test_automatic_differentiation_is_seen_where_the_answer_runs(tmp_path: Path) -> None:
+    Exercise(
+        "sample_slope",
+        reference=lambda x: x.sigmoid() * (1 - x.sigmoid()),
+        cases={"by hand": lambda f: expect(not differentiates(f, torch.ones(3)), "by torch")},
+    )
+    codes = [f"x = x.clone().requires_grad_()\n    return {code}" for code in BY_TORCH.values()]
+    codes.append("return f(x) * (1 - f(x))")
+    outcomes = []
+    for code in codes:
+        (got,) = graded(tmp_path, SLOPE + code, names=["sample_slope"]).values()
+        outcomes.append(got)
+    assert outcomes == [("wrong", "by hand: by torch")] * len(BY_TORCH) + [("passed", "")]
+
+
+CELLS = {
+    "a line that begins with % inside an expression": (
+        "def sample_half(x):\n    text = ('%d'\n% 2)\n    return x / int(text)"
+    ),
+    "behind a backslash": "def sample_half(x):\n    two = 5 \\\n% 3\n    return x / two",
+    "in a string": 'def sample_half(x):\n    two = len("""\n!""")\n    return x / two',
+    "beside help": "def sample_half(x):\n    return x / 2\nsample_half?\n?sample_half",
+    "beside a shell's output": "files = !ls 'it\ndef sample_half(x):\n    return x / 2",
+    "beside a command of two lines": "!ls \\\n  x\ndef sample_half(x):\n    return x / 2",
+    "in a timed cell": "\n%%time\ndef sample_half(x):\n    return x / 2",
+    "with a timed value": "%time two = int('2')\ndef sample_half(x):\n    return x / two",
+    "with a command in its body": "def sample_half(x):\n    %time y = x / 2\n    return y",
+    "with a value that is awaited": (
+        "async def later():\n    return 2\ntwo = await later()\n"
+        "def sample_half(x):\n    return x / two"
+    ),
+    "beside something that cannot be compiled": (
+        "three = yield\ndef sample_half(x):\n    return x / 2"
+    ),
+    "indented as a whole": "  def sample_half(x):\n      return x / 2\n  %time 3",
+    "with ends of lines from Windows": "%pylab\r\ndef sample_half(x):\r\n    return x / 2\r\n",
+}
+
+
+def test_an_answer_is_read_as_a_notebook_would(tmp_path: Path) -> None:
+    for where, cell in CELLS.items():
+        assert exercises_of([cell], catalogue.entries()) == NAMES, where
+        got = graded(tmp_path, cell, names=["sample_half"])
+        assert got == {"sample_half": ("passed", "")}, where
+    bash = notebook(tmp_path, "%%bash\ndef sample_half(x): return x / 2")
+    assert grade_notebook(bash, ["sample_half"])[0].outcome == "missing"
+
+
+def test_students_with_files_of_one_name_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = {"ada/ps1": "return x / 2", "bob/ps1": "return x", "bob/ps1/.ipynb_checkpoints": "1"}
+    for folder, code in codes.items():
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        notebook(tmp_path / folder, f"def sample_half(x): {code}", name="hw")
+    assert main([str(tmp_path), "--exercise", "sample_half"]) == 0
+    out, err = capsys.readouterr()
+    rows = [list(row.values())[:3] for row in csv.DictReader(io.StringIO(out))]
+    assert rows == [
+        ["ada/ps1/hw", "sample_half", "passed"],
+        ["bob/ps1/hw", "sample_half", "wrong"],
+    ]
+    assert "[2/2] bob/ps1/hw.ipynb: 0 of 1 passed" in err
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["ada.ipynb"], ["ada"]),
+        (["x/ada.ipynb", "x/bob.ipynb"], ["ada", "bob"]),
+        (["x/ada/hw.ipynb", "x/bob/hw.ipynb", "x/eve.ipynb"], ["ada/hw", "bob/hw", "eve"]),
+        (["x/Ada L_17_file_/hw.ipynb", "x/Bo_18_file_/hw.ipynb"], ["Ada L_17_file_/hw"]),
+        (["x/hw.ipynb", "x/../x/hw.json", "y/hw.ipynb"], ["x/hw.ipynb", "x/hw.json", "y/hw"]),
+    ],
+)
+def test_students_are_called_by_their_paths(paths: list[str], names: list[str]) -> None:
+    assert students([Path(path) for path in paths])[: len(names)] == names
 
 
 HOSTILE = {
@@ -337,7 +455,8 @@ def test_values_cross_the_wire_unchanged() -> None:
     value = {
         "a": [1, 2.5, None, True, "é", b"\x00\xff"],
         "b": (tensor, tensor[0], {7}),
-        3: {"d": torch.bfloat16, "n": np.arange(6).reshape(2, 3)},
+        3: {"d": torch.bfloat16, "n": np.arange(6).reshape(2, 3), "0-d": np.array(3.0)},
+        "kinds": (range(3), deque([1]), np.array(["x"]), {"k": 2}.values(), frozenset({7})),
     }
     encoder = WireEncoder(refuse)
     data = encoder.pack({"value": encoder(value)})
@@ -349,6 +468,8 @@ def test_values_cross_the_wire_unchanged() -> None:
     assert got["b"][2] == {7}
     assert got[3]["d"] is torch.bfloat16
     np.testing.assert_array_equal(got[3]["n"], np.arange(6).reshape(2, 3))
+    assert got[3]["0-d"].shape == ()
+    assert got["kinds"] == ([0, 1, 2], [1], ["x"], [2], {7})
     with pytest.raises(BadMessageError):
         unpack(data[8:-3], sizes)
     for bad in ({"tensor": 9, "grad": False}, {"dtype": "no_such"}, {"dict": [1]}, [1]):
