@@ -151,7 +151,7 @@ def test_docstring_marks_are_converted(written: str, expected: str) -> None:
 
 
 def test_a_method_has_the_text_of_its_base_in_the_library_and_no_other() -> None:
-    assert not docstrings.is_of_others("llmlib.architecture.caches.kv_cache.KVCache.extend")
+    assert not docstrings.is_of_others("llmlib.architecture.caches.base.TensorCache.nbytes")
     assert docstrings.is_of_others("llmlib.core.statistics.Interval.count")  # a tuple's
 
 
