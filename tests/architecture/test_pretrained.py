@@ -20,10 +20,12 @@ from llmlib.architecture.pretrained import (
     load_tokenizer,
     loading,
     save_pretrained,
+    saving,
     smollm2,
 )
 from llmlib.architecture.pretrained.configs import (
     config_from_folder,
+    config_from_gguf,
     config_to_folder,
     family_of,
 )
@@ -38,6 +40,12 @@ SIZES: dict[str, Any] = {
     "n_layers": 2,
     "n_heads": 3,
     "max_seq_len": 37,
+}
+GPT2: dict[str, Any] = {
+    "norm": "layer",
+    "position": "learned",
+    "bias": True,
+    "activation": "gelu_tanh",
 }
 
 
@@ -186,6 +194,66 @@ def test_a_gguf_file_without_a_size_is_refused(gguf_path):
         load_pretrained(gguf_path)
 
 
+def llama_values(**changes: Any) -> dict[str, Any]:
+    """The named values of a small LLaMA's GGUF file."""
+    values = {
+        "block_count": 2, "context_length": 37, "embedding_length": 42, "feed_forward_length": 67,
+        "attention.head_count": 3, "attention.layer_norm_rms_epsilon": 1e-6, "vocab_size": 101,
+    }  # fmt: skip
+    named = {name.replace("__", "."): value for name, value in changes.items()}
+    return {"general.architecture": "llama"} | {
+        f"llama.{name}": value for name, value in (values | named).items() if value is not None
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, {"rope_theta": 10_000.0, "n_kv_heads": 3}),
+        ({"attention__head_count_kv": [3, 3]}, {"n_kv_heads": 3}),
+        ({"rope__scaling__factor": 4.0}, {"rope_scaling": "linear", "rope_factor": 4.0}),
+        ({"rope__scale_linear": 4.0}, {"rope_scaling": "linear", "rope_factor": 4.0}),
+        ({"rope__scale_linear": 0.0}, {"rope_scaling": "none"}),
+        ({"rope__scale_linear": 8.0, "rope__scaling__factor": 4.0}, {"rope_factor": 4.0}),
+        ({"rope__scaling__type": "linear", "rope__scaling__factor": 2.0}, {"rope_factor": 2.0}),
+        ({"rope__scaling__type": "none", "rope__scaling__factor": 4.0}, {"rope_scaling": "none"}),
+        ({"rope__freq_base": float(np.float32(1e6))}, {"rope_theta": 1e6}),
+        ({"rope__scaling__attn_factor": 1.0, "rope__scaling__finetuned": True}, {}),
+    ],
+)
+def test_the_values_of_a_gguf_file_are_used(changes, fields):
+    config = config_from_gguf(llama_values(**changes), ["output.weight"])
+    assert {name: getattr(config, name) for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention__sliding_window": 5},
+        {"attention__clamp_kqv": 8.0},
+        {"attention__value_length": 10},
+        {"attention__head_count": [3, 6]},
+        {"rope__dimension_count": 8},
+        {"rope__dimension_sections": [4, 4]},
+        {"rope__scaling__type": "yarn"},
+        {"rope__scaling__attn_factor": 1.5},
+        {"logit_scale": 0.5},
+        {"final_logit_softcapping": 30.0},
+        {"expert_count": 8},
+        {"something_new": 1},
+    ],
+)
+def test_a_value_of_a_gguf_file_that_is_not_used_is_refused_by_its_name(changes):
+    name = next(iter(changes)).replace("__", ".")
+    with pytest.raises(ValueError, match=f"{name}.* is not supported|is not supported.*{name}"):
+        config_from_gguf(llama_values(**changes), ["output.weight"])
+
+
+def test_one_gguf_file_of_several_is_refused():
+    with pytest.raises(ValueError, match=r"one GGUF file of 3 \(split\.count\)"):
+        config_from_gguf(llama_values() | {"split.count": 3}, ["output.weight"])
+
+
 # Folders
 
 
@@ -231,6 +299,89 @@ def test_buffers_of_older_files_are_no_unknown_tensors(folder):
 
     change(folder, edit)
     assert torch.equal(load_pretrained(folder).embedding.weight, model().embedding.weight)
+
+
+@pytest.mark.parametrize("changes", [{}, GPT2])
+def test_a_tied_matrix_that_stands_twice_must_be_the_same(tmp_path, changes):
+    def edit(tensors):
+        embedding = next(t for n, t in tensors.items() if "embed_tokens" in n or "wte" in n)
+        tensors["lm_head.weight"] = embedding.clone()
+        tensors["lm_head.weight"][-1, -1] += 1
+
+    save_pretrained(model(**changes), tmp_path)
+    change(tmp_path, edit)
+    with pytest.raises(ValueError, match=r"lm_head\.weight is not .*tie_word_embeddings"):
+        load_pretrained(tmp_path)
+
+
+# Which file is read
+
+
+def shard(folder, tensors) -> None:
+    """Write tensors in two files with an index, as transformers does."""
+    files = {n: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, n in enumerate(tensors)}
+    for file in set(files.values()):
+        save_file({n: t for n, t in tensors.items() if files[n] == file}, folder / file)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": files}))
+
+
+def scaled(source, factor: float) -> Transformer:
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter *= factor
+    return source
+
+
+def test_one_file_saved_over_several_is_read(folder):
+    shard(folder, load_file(folder / "model.safetensors"))
+    (folder / "model.safetensors").unlink()
+    new = scaled(model(), 0.5)
+    save_pretrained(new, folder)
+    assert torch.equal(load_pretrained(folder).embedding.weight, new.embedding.weight)
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_two_models_in_one_folder_are_refused(folder):
+    shard(folder, load_file(folder / "model.safetensors"))
+    with pytest.raises(ValueError, match="holds two models"):
+        load_pretrained(folder)
+    for part in folder.glob("model-*"):  # as transformers leaves the index of what it replaced
+        part.unlink()
+    assert torch.equal(load_pretrained(folder).embedding.weight, model().embedding.weight)
+
+
+def test_a_tensor_in_two_files_is_refused(folder):
+    tensors = load_file(folder / "model.safetensors")
+    shard(folder, tensors)
+    (folder / "model.safetensors").unlink()
+    second = folder / "model-00002-of-00002.safetensors"
+    save_file({**load_file(second), next(iter(tensors)): torch.ones(3)}, second)
+    with pytest.raises(ValueError, match="stands in model-00001-of-00002.safetensors and in"):
+        load_pretrained(folder)
+
+
+def test_a_save_that_breaks_off_mixes_no_two_models(folder, monkeypatch):
+    def cut(*arguments: Any, **options: Any) -> None:
+        raise OSError("no room")
+
+    new = scaled(model(rope_theta=503.0), 0.5)
+    monkeypatch.setattr(saving, "remove_other_weights", cut)
+    monkeypatch.setattr(saving, "save_file", cut)
+    with pytest.raises(OSError, match="no room"):
+        save_pretrained(new, folder)
+    assert load_pretrained(folder).config.rope_theta == 10_000.0, "the earlier model is whole"
+    monkeypatch.setattr(saving, "save_file", save_file)
+    with pytest.raises(OSError, match="no room"):
+        save_pretrained(new, folder)
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        load_pretrained(folder)
+
+
+def test_shapes_are_checked_before_memory_is_taken(folder):
+    configure(folder, vocab_size=10**12)
+    with pytest.raises(ValueError, match="asks for"):
+        load_pretrained(folder)
 
 
 def test_a_cut_file_is_refused(folder):
@@ -284,8 +435,7 @@ def test_unsupported_configurations_are_refused(folder, changes, message):
 
 
 def test_learned_positions_do_not_stretch(tmp_path):
-    config = {"norm": "layer", "position": "learned", "bias": True, "activation": "gelu_tanh"}
-    save_pretrained(model(**config), tmp_path)
+    save_pretrained(model(**GPT2), tmp_path)
     with pytest.raises(ValueError, match="has learned 37 positions"):
         load_pretrained(tmp_path, max_seq_len=41)
 

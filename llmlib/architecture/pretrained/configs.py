@@ -65,10 +65,12 @@ def config_from_folder(values: Mapping[str, Any], max_seq_len: int | None = None
     return _llama_config(family, known, max_seq_len)
 
 
-def _choice(table: Mapping[str, str], name: str) -> Any:
-    if name not in table:
-        raise ValueError(f"the activation {name!r} is not supported; supported are {[*table]}")
-    return table[name]
+def _choice(table: Mapping[str, str], values: Mapping[str, Any], key: str) -> Any:
+    if values[key] not in table:
+        raise ValueError(
+            f"{key}: the activation {values[key]!r} is not supported; supported are {[*table]}"
+        )
+    return table[values[key]]
 
 
 def _named(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def _llama_config(family: str, values: Mapping[str, Any], max_seq_len: int | Non
     found: dict[str, Any] = {
         **_named(values, _LLAMA_NAMES),
         "max_seq_len": max_seq_len or published_len,
-        "activation": _choice(_GATED_OF, values["hidden_act"]),
+        "activation": _choice(_GATED_OF, values, "hidden_act"),
         "bias": bias,
         **_rope_fields(values, published_len),
     }
@@ -138,7 +140,9 @@ def _one_rope(
 ) -> dict[str, Any]:
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind not in ("default", *_ROPE_TYPES):
-        raise ValueError(f"the RoPE scaling {kind!r} is not supported; {_ROPE_TYPES} are")
+        raise ValueError(
+            f"rope_type: the RoPE scaling {kind!r} is not supported; {_ROPE_TYPES} are"
+        )
     refuse_unknown(rope, ROPE_USED, ROPE_HARMLESS, "the RoPE setting")
     name = "original_max_position_embeddings"
     lengths = {at[name] for at in (rope, values) if at.get(name)} or {published_len}
@@ -171,7 +175,7 @@ def _gpt2_config(values: Mapping[str, Any], max_seq_len: int | None) -> ModelCon
     return ModelConfig(
         **{"d_ff": 4 * values["n_embd"], **_named(values, _GPT2_NAMES)},
         norm="layer",
-        activation=_choice(_PLAIN_OF, values["activation_function"]),
+        activation=_choice(_PLAIN_OF, values, "activation_function"),
         bias=True,
         position="learned",
         dropout=dropouts.pop(),
@@ -232,7 +236,10 @@ def config_from_gguf(
 def _gguf_scaling(values: Mapping[str, Any]) -> dict[str, Any]:
     """Read how RoPE is stretched: linearly unless a type says otherwise, as llama.cpp takes it."""
     kind = values.get("rope.scaling.type", "linear")
-    refuse_unless(kind in ("none", "linear"), f"the RoPE scaling {kind!r} of this GGUF file")
+    refuse_unless(
+        kind in ("none", "linear"),
+        f"rope.scaling.type: the RoPE scaling {kind!r} of this GGUF file",
+    )
     # Older files have `scale_linear`; zero stands for no scaling.
     factor = values.get("rope.scaling.factor", values.get("rope.scale_linear")) or 1.0
     if kind == "none" or factor == 1:

@@ -34,9 +34,9 @@ def save_pretrained(model: Transformer, path: str | Path) -> None:
             tensors[part.name] = part.to_theirs(tensor).clone()
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
     content = {**config_to_folder(config), "dtype": dtype}
-    # Last comes what makes the folder readable: half a save must not mix two models.
-    (folder / "config.json").unlink(missing_ok=True)
     with atomic_path(folder / SINGLE) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
+        # From here to the end the folder cannot be read: half a save must not mix two models.
+        (folder / "config.json").unlink(missing_ok=True)
     remove_other_weights(folder)
     atomic_write(folder / "config.json", json.dumps(content, indent=2) + "\n")
