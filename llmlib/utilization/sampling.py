@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -50,12 +51,24 @@ def apply_temperature(
 ) -> Float[Tensor, "*B V"]:
     r"""Sharpen or flatten a distribution: $P(w) \propto \exp(z_w / \tau)$.
 
+    A row whose quotients leave the range of numbers comes as $(z_w - \max z) / \tau$, which is the
+    same distribution. Half precision comes back as float32.
+
     Raises:
-        ValueError: If the temperature is not positive.
+        ValueError: If the temperature is not positive, or a row has no distribution.
+
+    Example:
+        >>> apply_temperature(torch.tensor([3.0, 7.0, 7.0]), 1e-40)
+        tensor([-inf, 0., 0.])
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive here, got {temperature}: 0 means argmax")
-    return logits / temperature
+    logits = _precise(logits)
+    best = _best(logits)
+    divisor = min(temperature, torch.finfo(logits.dtype).max)  # -inf / inf would be no number
+    # What is best must stay 0 where the divisor rounds to 0, and where best - best is inf - inf.
+    from_best = ((logits - best) / divisor).masked_fill(logits == best, 0.0)
+    return torch.where((best / divisor).isfinite(), logits / divisor, from_best)
 
 
 def keep_top_k(logits: Float[Tensor, "*B V"], k: int) -> Float[Tensor, "*B V"]:
@@ -64,7 +77,7 @@ def keep_top_k(logits: Float[Tensor, "*B V"], k: int) -> Float[Tensor, "*B V"]:
     Tokens tied with the k-th are kept too, so that no token is preferred for its id.
 
     Raises:
-        ValueError: If k is below 1.
+        ValueError: If k is below 1, or a row has no distribution.
 
     Example:
         >>> keep_top_k(torch.tensor([1.0, 3.0, 2.0, 3.0]), 1)
@@ -75,6 +88,7 @@ def keep_top_k(logits: Float[Tensor, "*B V"], k: int) -> Float[Tensor, "*B V"]:
     """
     if k < 1:
         raise ValueError(f"top_k must keep at least 1 token, got {k}")
+    _best(logits)
     kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]  # [*B, 1]
     return logits.masked_fill(logits < kth, -math.inf)
 
@@ -82,10 +96,11 @@ def keep_top_k(logits: Float[Tensor, "*B V"], k: int) -> Float[Tensor, "*B V"]:
 def keep_top_p(logits: Float[Tensor, "*B V"], p: int | float) -> Float[Tensor, "*B V"]:
     """Exclude all but the nucleus: the fewest most probable tokens whose mass is at least p.
 
-    Of equally probable tokens at the border, those with lower ids are kept.
+    Of equally probable tokens at the border, those with lower ids are kept. A mass that reaches p
+    but for the rounding of the logits has reached it: 0.5 and 0.3 are enough for 0.8.
 
     Raises:
-        ValueError: If p is out of range.
+        ValueError: If p is out of range, or a row has no distribution.
 
     Example:
         >>> keep_top_p(torch.tensor([0.1, 0.6, 0.3]).log(), 0.8).exp()
@@ -96,18 +111,31 @@ def keep_top_p(logits: Float[Tensor, "*B V"], p: int | float) -> Float[Tensor, "
     """
     if not 0 < p <= 1:
         raise ValueError(f"top_p must lie above 0 and not above 1, got {p}")
+    _best(logits)
     if p == 1:
         return logits  # a rounded running sum could reach 1 before the last tokens
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    probability = ordered.float().softmax(dim=-1)
-    mass_before = probability.cumsum(dim=-1) - probability
-    excluded = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, mass_before >= p)
-    return logits.masked_fill(excluded, -math.inf)
+    working = _summing(logits)
+    # A temperature of 1 changes nothing but infinity, of which softmax makes no number.
+    probability = apply_temperature(ordered, 1).softmax(dim=-1, dtype=working)
+    rounding = 8 * torch.finfo(_precise(logits).dtype).eps
+    rounding += logits.shape[-1] * torch.finfo(torch.float64).eps  # of the running sum
+    enough = probability.cumsum(dim=-1) >= p - rounding
+    after = F.pad(enough[..., :-1], (1, 0))  # the token that reaches p is kept, the first always
+    return logits.masked_fill(torch.zeros_like(after).scatter(-1, order, after), -math.inf)
 
 
 def filter_logits(logits: Float[Tensor, "*B V"], sampling: Sampling) -> Float[Tensor, "*B V"]:
-    """Apply temperature, top-k and top-p; greedy keeps only the most probable token."""
+    """Apply temperature, top-k and top-p; greedy keeps only the most probable token.
+
+    Half precision comes back as float32. A logit of +inf takes all the mass, several share it.
+
+    Raises:
+        ValueError: If a row has no distribution: a logit is not a number, or all are -inf.
+    """
+    logits = _precise(logits)
     if sampling.is_greedy:
+        _best(logits)
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.full_like(logits, -math.inf).scatter(-1, best, 0.0)
     logits = apply_temperature(logits, sampling.temperature)
@@ -123,26 +151,54 @@ def choose(
 ) -> Int[Tensor, " B"]:
     """Choose a token for each row from a number drawn beforehand.
 
-    The token is the first at which the cumulative distribution exceeds the row's number, from 0 up
-    to but not including 1, so a row depends on its own number alone and not on its neighbours.
+    The token is the first at which the cumulative distribution exceeds the row's number, so a row
+    depends on its own number alone and not on its neighbours.
+
+    Args:
+        uniform: From 0 to 1; 1 itself, to which half precision may round, gives the last token.
 
     Raises:
-        ValueError: If a logit is not a number.
+        ValueError: If a number is outside, or a row has no distribution (see `filter_logits`).
 
     Example:
         >>> logits = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(3, 1)
         >>> choose(logits, Sampling(), torch.tensor([0.1, 0.6, 0.8]))
         tensor([0, 1, 2])
     """
-    if torch.isnan(logits).any():
-        raise ValueError("the model returned NaN logits: its weights or inputs are damaged")
     if sampling.is_greedy:
+        _best(logits)
         return logits.argmax(dim=-1)
-    # Apple's GPUs have no float64; elsewhere it keeps rare tokens from vanishing in the sum.
-    dtype = torch.float32 if logits.device.type == "mps" else torch.float64
-    cumulative = filter_logits(logits, sampling).softmax(dim=-1, dtype=dtype).cumsum(dim=-1)
-    total = cumulative[:, -1]
-    # Strictly below the total, or rounding could pick an excluded token behind the last allowed.
-    scaled = uniform.to(dtype).to(total.device) * total
+    if not ((uniform >= 0) & (uniform <= 1)).all():
+        raise ValueError(f"uniform must lie between 0 and 1, got {uniform.tolist()}")
+    working = _summing(logits)
+    probability = filter_logits(logits, sampling).softmax(dim=-1, dtype=working)
+    # Excluded tokens are set to 0, which no target is below: rounding cannot pick one of them.
+    cumulative = probability.cumsum(dim=-1).masked_fill(probability == 0, 0.0)
+    total = cumulative.amax(dim=-1)
+    scaled = uniform.to(working).to(total.device) * total
     target = torch.minimum(scaled, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
+    return (cumulative > target[:, None]).byte().argmax(dim=-1)  # the first of equals
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """The logits in float32 or better."""
+    return logits if logits.dtype.itemsize >= 4 else logits.float()
+
+
+def _summing(logits: Tensor) -> torch.dtype:
+    # Apple's GPUs have no float64; elsewhere it keeps rare tokens from vanishing in a sum.
+    return torch.float32 if logits.device.type == "mps" else torch.float64
+
+
+def _best(logits: Tensor) -> Tensor:
+    """The largest logit of each row, [*B, 1]; refuses rows that are no distribution."""
+    if logits.shape[-1] == 0:
+        raise ValueError("there are no logits: the vocabulary is empty")
+    best = logits.amax(dim=-1, keepdim=True)  # not a number if one of the row is none
+    for name, bad in (("NaN", best.isnan()), ("no logits above -inf", best == -math.inf)):
+        if bad.any():
+            rows = bad.flatten().nonzero().flatten().tolist()
+            raise ValueError(
+                f"the model returned {name} in rows {rows}: its weights or inputs are damaged"
+            )
+    return best
