@@ -57,6 +57,26 @@ def normalise(content: dict[str, Any]) -> None:
     for cell in content["cells"]:
         for name in VOLATILE:
             cell["metadata"].pop(name, None)
+        if "outputs" in cell:
+            cell["outputs"] = joined(cell["outputs"])
+
+
+def joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join neighbouring pieces of one stream: a busy machine sends a print in several."""
+    whole: list[dict[str, Any]] = []
+    for output in outputs:
+        last = whole[-1] if whole else {}
+        if output["output_type"] == "stream" and last.get("name") == output["name"]:
+            text = whole_text(last["text"]) + whole_text(output["text"])
+            whole[-1] = last | {"text": text.splitlines(keepends=True)}
+        else:
+            whole.append(output)
+    return whole
+
+
+def whole_text(text: str | list[str]) -> str:
+    """Return a multi-line string of a notebook, which may be stored line by line."""
+    return text if isinstance(text, str) else "".join(text)
 
 
 def fix(path: Path, where: Address) -> None:

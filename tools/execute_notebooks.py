@@ -20,7 +20,6 @@ OPTIONS = [
     "--ExecutePreprocessor.record_timing=False",
     "--ExecutePreprocessor.store_widget_state=False",
     "--ExecutePreprocessor.timeout=600",  # of a cell that waits for ever
-    "--ExecutePreprocessor.coalesce_streams=True",  # a busy machine sends one print in two parts
 ]
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from check_notebooks import joined
 from execute_notebooks import main
 
 SOURCES = [
@@ -52,3 +53,26 @@ def test_a_failing_notebook_is_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "fails.ipynb"
     write(path, ["raise ValueError('no')"])
     assert main([str(path)]) == 1
+
+
+def test_what_a_cell_prints_is_stored_in_one_piece() -> None:
+    def stream(name: str, text: str | list[str]) -> dict[str, object]:
+        return {"output_type": "stream", "name": name, "text": text}
+
+    shown = {"output_type": "display_data", "data": {}, "metadata": {}}
+    pieces = [
+        stream("stdout", "a"),
+        stream("stdout", ["b\n", "c"]),
+        stream("stderr", "d"),
+        stream("stdout", "e"),
+        shown,
+        stream("stdout", ""),
+        stream("stdout", "f\n"),
+    ]
+    assert joined(pieces) == [
+        stream("stdout", ["ab\n", "c"]),
+        stream("stderr", "d"),
+        stream("stdout", "e"),
+        shown,
+        stream("stdout", ["f\n"]),
+    ]
