@@ -12,6 +12,7 @@ from surveybook import (
     api,
     coverage_page,
     docstrings,
+    museum,
     plotly,
     quiet,
     resolve,
@@ -20,7 +21,18 @@ from surveybook import (
     teaching,
 )
 
-PARTS = (api, coverage_page, docstrings, plotly, quiet, resolve, sections, sources, teaching)
+PARTS = (
+    api,
+    coverage_page,
+    docstrings,
+    museum,
+    plotly,
+    quiet,
+    resolve,
+    sections,
+    sources,
+    teaching,
+)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

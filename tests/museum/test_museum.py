@@ -1,0 +1,41 @@
+"""Each exhibit's check finds its fault and passes the library."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from museum import rooms
+from museum.exhibit import Exhibit
+
+EXHIBITS = [exhibit for _, exhibits in rooms() for exhibit in exhibits]
+each = pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.name)
+
+
+@each
+def test_the_check_finds_the_fault(exhibit: Exhibit) -> None:
+    with pytest.raises(AssertionError):
+        exhibit.check(exhibit.faulty)
+
+
+@each
+def test_the_library_passes_the_check(exhibit: Exhibit) -> None:
+    exhibit.check(exhibit.sound)
+
+
+@each
+def test_the_fault_looks_right(exhibit: Exhibit) -> None:
+    exhibit.plausible(exhibit.faulty)
+    exhibit.plausible(exhibit.sound)
+
+
+def test_no_name_stands_twice() -> None:
+    assert [n for n, count in Counter(e.name for e in EXHIBITS).items() if count > 1] == []
+
+
+def test_at_least_eight_were_shipped_by_known_projects() -> None:
+    assert sum(bool(exhibit.threads) for exhibit in EXHIBITS) >= 8
+
+
+def test_a_thread_has_a_repository_and_a_number() -> None:
+    with pytest.raises(ValueError, match="is no owner/repository#number"):
+        replace(EXHIBITS[0], threads=("somewhere",))
