@@ -15,12 +15,12 @@ from llmlib.training.objectives.causal_and_prefix import (
     prefix_language_modeling,
     split_prefix,
 )
-from llmlib.training.objectives.corruption import SpecialTokens
 from llmlib.training.objectives.denoising import (
     as_one_sequence,
     mixture_of_denoisers,
     span_corruption,
 )
+from llmlib.training.objectives.masked_spans import SpecialTokens
 from llmlib.training.objectives.next_token import LanguageModel
 
 LENGTH, BATCH, LAYERS = 64, 16, 2

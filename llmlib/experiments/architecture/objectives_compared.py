@@ -271,7 +271,7 @@ EXPERIMENT = Experiment(
     seeds=SEEDS,
     measure=measure,
     equal=("text_sha256", "unigram_loss"),
-    depends=("llmlib.training.objectives.denoising", "llmlib.training.objectives.corruption"),
+    depends=("llmlib.training.objectives.denoising", "llmlib.training.objectives.masked_spans"),
     table=table,
     claims={
         "arch.task-comparison": {

@@ -10,13 +10,6 @@ if TYPE_CHECKING:
         prefix_language_modeling,
         split_prefix,
     )
-    from llmlib.training.objectives.corruption import (
-        SpecialTokens,
-        corrupt_spans,
-        random_span_mask,
-        restore_spans,
-        span_counts,
-    )
     from llmlib.training.objectives.denoising import (
         UL2_DENOISERS,
         Denoiser,
@@ -24,6 +17,13 @@ if TYPE_CHECKING:
         denoise,
         mixture_of_denoisers,
         span_corruption,
+    )
+    from llmlib.training.objectives.masked_spans import (
+        SpecialTokens,
+        corrupt_spans,
+        random_span_mask,
+        restore_spans,
+        span_counts,
     )
     from llmlib.training.objectives.next_token import (
         hidden_states,

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.core.batch import IGNORE, Batch
-from llmlib.training.objectives.corruption import SpecialTokens
+from llmlib.training.objectives.masked_spans import SpecialTokens
 
 
 def language_modeling(tokens: Int[Tensor, "B T1"]) -> Batch:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.core.batch import IGNORE, Batch
-from llmlib.training.objectives.corruption import SpecialTokens, corrupt_spans, random_span_mask
+from llmlib.training.objectives.masked_spans import SpecialTokens, corrupt_spans, random_span_mask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from llmlib.training.objectives import (
     span_counts,
     split_prefix,
 )
-from llmlib.training.objectives.corruption import CorruptedText
+from llmlib.training.objectives.masked_spans import CorruptedText
 
 SPECIAL = SpecialTokens(n_text_tokens=101, n_sentinels=307)
 
