@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 from llmlib.training import Trainer
 from llmlib.training.checkpointing import checkpoint
 from llmlib.training.checkpointing.checkpoint import load_model
-from llmlib.training.checkpointing.files import best, checkpoints, latest, read_manifest
+from llmlib.training.checkpointing.files import best, checkpoints, latest, read_manifest, remove
 from llmlib.training.checkpointing.named_state import load_model_tensors, model_tensors
 
 Build = Callable[..., Trainer]
@@ -185,6 +186,78 @@ def test_unfinished_folders_do_not_count(tmp_path: Path, saved: Path) -> None:
     (saved.parent / "step_00000099").mkdir()
     (saved.parent / ".step_00000098.partial").mkdir()
     assert latest(saved.parent) == saved
+
+
+def test_folders_of_other_names_do_not_count(tmp_path: Path, saved: Path) -> None:
+    for name in ("step_last", "step_00000099_copy", "step_00000098 (1)", "step_", "step_7", "99"):
+        shutil.copytree(saved, saved.parent / name)
+    (saved.parent / "step_00000097").symlink_to(tmp_path / "nowhere")
+    (saved.parent / "step_00000096").write_text("a file")
+    (saved.parent / "step_00000095" / "checkpoint.json").mkdir(parents=True)
+    assert checkpoints(saved.parent) == [saved]
+
+
+def test_the_largest_step_is_the_newest(saved: Path) -> None:
+    more = [shutil.copytree(saved, saved.parent / f"step_{n}") for n in (99999999, 100000000)]
+    assert checkpoints(saved.parent) == [saved, *more]
+    assert latest(saved.parent) == more[-1]
+
+
+def test_a_copy_under_another_step_is_refused(new_trainer: Build, saved: Path) -> None:
+    saved.rename(saved.with_name("step_00000002"))
+    with pytest.raises(ValueError, match="step_00000002 holds step 3: give it its name back"):
+        new_trainer(steps=3).run()
+
+
+@pytest.mark.parametrize("kind", ["empty", "half", "file", "link", "dangling", "older"])
+def test_what_stands_in_the_way_of_a_checkpoint_is_replaced(
+    new_trainer: Build, tmp_path: Path, kind: str
+) -> None:
+    final = tmp_path / "run/checkpoints/step_00000003"
+    final.parent.mkdir(parents=True)
+    elsewhere = tmp_path / "elsewhere"
+    if kind in ("empty", "half"):
+        final.mkdir()
+    if kind == "half":
+        (final / "model.safetensors").write_bytes(b"12345")
+    if kind == "file":
+        final.write_text("a file")
+    if kind in ("link", "dangling"):
+        final.symlink_to(elsewhere)
+    if kind == "link":
+        elsewhere.mkdir()
+    if kind == "older":
+        shutil.copytree(new_trainer("older", steps=3, lr=1e-3).run().checkpoint, tmp_path / "copy")
+    trainer = new_trainer(steps=3)
+    if kind == "older":  # a folder that another run leaves while this one trains
+        take_step = trainer.train_step
+
+        def step() -> dict[str, float]:
+            if not final.exists():
+                (tmp_path / "copy").rename(final)
+            return take_step()
+
+        trainer.train_step = step
+    path = trainer.run().checkpoint
+    straight = new_trainer("straight", steps=3).run().checkpoint
+    assert path == final
+    assert not final.is_symlink()
+    assert elsewhere.exists() == (kind == "link"), "what a link leads to is not ours"
+    assert read_manifest(final)["step"] == 3
+    saved, expected = (load_file(p / "model.safetensors") for p in (final, straight))
+    assert all(torch.equal(saved[name], expected[name]) for name in expected)
+    assert not list(final.parent.glob(".*"))
+
+
+def test_a_link_to_a_checkpoint_counts_and_is_removed_alone(
+    new_trainer: Build, tmp_path: Path, saved: Path
+) -> None:
+    shutil.move(saved, tmp_path / "step_00000003")
+    saved.symlink_to(tmp_path / "step_00000003")
+    assert latest(saved.parent) == saved
+    remove(saved)
+    assert not saved.is_symlink()
+    assert read_manifest(tmp_path / "step_00000003")["step"] == 3
 
 
 def test_tied_tensors_are_kept_once() -> None:

@@ -29,7 +29,9 @@ from llmlib.training.checkpointing.files import (
     read_manifest,
     read_part,
     read_tensors,
+    remove,
     remove_old,
+    step_of,
 )
 from llmlib.training.checkpointing.named_state import (
     AnyOptimizer,
@@ -68,6 +70,8 @@ def save(
 ) -> Path:
     """Write a checkpoint, then remove old ones; every process of a run must call this.
 
+    What has its name already, whole or not, is replaced.
+
     Args:
         folder: The folder that holds the checkpoints; the processes must share it.
         keep: How many of the newest to keep; the best one is kept besides.
@@ -76,8 +80,6 @@ def save(
         OSError: When it could not be written; earlier checkpoints are then as they were.
     """
     final = folder / f"step_{checkpoint.step:08d}"
-    if final.exists():
-        return final
     partial = folder / f".{final.name}.partial"
     tensors = {
         "model.safetensors": model_tensors(model),
@@ -122,6 +124,10 @@ def load(
             `model_config` and `config` say.
     """
     manifest = read_manifest(path)
+    if step_of(path) not in (None, manifest["step"]):
+        raise ValueError(
+            f"{path} holds step {manifest['step']}: give it its name back or remove it"
+        )
     _require_equal(path, "model", manifest["model_config"], model_config)
     _require_equal(path, "run", manifest["config"], config)
     if manifest["world_size"] != world_size():
@@ -194,6 +200,7 @@ def _finish(
     (partial / MANIFEST).write_text(text, encoding="utf-8")
     flush(partial / MANIFEST)
     flush(partial)
+    remove(final)
     partial.rename(final)
     flush(final.parent)
 

@@ -1,6 +1,7 @@
 """The folders of checkpoints: which there are, whether they are whole, which may go."""
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,24 @@ from torch import Tensor
 from llmlib.core.files import read_json
 
 MANIFEST = "checkpoint.json"
+_NAME = re.compile(r"step_(\d{8,})")
 FORMAT = 1
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """List the finished checkpoints of a run, oldest first; none where the folder is missing."""
-    return sorted(path.parent for path in folder.glob(f"step_*/{MANIFEST}"))
+    """List the finished checkpoints of a run, oldest first; none where the folder is missing.
+
+    Other folders do not count: copies under another name, or without `checkpoint.json`.
+    """
+    found = [path.parent for path in folder.glob(f"step_*/{MANIFEST}") if path.is_file()]
+    steps = {path: step for path in found if (step := step_of(path)) is not None}
+    return sorted(steps, key=lambda path: steps[path])
+
+
+def step_of(path: Path) -> int | None:
+    """Return the step that a checkpoint's name says, None if it is another name."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else None
 
 
 def latest(folder: Path) -> Path | None:
@@ -97,11 +110,22 @@ def flush(path: Path) -> None:
 
 
 def remove_old(folder: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest `keep` and the best."""
+    """Remove all checkpoints but the newest `keep` and the best, and what a crash left of one."""
     found = checkpoints(folder)
     spared = {*found[-keep:], best(folder)}
     for path in found:
         if path not in spared:
-            # Renamed first: a folder half removed must not look like a checkpoint.
-            rubbish = path.rename(folder / f".{path.name}.partial")
-            shutil.rmtree(rubbish, ignore_errors=True)
+            remove(path)
+    for path in (*folder.glob(".step_*.partial"), *folder.glob(".step_*.removed")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint, or whatever has its name; of a link, the link alone."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        # Renamed first: a folder half removed must not look like a checkpoint.
+        rubbish = path.with_name(f".{path.name}.removed")
+        shutil.rmtree(rubbish, ignore_errors=True)
+        shutil.rmtree(path.rename(rubbish), ignore_errors=True)
