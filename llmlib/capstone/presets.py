@@ -32,9 +32,9 @@ class TextSource:
     max_overlap: float = 0.5
     """A document is dropped when more than this share of its 8-word sequences stood in earlier
     documents; 1 keeps near-duplicates."""
-    mask: tuple[str, ...] = tuple(kind for kind in PERSONAL_KINDS if kind != "name")
-    """Kinds of personal items to replace. Names are left by default: in documentation they are
-    those of a bibliography's authors."""
+    mask: tuple[str, ...] = tuple(k for k in PERSONAL_KINDS if k not in ("address", "name"))
+    """Kinds of personal items to replace. Names and postal addresses are left by default: in
+    documentation they are those of a bibliography's authors and publishers."""
     drop_leaks: bool = True
     """Take a training document out that shares 13 words in a row with a held-out one; the report
     counts them either way."""

@@ -104,13 +104,18 @@ def _last_of_card(plain: str, groups: list[tuple[int, int]], first: int) -> int 
     """Last group of the longest card that begins with a group, if one does."""
     if first and plain[groups[first - 1][1] : groups[first][0]].strip():
         return None  # a hyphen or a point goes on with what stands before
+    size = groups[first][1] - groups[first][0]
+    if first and size not in (4, 6) and size < 12:
+        return None  # no card is printed so
     longest = True
     for last in range(min(len(groups), first + 19) - 1, first - 1, -1):
         digits = "".join(plain[start:stop] for start, stop in groups[first : last + 1])
         if not 12 <= len(digits) <= 19 or not _CARD_ENDS.match(plain, groups[last][1]):
             continue
         printed = _is_printed_so(plain, groups[first : last + 1])
-        tried = printed or (first == 0 and longest)  # in any grouping only the longest
+        gaps = plain[groups[first][0] : groups[last][1]]
+        loose = first == 0 and longest and not re.search(r"\.| [ -]|- ", gaps)
+        tried = printed or loose  # in any grouping only the longest
         if tried and is_issued(digits) and luhn_valid(digits):
             return last
         longest = False

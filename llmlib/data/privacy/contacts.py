@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import regex
 
-from llmlib.data.privacy.folding import UNSPACED, fold
+from llmlib.data.privacy.folding import ENDS, STARTS, UNSPACED, fold
 from llmlib.data.privacy.spans import Span
 
 # Letters, digits and `_` of scripts that put spaces between words.
@@ -22,8 +22,9 @@ _LOCAL = regex.compile(rf"(?<!{_LETTER}){_LETTER}(?:{_LETTER}|[.+%'&-]){{0,63}}\
 _QUOTED = regex.compile(r"\"(?:[^\"\\\r\n]|\\.){1,62}\"\Z")
 _IDEOGRAPHIC_LOCAL = regex.compile(rf"[{UNSPACED}]{{1,16}}\Z")
 _DOMAIN = regex.compile(
-    rf"((?:{_LABEL}{_DOT}){{1,9}})(xn--[a-z0-9-]{{2,59}}|[a-z]{{2,24}}|[^\W\d_{UNSPACED}]{{2,24}})"
-    rf"(?![^\W_{UNSPACED}]|_{_LETTER}|-[^\W{UNSPACED}])",
+    rf"((?:{_LABEL}{_DOT}){{1,9}})"
+    rf"(xn--[a-z0-9-]{{2,59}}|[a-z]{{2,24}}|vermögensberat(?:er|ung)|(?![a-z])[^\W\d_{UNSPACED}]{{2,24}})"
+    r"(?![A-Za-z0-9]|[_-][A-Za-z0-9])",
     regex.IGNORECASE,
 )
 # The commonest endings of their scripts first: the text may go on without a space.
@@ -39,17 +40,15 @@ _FILES_AND_COUNTRIES = {"py": 2, "so": 1}  # labels before the ending that a dom
 _NO_HOST = re.compile(r"\d+(?:\.\d)?x\.|\d+\.\d+\.|(?:self|cls|this|np|torch)\.|v?\d+\.$", re.ASCII)
 
 _QUAD = r"(?:\d{1,3}\.){3}\d{1,3}"
-_IPV4 = re.compile(
-    rf"(?<![\w.])(?<!\w-)({_QUAD})(?:-({_QUAD}))?(?![A-Za-z0-9]|_\w|-[\w]|\.\d)", re.ASCII
-)
+_IPV4 = re.compile(rf"{STARTS}(?<!\.)(?<!\w-)({_QUAD})(?:-({_QUAD}))?{ENDS}(?!-\w|\.\d)", re.ASCII)
 _NUMBERED = re.compile(
     r"(?:version|release|section|chapter|clause|v|sec|§|rev|build|==|>=|<=|versión|versão|версия"
-    r"|版本|バージョン|버전)(?:[.:\s]|号|은|는|は)*$",
+    r"|版本|バージョン|버전)(?:[.:\s=\"'_]|号|은|는|は)*$",
     re.IGNORECASE,
 )
 # Only addresses of the global networks name someone; besides them those that hold an IPv4 address.
 _IPV6 = re.compile(
-    r"(?<![A-Za-z0-9_.])(?:[23][0-9A-Fa-f]{3}:|::ffff:|64:ff9b::)[0-9A-Fa-f:.]{1,41}(?![\w])",
+    rf"{STARTS}(?<!\.)(?:[23][0-9A-Fa-f]{{3}}:|::ffff:|64:ff9b::)[0-9A-Fa-f:.]{{1,41}}{ENDS}",
     re.ASCII | re.IGNORECASE,
 )
 _BEFORE_COLON = re.compile(r"[\w:.]*\Z", re.ASCII)
@@ -114,14 +113,14 @@ def find_ips(text: str) -> Iterator[Span]:
     """
     plain = fold(text)
     for match in _IPV4.finditer(plain):
-        if _NUMBERED.search(plain, max(0, match.start() - 12), match.start()):
+        if _NUMBERED.search(plain, max(0, match.start() - 20), match.start()):
             continue
         for start, stop in (match.span(1), match.span(2)):
             if start >= 0 and _is_somebody(plain[start:stop]):
                 yield Span(start, stop, "ipv4", text[start:stop])
     for match in _IPV6.finditer(plain):
         found = match[0].rstrip(".")
-        if found.endswith(":") and not found.endswith("::"):  # punctuation
+        if re.search(r"(?<!:):$|:::$", found):  # punctuation
             found = found[:-1]
         start, stop = match.start(), match.start() + len(found)
         if _global_ipv6(found) and not _is_part(plain, start):

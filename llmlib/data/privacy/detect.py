@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 
+from llmlib.data.privacy.addresses import find_addresses
 from llmlib.data.privacy.checked_numbers import find_cards, find_ibans
 from llmlib.data.privacy.contacts import find_emails, find_ips
 from llmlib.data.privacy.keys import find_keys
@@ -16,6 +17,7 @@ _FINDERS: tuple[tuple[set[str], Callable[[str], Iterator[Span]]], ...] = (
     ({"email"}, find_emails),
     ({"ipv4", "ipv6"}, find_ips),
     ({"phone"}, find_phones),
+    ({"address"}, find_addresses),
     ({"name"}, find_names),
 )
 

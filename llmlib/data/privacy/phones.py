@@ -12,12 +12,12 @@ from llmlib.data.privacy.spans import Span
 _SIX_DIGITS = re.compile(r"\d(?:[ ().\-/]{0,9}\d){5}")  # most texts need no closer look
 _ENDS = ENDS + r"(?![.\-]\d)"
 _INTERNATIONAL = re.compile(
-    r"(?<![A-Za-z0-9+.])(?:\+ ?|00[ ]?(?=[1-9])|011[ -](?=[1-9]))([1-9]\d{0,2})"
+    r"(?<![A-Za-z0-9+.])(?:\+|(?<![\-/])(?:00|011[ -]))([1-9]\d{0,2})"
     r"(\)?[ .\-/]{0,3}(?:\(\d{1,5}\)[ .\-/]{0,3})?\d(?:[ .\-/()]{0,3}\d){2,16})",
     re.ASCII,
 )
 _NORTH_AMERICAN = re.compile(
-    r"(?<![\w.+\-/])(?:1[ .\-])?"
+    rf"{STARTS}(?<![.+\-/])(?:1[ .\-])?"
     r"(?:\([2-9]\d{2}\) ?[2-9]\d{2}[ .\-]|[2-9]\d{2}([.\-])[2-9]\d{2}\1|[2-9]\d{2} [2-9]\d{2}-)"
     rf"\d{{4}}{_ENDS}",
     re.ASCII,
@@ -25,7 +25,7 @@ _NORTH_AMERICAN = re.compile(
 # National numbers begin with 0 nearly everywhere, and then an area. How many of the groups behind
 # it belong to it, `_trunk_forms` decides.
 _TRUNK = re.compile(
-    rf"{STARTS}(?<![+\-/,])(?<!\d[. ])"
+    rf"{STARTS}(?<![+\-/,])(?<!\d[.: ])"
     r"(?:\(0[1-9]\d{0,4}\) ?|0[1-9]\d{0,4}(?: ?[/\-] ?|[ .])|0 [1-9]\d\d )"
     r"\d{2,9}(?:[ .\-]\d{1,8}){0,6}(?!\d)",
     re.ASCII,
@@ -35,10 +35,10 @@ _OTHER_FORMS = re.compile(
     r"[78][ -]\(?[3-9]\d\d\)?[ -]\d{3}[ -]\d\d[ -]?\d\d"  # Russia, Kazakhstan
     r"|\([1-9]\d\) ?9?\d{4}[ -]\d{4}"  # Brazil, Mexico
     r"|1[3-9]\d([ -])\d{4}\1\d{4}|[48]00-\d{3}-\d{4}"  # China
-    r"|[6-9]\d\d([ .])\d\d\2\d\d\2\d\d(?!\2\d)"  # Spain
+    r"|[6-9]\d\d([ .])\d\d\2\d\d\2\d\d(?!\2\d\d(?!\d))"  # Spain
     r"|0\d{2,4} 15-\d{3,4}-\d{4}|\(60\d\) \d{3} ?\d{4}"  # Argentina, Colombia
     r"|0[1-9]\d?-\d\d\d? \d\d \d\d"  # Sweden
-    rf"){_ENDS}(?! \d)",
+    rf"){_ENDS}(?! (?!(?:19|20)\d\d(?!\d))\d)",
     re.ASCII,
 )
 _COMPACT_BESIDE_CHINESE = regex.compile(
@@ -59,6 +59,7 @@ _DATE = re.compile(
     r"(?:19|20)\d\d([-./ ])\d{1,2}\1\d{1,2}|\d{1,2}([-./ ])\d{1,2}\2(?:19|20)?\d\d(?! ?\d)"
 )
 _GOES_ON = re.compile(r"[A-Za-z0-9]|_[A-Za-z0-9]|[.\-]\d|[:/]\d", re.ASCII)
+_TRUNK_ZERO = re.compile(r"[) .\-/]{0,4}\(0\)")  # as in +44 (0)20
 _YEAR = re.compile(r" (?:19|20)\d\d")
 _TAIL = re.compile(r"[ ](?:19|20)\d\d$|[ ]\(?\d{1,2}$")
 
@@ -119,7 +120,7 @@ def _international(plain: str) -> Iterator[tuple[int, int]]:
             continue
         least, most = calling_codes()[code]
         first = match.start(1) + len(code)
-        trunk = re.compile(r"[) .\-/]*\(0\)").match(plain, first)  # as in +44 (0)20
+        trunk = _TRUNK_ZERO.match(plain, first)
         first = trunk.end() if trunk else first
         separated = not match[0].lstrip("+").isdigit()
         if not separated and not (match[0][0] == "+" and len(match[0]) >= 10):
@@ -146,8 +147,9 @@ def _trunk_forms(plain: str) -> Iterator[tuple[int, int]]:
             signs = set(re.findall(r"[ .\-/]+", match[0][:stop]))
             ends = not _GOES_ON.match(plain, match.start() + stop)
             if ends and len(groups) - last <= 2 and _is_trunk_form(sizes, signs):
-                if set(sizes) != {2} or last == len(groups):  # more pairs: a list of numbers
-                    yield match.start(), match.start() + stop
+                behind = groups[last : last + 1]
+                if set(sizes) != {2} or not behind or behind[0][1] - behind[0][0] != 2:
+                    yield match.start(), match.start() + stop  # and no list of pairs
                 break
 
 
@@ -155,12 +157,14 @@ def _is_trunk_form(sizes: tuple[int, ...], signs: set[str]) -> bool:
     """Whether the groups of digits are those of telephones, and not of dates, books or columns."""
     if not 9 <= sum(sizes) <= 12 or sizes[0] > 6:
         return False
+    if "." in signs:
+        return sizes in ((2, 2, 2, 2, 2), (3, 3, 2, 2), (3, 3, 4), (2, 4, 4), (3, 2, 2, 2))
+    if set(sizes) == {2}:  # as in France
+        return len(sizes) == 5
     if len(sizes) == 2:
         return sizes[0] > 1 and sizes[1] >= 5
     if sizes == (3, 2, 4):  # US social security
         return False
-    if "." in signs:
-        return sizes in ((2, 2, 2, 2, 2), (3, 3, 2, 2), (3, 3, 4), (2, 4, 4), (3, 2, 2, 2))
     if sizes in ((3, 3, 3), (4, 4, 4), (3, 3, 3, 3)) and signs == {" "}:  # columns
         return False
-    return (max(sizes[1:]) <= 5 or sizes[-1] <= 2) and (min(sizes[1:-1]) >= 2)
+    return (max(sizes[1:]) <= 5 or sizes[-1] <= 2) and min(sizes[1:-1]) >= 2

@@ -11,6 +11,7 @@ from llmlib.core.resources import resource
 from llmlib.core.statistics import Interval, wilson
 from llmlib.data.privacy.spans import PERSONAL_KINDS, Span
 
+PARTS = ("development", "test", "worldwide", "unseen")
 _MARKED = re.compile(r"\[\[(\w+)\|(.*?)\]\]")
 _DRAWN = re.compile(r"\{(alnum|digit):(\d+)\}")
 _ALPHABETS = {
@@ -81,10 +82,14 @@ def labelled_texts(part: str) -> list[Labelled]:
     what looks like a key.
 
     Args:
-        part: `development`, on which the rules were tuned, or `test`, on which they were not.
+        part: `development` and `worldwide` (many countries and scripts), which were read while the
+            rules were written; `test` and `unseen`, of the same two sorts, which were not.
+
+    Raises:
+        ValueError: If there is no such part.
     """
-    if part not in ("development", "test"):
-        raise ValueError(f"part is 'development' or 'test', not {part!r}")
+    if part not in PARTS:
+        raise ValueError(f"unknown part {part!r}; choose from {PARTS}")
     lines = resource("privacy/labelled.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     generator = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 # First those that a check digit or a fixed prefix proves, then those that only look the part.
-PERSONAL_KINDS = ("key", "iban", "card", "email", "ipv6", "ipv4", "phone", "name")
+PERSONAL_KINDS = ("key", "iban", "card", "email", "ipv6", "ipv4", "phone", "address", "name")
 
 
 @dataclass(frozen=True, order=True)

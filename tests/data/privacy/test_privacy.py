@@ -247,7 +247,7 @@ def test_scores_count_exact_matches() -> None:
     assert scores["name"].precision.value == scores["name"].recall.value == 0
     with pytest.raises(ValueError, match="unknown kind 'mail'"):
         parse_marked("[[mail|a]]")
-    with pytest.raises(ValueError, match="'development' or 'test'"):
+    with pytest.raises(ValueError, match="unknown part 'dev'; choose from"):
         labelled_texts("dev")
 
 
@@ -257,21 +257,46 @@ def test_precision_and_recall_on_labelled_text() -> None:
     texts = labelled_texts("test")
     assert len(texts) > 90 and sum(not text.spans for text in texts) > 40
     scores = score_spans([find_personal(t.text) for t in texts], [t.spans for t in texts])
-    assert set(scores) == {*PERSONAL_KINDS, "all"}
+    assert set(scores) == {*PERSONAL_KINDS, "all"} - {"address"}
     total = scores["all"]
     assert total.precision.value >= 0.95 and total.precision.low > 0.88, total
     assert total.recall.value >= 0.9 and total.recall.low > 0.8, total
     assert scores["name"].recall.value < 1, "names outside the list are missed without a context"
-    for kind in set(PERSONAL_KINDS) - {"name"}:
+    for kind in set(PERSONAL_KINDS) - {"name", "address"}:
         assert scores[kind].precision.value == scores[kind].recall.value == 1, kind
 
 
-@pytest.mark.parametrize("piece", ["a", "1", "1 ", "A", "Ab ", "::", "1.", "a.", "a@", "+1 ", "-"])
+def test_precision_and_recall_on_texts_of_many_countries() -> None:
+    texts = labelled_texts("unseen")
+    total = score_spans([find_personal(t.text) for t in texts], [t.spans for t in texts])["all"]
+    assert total == SpanScore(found=78, invented=3, missed=3)
+    texts = labelled_texts("worldwide")
+    total = score_spans([find_personal(t.text) for t in texts], [t.spans for t in texts])["all"]
+    assert total == SpanScore(found=96, invented=1, missed=0)
+
+
+PIECES = ["a", "1", "1 ", "A", "Ab ", "::", "1.", "a.", "a@", "+1 ", "-", "A-", "1 Ab ", "01 ", "0"]
+PIECES += [
+    "(0",
+    "2001:",
+    "A'",
+    "路",
+    "北京",
+    "東京都",
+    "서울 가시 ",
+    "在",
+    "Tel 1 ",
+    "ул. Аб ",
+    "GB82 ",
+]
+
+
+@pytest.mark.parametrize("piece", PIECES)
 def test_time_is_linear_in_a_text_without_an_end(piece: str) -> None:
     small, large = 10_000, 40_000
     seconds = []
-    for size in (small, large):
-        text = piece * (size // len(piece))
+    for size in (small, large):  # the words beside it wake every rule
+        text = "Box weg Weg rue Calle ul. ул. Sok 路 道 로 key at] " + piece * (size // len(piece))
         begin = time.process_time()
         find_personal(text)
         seconds.append(time.process_time() - begin)
