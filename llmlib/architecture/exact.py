@@ -42,7 +42,7 @@ class KeepsFloat32(nn.Module):
     """
 
     exact: tuple[str, ...] = ()
-    """Names of these parameters, the module's own."""
+    """Names of these parameters, dotted for those of its children."""
 
     @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:

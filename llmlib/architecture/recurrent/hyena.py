@@ -26,7 +26,7 @@ from typing_extensions import override
 from llmlib.architecture.caches.state_cache import State
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Context
-from llmlib.architecture.exact import wide, wide_type
+from llmlib.architecture.exact import KeepsFloat32, wide, wide_type
 from llmlib.architecture.recurrent.base import RecurrentMixer
 from llmlib.architecture.recurrent.convolution import causal_convolution, short_convolution
 
@@ -78,7 +78,7 @@ def decay_window(
     return (-rates.unsqueeze(-1) * torch.arange(n_taps, device=device) / max_len).exp()
 
 
-class ImplicitFilters(nn.Module):
+class ImplicitFilters(KeepsFloat32):
     r"""Filters given by a network of a tap's position: $h_t = w_t \odot \mathrm{FFN}(f_t)$.
 
     $w$ is the decay window, $f$ the features. The network's activations are sines, because a small
@@ -94,11 +94,15 @@ class ImplicitFilters(nn.Module):
         with Periodic Activation Functions.
     """
 
+    # Each sine makes a rounding error ten times as large.
+    exact = ("first.weight", "first.bias", "second.weight", "second.bias")
+
     def __init__(self, n_filters: int, n_channels: int, max_len: int) -> None:
         super().__init__()
         self.n_filters, self.n_channels, self.max_len = n_filters, n_channels, max_len
-        self.first = nn.Linear(2 * BANDS + 1, WIDTH)
-        self.second = nn.Linear(WIDTH, WIDTH)
+        dtype = wide_type(torch.get_default_dtype())
+        self.first = nn.Linear(2 * BANDS + 1, WIDTH, dtype=dtype)
+        self.second = nn.Linear(WIDTH, WIDTH, dtype=dtype)
         self.last = nn.Linear(WIDTH, n_filters * n_channels, bias=False)
         self.skip = nn.Parameter(torch.empty(n_filters * n_channels))
         self._kept: tuple[list[Tensor], Tensor] | None = None
@@ -131,7 +135,7 @@ class ImplicitFilters(nn.Module):
                 f"{n_taps} tokens are more than max_seq_len={self.max_len}, the length on which "
                 "the filters are defined: build the model with a larger max_seq_len"
             )
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.skip.is_meta:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._taps(n_taps)
         if self._kept is None or not self._are_parameters(self._kept[0]):
             parameters = [p.detach().clone() for p in self.parameters()]
