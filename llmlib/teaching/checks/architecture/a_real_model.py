@@ -14,9 +14,10 @@ NOTEBOOK = "04_architecture/10_a_real_model"
 
 
 def _blocks(n_blocks: int, seed: int = 0) -> np.ndarray:
-    """Return blocks of Q4_0 with scales between 0.5 and 2."""
+    """Return blocks of Q4_0 with scales of 0.5 to 2 and every other one below zero."""
     generator = np.random.default_rng(seed)
     scales = generator.uniform(0.5, 2, (n_blocks, 1)).astype(np.float16)
+    scales[1::2] *= -1
     packed = generator.integers(0, 256, (n_blocks, 16), dtype=np.uint8)
     return np.concatenate([scales.view(np.uint8), packed], axis=1)
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.teaching.authoring import Exercise, args, normal
+from llmlib.teaching.authoring import Exercise, args, expect, normal
+from llmlib.teaching.measured import differentiates
 
 NOTEBOOK = "04_architecture/03_activations"
 
@@ -26,10 +27,18 @@ gated_width = Exercise(
         "D = 96, where 8 D / 3 = 256 is a multiple of 32": args(96, 32),
         "D = 4096 in multiples of 256, LLaMA 7B's": args(4096, 256),
         "D = 101 in multiples of 1: 269 1/3 is rounded up": args(101, 1),
+        "8 D / 3 just above a multiple, and well below one": [args(97, 256), args(100, 7)],
+        "8 D / 3 = 32, 96 and 160, odd multiples of 32": [args(d, 32) for d in (12, 36, 60)],
+        "D = 1 and D = 2": [args(1, 1), args(2, 1), args(1, 8)],
     },
     mistakes={
         "4 D is the plain layer's width; "
         "with a third matrix it must shrink by 2 / 3": lambda d, n: -(-4 * d // n) * n,
+        "you rounded to the nearest multiple, that is, rounded down here: have at least as many "
+        "parameters": lambda d, n: round(8 * d / (3 * n)) * n,
+        "an exact multiple is the width already: you added one more": (
+            lambda d, n: (8 * d // (3 * n) + 1) * n
+        ),
         "you rounded down: have at least as many parameters": lambda d, n: 8 * d // (3 * n) * n,
         "8 D / 3 is right but must be rounded up to the multiple, "
         "which hardware likes": lambda d, n: -(-8 * d // 3),
@@ -66,6 +75,9 @@ gated = Exercise(
             normal(3, 4, seed=3), *_layer(4, 4)
         ),
         "2 texts of 5 tokens, D = 7, F = 11": args(normal(2, 5, 7, seed=3), *_layer(7, 11)),
+        "gates of -200 and 200": args(
+            torch.tensor([[200.0, -200.0]]), torch.eye(2), torch.diag(torch.ones(2)), torch.eye(2)
+        ),
     },
     mistakes={
         "the non-linearity belongs to the gate; you applied it to the values": (
@@ -106,6 +118,15 @@ def _bare_exp(grad_y: Tensor, gate: Tensor, values: Tensor) -> tuple[Tensor, Ten
     return grad_y * values * slope, grad_y * gate / (1 + e)
 
 
+def _by_torch(grad_y: Tensor, gate: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+    leaves = [gate.detach().requires_grad_(), values.detach().requires_grad_()]
+    with torch.enable_grad():
+        return torch.autograd.grad(F.silu(leaves[0]) * leaves[1], leaves, grad_y)
+
+
+_BY_TORCH = "the result is right, but torch differentiated for you; write the gradient out by hand"
+_BATCH = normal(2, 5, 7), 3 * normal(2, 5, 7, seed=1), normal(2, 5, 7, seed=2)
+
 swiglu_gradient = Exercise(
     "swiglu_backward",
     title="the gradient of SwiGLU by hand",
@@ -120,10 +141,11 @@ swiglu_gradient = Exercise(
         "gates of -2, 0 and 3": args(
             torch.tensor([1.0, 2, -1]), torch.tensor([-2.0, 0, 3]), torch.tensor([1.0, 5, 0.5])
         ),
-        "a batch": args(normal(2, 5, 7), 3 * normal(2, 5, 7, seed=1), normal(2, 5, 7, seed=2)),
+        "a batch": args(*_BATCH),
         "gates of -200 and 200, where exp overflows": args(
             torch.ones(2), torch.tensor([-200.0, 200.0]), torch.tensor([3.0, 5.0])
         ),
+        "no automatic differentiation": lambda f: expect(not differentiates(f, *_BATCH), _BY_TORCH),
     },
     mistakes={
         "the gate's derivative is only the sigmoid; the product rule adds g s (1 - s)": (
@@ -140,5 +162,6 @@ swiglu_gradient = Exercise(
             lambda dy, g, u: _swiglu_backward(dy, g, torch.ones_like(u))
         ),
         "exp overflows for large negative gates: use torch.sigmoid, which does not": _bare_exp,
+        _BY_TORCH: _by_torch,
     },
 )

@@ -76,6 +76,7 @@ causal = Exercise(
         "4 tokens": args(normal(4, 4)),
         "a batch of 2 texts with 3 heads, 5 tokens": args(normal(2, 3, 5, 5)),
         "scores in the hundreds, which overflow a bare exp": args(300 * normal(6, 6)),
+        "scores of less than -20,000": args(-20_000 - torch.arange(25.0).view(5, 5) % 7),
     },
     mistakes={
         "your mask hides the diagonal: a token may attend to itself, and the first must": (
@@ -91,6 +92,9 @@ causal = Exercise(
         ),
         "a masked score of 0 still counts, since exp(0) is 1: it has to be -inf": (
             lambda scores: scores.tril().softmax(dim=-1)
+        ),
+        "a masked score must be -inf: here the others lie below your number": (
+            lambda scores: scores.masked_fill(~causal_mask(scores.shape[-1]), -100).softmax(dim=-1)
         ),
         "this is the softmax without any mask": lambda scores: scores.softmax(dim=-1),
         "exp overflows here; subtract each row's largest score first, or use softmax": _bare_exp,
@@ -148,6 +152,22 @@ def _grouped(
     return attend(queries, keys, values, causal_mask(queries.shape[2]) if is_causal else None)
 
 
+def _far_below(n_heads: int, n_kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys whose scores are -20,000, -20,001 ..., as exact as float32 can be."""
+    queries, keys = torch.zeros(1, n_heads, 5, 4), torch.zeros(1, n_kv_heads, 5, 4)
+    queries[..., 0] = -2
+    keys[..., 0] = 20_000 + torch.arange(n_kv_heads * 5).view(n_kv_heads, 5) % 7
+    return queries, keys, normal(1, n_kv_heads, 5, 4)
+
+
+def _small_number(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    keys, values = (
+        x.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1) for x in (keys, values)
+    )
+    scores = _scaled(queries, keys).masked_fill(~causal_mask(queries.shape[2]), -100)
+    return scores.softmax(dim=-1) @ values
+
+
 def _qkv(n_heads: int, n_kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     keys, values = (normal(2, n_kv_heads, 5, 4, seed=seed) for seed in (1, 2))
     return normal(2, n_heads, 5, 4), keys, values
@@ -167,6 +187,7 @@ grouped = Exercise(
         "6 query heads on 2 key/value heads": args(*_qkv(6, 2)),
         "multi-query: 3 query heads on 1": args(*_qkv(3, 1)),
         "multi-head: 3 on 3": args(*_qkv(3, 3)),
+        "scores of less than -20,000": args(*_far_below(4, 2)),
     },
     mistakes={
         "the heads are paired 0 1 0 1 0 1; the book and the published models pair them "
@@ -175,6 +196,7 @@ grouped = Exercise(
             lambda q, k, v: _grouped(q, k[:, :1], v[:, :1])
         ),
         "the heads are right, but the causal mask is missing": partial(_grouped, is_causal=False),
+        "a masked score must be -inf: here the others lie below your number": _small_number,
         "the heads and the mask are right, but the scores are not divided by sqrt(K)": (
             lambda q, k, v: _grouped(q * math.sqrt(q.shape[-1]), k, v)
         ),
@@ -218,8 +240,9 @@ def _running(
     *,
     shrinks_total: bool = True,
     shrinks_mixed: bool = True,
+    first: float = -torch.inf,
 ) -> Tensor:
-    largest = torch.full((len(queries), 1), -torch.inf)
+    largest = torch.full((len(queries), 1), first)
     total, mixed = torch.zeros(len(queries), 1), torch.zeros(len(queries), values.shape[-1])
     for scores, block_values in _blocks(queries, keys, values, block):
         new = torch.maximum(largest, scores.amax(dim=-1, keepdim=True))
@@ -250,6 +273,7 @@ online = Exercise(
     "online_softmax_attention",
     title="attention without the T by S matrix",
     points=5,
+    kind=True,  # NumPy's arrays would not be counted as memory
     reference=_online_softmax_attention,
     hints=(
         "Keep three things for each query: the largest score so far, the sum of exponentials, and "
@@ -270,6 +294,12 @@ online = Exercise(
         ),
         "11 keys in blocks of 4: the last block is short": args(*_block_qkv(11), 4),
         "scores in the hundreds": args(200 * normal(3, 4), *_block_qkv(11)[1:], 4),
+        "scores of less than -200, the largest score included": args(
+            torch.full((3, 4), -4.0), 100 + normal(7, 4, seed=1), normal(7, 2, seed=2), 3
+        ),
+        "a block that holds all keys, and blocks of one": [
+            args(*_block_qkv(5), block) for block in (8, 1)
+        ],
         "67 queries, 4001 keys in blocks of 64": args(*_LARGE),
         "memory for 67 queries and 4001 keys": (
             lambda f: expect(peak_bytes(f, *_LARGE) < 67 * 4001 * 4 / 2, _ALL_AT_ONCE)
@@ -286,6 +316,9 @@ online = Exercise(
             _running, shrinks_total=False, shrinks_mixed=False
         ),
         "you averaged the blocks' own softmaxes: large scores should win": _mean_of_blocks,
+        "the largest score so far must start at -inf: all scores may lie far below 0": partial(
+            _running, first=0.0
+        ),
         "the last block is missing where it is shorter than the others": _last_block_missing,
         "exp overflows: subtract the largest score seen so far before exp": _no_maximum,
         _ALL_AT_ONCE: lambda q, k, v, block=4: attention_weights(q, k) @ v,

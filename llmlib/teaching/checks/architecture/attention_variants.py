@@ -16,6 +16,12 @@ def _first_columns(queries: Tensor, keys: Tensor, window: int, n_sinks: int) -> 
     return window_mask(queries, keys, window) | is_sink
 
 
+def _by_place(queries: Tensor, keys: Tensor, window: int, n_sinks: int) -> Tensor:
+    n, columns = len(keys), torch.arange(len(keys))
+    rows = torch.arange(n - len(queries), n)
+    return window_mask(rows, columns, window) | ((keys < n_sinks) & (columns <= rows[:, None]))
+
+
 sinks = Exercise(
     "window_with_sinks",
     title="a sliding window that never forgets the first tokens",
@@ -31,6 +37,12 @@ sinks = Exercise(
         "tokens 6 and 7 against 8 keys": args(torch.arange(6, 8), torch.arange(8), 3, 1),
         "tokens 6 and 7 against a cache that has lost tokens 1 and 2": args(
             torch.arange(6, 8), torch.tensor([0, 3, 4, 5, 6, 7]), 3, 2
+        ),
+        "keys with a gap inside the window": args(
+            torch.tensor([7, 8]), torch.tensor([0, 1, 3, 6, 7, 8]), 4, 1
+        ),
+        "keys in the order of a ring, queries last first": args(
+            torch.tensor([9, 8]), torch.tensor([8, 9, 0, 5, 6, 7, 1]), 3, 2
         ),
     },
     mistakes={
@@ -51,6 +63,7 @@ sinks = Exercise(
         "token is not the first of its text": (
             lambda q, k, w, s: window_mask(torch.arange(len(q)), k, w, s)
         ),
+        "you counted places in the cache; the window is of positions in the text": _by_place,
         "you counted columns from 0; the sinks are the first tokens of the text, "
         "not of the keys": _first_columns,
     },
@@ -102,8 +115,8 @@ def _merge_parts(first: Tensor, first_lse: Tensor, second: Tensor, second_lse: T
     return weights[0] * first + weights[1] * second
 
 
-def _halves(n_keys: int, cut: int, scale: int | float = 1) -> list[Tensor]:
-    scores = scale * normal(3, n_keys)
+def _halves(n_keys: int, cut: int, scale: int | float = 1, shift: int | float = 0) -> list[Tensor]:
+    scores = scale * normal(3, n_keys) + shift
     values = normal(n_keys, 4, seed=1)
     parts = []
     for some in (slice(0, cut), slice(cut, n_keys)):
@@ -129,6 +142,8 @@ merged_parts = Exercise(
         "3 queries, 8 keys cut in the middle": args(*_halves(8, 4)),
         "one key on one side, ten on the other": args(*_halves(11, 1)),
         "scores in the hundreds": args(*_halves(11, 4, scale=300)),
+        "all scores far below zero": args(*_halves(11, 4, shift=-900.0)),
+        "no key on one side": args(*_halves(5, 0)),
     },
     mistakes={
         "you took the mean of the halves; "

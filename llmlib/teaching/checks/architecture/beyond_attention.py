@@ -157,6 +157,7 @@ chunks = Exercise(
     "retention_in_chunks",
     title="retention, a chunk of tokens at a time",
     points=4,
+    kind=True,  # NumPy's arrays would not be counted as memory
     reference=_retention_in_chunks,
     atol=1e-4,
     rtol=1e-4,

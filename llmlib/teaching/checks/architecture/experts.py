@@ -7,7 +7,7 @@ from torch import Tensor
 
 from llmlib.architecture.experts.routing import route, switch_balance_loss, within_capacity
 from llmlib.teaching.authoring import Exercise, args, expect, normal
-from llmlib.teaching.measured import peak_bytes
+from llmlib.teaching.measured import gradient, peak_bytes
 
 NOTEBOOK = "04_architecture/07_mixture_of_experts"
 
@@ -23,6 +23,21 @@ def _chosen(scores: Tensor, k: int) -> Tensor:
     return torch.zeros_like(scores).scatter(-1, scores.topk(k, dim=-1).indices, 1.0)
 
 
+def _sorted(weights: Any) -> Tensor:
+    return torch.as_tensor(weights).sort(dim=-1).values
+
+
+def _at_least_the_kth(scores: Tensor, k: int) -> Tensor:
+    kth = scores.topk(k, dim=-1).values[..., -1:]
+    return scores.masked_fill(scores < kth, -torch.inf).softmax(dim=-1)
+
+
+def _small_number(scores: Tensor, k: int) -> Tensor:
+    return scores.masked_fill(_chosen(scores, k) == 0, -100).softmax(dim=-1)
+
+
+_TIED = torch.tensor([[1.0, 3.0, 3.0, 3.0], [2.0, 2.0, 2.0, 2.0], [5.0, 1.0, 1.0, 0.0]])
+
 gates = Exercise(
     "mixture_gates",
     title="the weights of the k best experts of each token",
@@ -37,6 +52,9 @@ gates = Exercise(
         "11 tokens, 7 experts, k = 3": args(normal(11, 7), 3),
         "k = 1, where the weight is 1": args(normal(5, 4), 1),
         "scores in the hundreds, all of them negative": args(200 * normal(5, 4) - 900, 2),
+        "scores of less than -20,000": args(-20_000 - torch.arange(12.0).view(3, 4) % 5, 2),
+        "equal scores, of which k count": lambda f: _sorted(f(_TIED.clone(), 2)),
+        "all experts": args(normal(3, 4), 4),
     },
     mistakes={
         "the weights of a token should sum to one: take the softmax of the chosen k alone": (
@@ -44,6 +62,12 @@ gates = Exercise(
         ),
         "scores of 0 still count in a softmax, since exp(0) is 1: use -inf to leave them out": (
             lambda scores, k: (scores * _chosen(scores, k)).softmax(dim=-1)
+        ),
+        "of equal scores only as many count as make k: you kept all that equal the k-th": (
+            _at_least_the_kth
+        ),
+        "a score that is left out must be -inf: here the others lie below your number": (
+            _small_number
         ),
         "each token chooses experts (dim=-1); yours lets each expert choose tokens": (
             lambda scores, k: _mixture_gates(scores.T, min(k, len(scores))).T
@@ -63,14 +87,13 @@ def _routed(n_tokens: int, n_experts: int, k: int) -> tuple[Tensor, Tensor]:
     return routing.probabilities, routing.experts
 
 
-def _gradient(function: Any) -> Tensor:
-    probabilities, experts = _routed(13, 5, 2)
-    loss = function(probabilities.requires_grad_(), experts)
+def _gradient(function: Any) -> Tensor | None:
+    slope = gradient(function, *_routed(13, 5, 2))
     expect(
-        isinstance(loss, Tensor) and loss.requires_grad,
+        slope is not None,
         "no gradient reaches the probabilities: without one the loss teaches nothing",
     )
-    return torch.autograd.grad(loss, probabilities)[0]
+    return slope
 
 
 def _shares_only(probabilities: Tensor, experts: Tensor) -> Tensor:
@@ -95,8 +118,8 @@ balance = Exercise(
         "`E * (shares * probabilities.mean(dim=0)).sum()`.",
     ),
     cases={
-        "an even load of 2 experts costs 1": args(
-            torch.full((4, 2), 0.5), torch.tensor([[0], [1], [0], [1]])
+        "an even load of 3 experts, k = 2, costs 1": args(
+            torch.full((3, 3), 1 / 3), torch.tensor([[0, 1], [1, 2], [2, 0]])
         ),
         "29 tokens, 5 experts, k = 1": args(*_routed(29, 5, 1)),
         "29 tokens, 5 experts, k = 2": args(*_routed(29, 5, 2)),
@@ -106,6 +129,12 @@ balance = Exercise(
     mistakes={
         "the factor E is missing: an even load should cost 1 for any number of experts": (
             lambda p, experts: switch_balance_loss(p, experts) / p.shape[-1]
+        ),
+        "the factor is the number of experts E; you took k": lambda p, experts: (
+            switch_balance_loss(p, experts) * experts.shape[-1] / p.shape[-1]
+        ),
+        "E is how many experts there are; you took how many were chosen": lambda p, experts: (
+            switch_balance_loss(p, experts) * (experts.max() + 1) / p.shape[-1]
         ),
         "count every choice of a token, not its first one only; divide by all choices": (
             lambda p, experts: switch_balance_loss(p, experts[:, :1])
@@ -209,6 +238,7 @@ expert_layer = Exercise(
     "sparse_mixture",
     title="the layer, touching only the experts that were chosen",
     points=4,
+    kind=True,  # NumPy's arrays would not be counted as memory
     reference=_mixture,
     hints=(
         "Loop over the experts, not over the tokens: each takes its own tokens, all at once.",

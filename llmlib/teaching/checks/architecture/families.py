@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attend
 
 from llmlib.core.batch import IGNORE
-from llmlib.teaching.authoring import Exercise, args
+from llmlib.teaching.authoring import Exercise, args, normal
 
 NOTEBOOK = "04_architecture/06_families_and_objectives"
 
@@ -65,6 +65,19 @@ def _texts(*lengths: int, n_queries: int = 4) -> list[Tensor]:
     return [*tensors, torch.tensor(lengths)]
 
 
+def _far_below() -> list[Tensor]:
+    """Two texts of 3 and 2 tokens whose scores, the padding's too, are -20,000 and less."""
+    queries, keys = torch.zeros(2, 4, 4), torch.zeros(2, 5, 4)
+    queries[..., 0] = -2
+    keys[..., 0] = 20_000 + torch.tensor([[0.0, 1, 2, 1, 0], [3, 1, 0, 2, 1]])
+    return [queries, keys, normal(2, 5, 3), torch.tensor([3, 2])]
+
+
+def _small_number(queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> Tensor:
+    scores = queries @ keys.mT / queries.shape[-1] ** 0.5
+    return scores.masked_fill(~_is_text(keys, lengths), -100).softmax(dim=-1) @ values
+
+
 def _causal_too(queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> Tensor:
     seen = torch.ones(queries.shape[1], keys.shape[1], dtype=torch.bool).tril()
     return attend(queries, keys, values, attn_mask=_is_text(keys, lengths) & seen)
@@ -89,6 +102,7 @@ cross = Exercise(
         "one text without padding": args(*_texts(6)),
         "as many queries as keys": args(*_texts(6, 6, n_queries=6)),
         "three texts of 6, 2 and 1 tokens": args(*_texts(6, 2, 1)),
+        "scores of -20,000 and less": args(*_far_below()),
     },
     mistakes={
         "the padding is seen: "
@@ -99,6 +113,7 @@ cross = Exercise(
         ),
         "you zeroed the weights of the padding after the softmax: "
         "the rest sums to less than 1. Mask the scores instead": _masked_after,
+        "a masked score must be -inf: here the others lie below your number": _small_number,
         "a masked score of 0 still counts, since exp(0) is 1: "
         "it has to be -inf": lambda q, k, v, n: attend(q, k * _is_text(k, n).mT, v),
     },
@@ -137,6 +152,7 @@ targets = Exercise(
         "one text of 6 tokens, a prefix of 3": args(_tokens(1, 6), torch.tensor([3])),
         "three texts, each with a prefix of its own": args(_tokens(3, 7), torch.tensor([2, 6, 4])),
         "a prefix of 1: a language model": args(_tokens(2, 5), torch.tensor([1, 1])),
+        "no prefix, and one that is the whole text": args(_tokens(2, 5), torch.tensor([0, 5])),
     },
     mistakes={
         "nothing is ignored: the targets whose token is in the prefix "
@@ -227,6 +243,8 @@ spans = Exercise(
         "two spans": args(*_example(1, 2, 3, 6)),
         "spans at both ends": args(*_example(0, 1, 4, 7, 8)),
         "nothing cut out": args(*_example()),
+        "everything cut out": args(*_example(*range(9))),
+        "one token over and over": args([7, 7, 3, 7, 7], [False, True, False, True, False], 50),
     },
     mistakes={
         "you put a sentinel for each token: neighbors that are cut out share one": _one_each,

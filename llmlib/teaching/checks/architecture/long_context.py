@@ -95,6 +95,7 @@ kept = Exercise(
         "a text that fits": args(5, 2, 4),
         "a text shorter than the sinks": args(3, 4, 8),
         "no sinks": args(11, 0, 3),
+        "a text that just fits, and one that has not begun": [args(6, 2, 4), args(0, 2, 4)],
     },
     mistakes={
         "the tokens are right; their positions are counted inside the cache, "

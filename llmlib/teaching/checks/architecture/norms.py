@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.teaching.authoring import Exercise, args, normal
+from llmlib.teaching.authoring import Exercise, args, expect, normal
+from llmlib.teaching.measured import differentiates
 
 NOTEBOOK = "04_architecture/02_norms"
 
@@ -20,6 +21,10 @@ def _centered(x: Tensor) -> Tensor:
 
 def _variance(x: Tensor, correction: int = 0) -> Tensor:
     return x.var(-1, correction=correction, keepdim=True)
+
+
+def _from_squares(x: Tensor) -> Tensor:
+    return x.square().mean(-1, keepdim=True) - x.mean(-1, keepdim=True).square()
 
 
 layer_norm = Exercise(
@@ -42,6 +47,9 @@ layer_norm = Exercise(
         "a batch of 2 texts of 3 tokens, and a large eps": args(
             normal(2, 3, 5), normal(5, seed=1), normal(5, seed=2), 0.5
         ),
+        "a row far from zero": args(
+            torch.tensor([[7001.0, 7004, 7009, 7014]]), torch.ones(4), torch.zeros(4), 1e-5
+        ),
         "a row of equal numbers": args(torch.full((1, 5), 2.0), torch.ones(5), normal(5), 1e-5),
     },
     mistakes={
@@ -53,6 +61,10 @@ layer_norm = Exercise(
         ),
         "torch.var and torch.std divide by D - 1; a norm divides by D: `correction=0`": (
             lambda x, w, b, eps: w * _centered(x) / (_variance(x, correction=1) + eps).sqrt() + b
+        ),
+        "far from zero the mean of squares less the square of the mean is lost in rounding: "
+        "subtract the mean first, then square": (
+            lambda x, w, b, eps: w * _centered(x) / (_from_squares(x) + eps).sqrt() + b
         ),
         "this is RMSNorm: subtract the row's mean first": (
             lambda x, w, b, eps: F.rms_norm(x, w.shape, w, eps) + b
@@ -129,6 +141,10 @@ deepnorm = Exercise(
 # The gradient of RMSNorm
 
 
+_BY_TORCH = "the result is right, but torch differentiated for you; write the gradient out by hand"
+_ROWS = normal(5, 7), normal(5, 7, seed=1), normal(7, seed=2), 1e-6
+
+
 def _rms_norm_backward(grad_y: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, ...]:
     leaves = [x.detach().requires_grad_(), weight.detach().requires_grad_()]
     with torch.enable_grad():
@@ -157,7 +173,7 @@ rms_norm_gradient = Exercise(
     "rms_norm_backward",
     title="the gradient of RMSNorm by hand",
     points=4,
-    reference=_rms_norm_backward,
+    reference=_by_hand,
     hints=(
         "Call the normalized row z = x / rho. Then y = w z, and the gradient at z is w grad_y.",
         "d z_i / d x_j = (1 if i = j else 0) / rho - x_i x_j / (D rho^3): a diagonal part and one "
@@ -167,12 +183,14 @@ rms_norm_gradient = Exercise(
     ),
     cases={
         "one row of four numbers": args(normal(1, 4), normal(1, 4, seed=1), torch.ones(4), 1e-6),
-        "weights of their own, 5 rows": args(
-            normal(5, 7), normal(5, 7, seed=1), normal(7, seed=2), 1e-6
-        ),
+        "weights of their own, 5 rows": args(*_ROWS),
         "a batch of 2 texts of 3 tokens, and a large eps": args(
             normal(2, 3, 5), normal(2, 3, 5, seed=1), normal(5, seed=2), 0.5
         ),
+        "a row of zeros": args(
+            normal(2, 3), torch.tensor([[0.0, 0, 0], [1, 2, 3]]), normal(3), 1.0
+        ),
+        "no automatic differentiation": lambda f: expect(not differentiates(f, *_ROWS), _BY_TORCH),
     },
     mistakes={
         "rho depends on x too: besides g / rho there is a part along x, which makes the gradient "
@@ -187,5 +205,6 @@ rms_norm_gradient = Exercise(
         "the part along x holds the mean of g z over the row; yours has the sum": (
             lambda grad_y, x, weight, eps: _by_hand(grad_y, x, weight, eps, along=x.shape[-1])
         ),
+        _BY_TORCH: _rms_norm_backward,
     },
 )

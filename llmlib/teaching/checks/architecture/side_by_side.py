@@ -155,11 +155,12 @@ work = Exercise(
         "embedding is no work; norms and biases are left out.",
     ),
     cases={
-        "LLaMA-7B on rows of 3 tokens": args(_LLAMA_7B, 3),
+        "LLaMA-7B on rows of 7 tokens": args(_LLAMA_7B, 7),
         "LLaMA-7B on one token alone": args(_LLAMA_7B, 1),
         "LLaMA-7B on rows of 2,048 tokens": args(_LLAMA_7B, 2048),
         "Mistral-7B on rows of 4,096 tokens": args(_MISTRAL, 4096),
         "GPT-2 without its positions on rows of 1,024 tokens": args(_GPT_2, 1024),
+        "heads that together are wider than the model, on rows of 5 tokens": args(WIDE_HEADS, 5),
     },
     mistakes={
         "a multiplication and an addition are two operations "
@@ -181,6 +182,9 @@ work = Exercise(
         "under the causal mask a query meets (T + 1) / 2 keys on average, not T": (
             lambda shape, length: _flops(shape, length) + _mixing(shape, length - _average(length))
         ),
+        "a query meets itself too: (T + 1) / 2 keys on average, not (T - 1) / 2": (
+            lambda shape, length: _flops(shape, length) - _mixing(shape, 1)
+        ),
         "a query meets itself too: (T + 1) / 2 keys on average, not T / 2": (
             lambda shape, length: _flops(shape, length) - _mixing(shape, 0.5)
         ),
@@ -188,6 +192,14 @@ work = Exercise(
             lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length)) / 2
         ),
         "every query head meets the keys, also where several share a key head": _groups_save_work,
+        "the heads together are `n_heads * head_dim` wide, which need not be `d_model`": (
+            lambda shape, length: (
+                _flops(shape, length)
+                - 6 * (_count(shape, biases=False) - _square({**shape, "biases": False}))
+                - _mixing(shape, _average(length))
+                * (1 - shape["d_model"] / (shape["n_heads"] * shape["head_dim"]))
+            )
+        ),
         "norms and biases multiply nothing by a matrix: leave them out": _with_small_parts,
     },
 )
@@ -257,6 +269,11 @@ seed_verdict = Exercise(
         "three seeds, all better, far from alike": args([2.10, 2.20, 2.17], [2.13, 2.34, 2.18]),
         "five seeds": args([2.11, 2.20, 2.16, 2.13, 2.22], [2.10, 2.23, 2.18, 2.15, 2.21]),
         "ten seeds, another spread on each side": args(*_ten_seeds()),
+        "two seeds": args([2.0, 2.25], [2.5, 2.5]),
+        "equal runs, and runs that differ by the same everywhere": [
+            args([2.0, 2.5, 2.25], [2.0, 2.5, 2.25]),
+            args([2.0, 2.5, 2.25], [2.125, 2.625, 2.375]),
+        ],
     },
     mistakes={
         "lower bits are better: an interval below zero says `better`": _upside_down,

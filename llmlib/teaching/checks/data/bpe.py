@@ -39,6 +39,11 @@ def _once(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
     return list(symbols)
 
 
+def _as_text(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
+    text = " ".join(map(str, symbols)).replace(f"{pair[0]} {pair[1]}", str(new))
+    return [int(symbol) for symbol in text.split()]
+
+
 def _overlapping(symbols: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
     merged: list[int] = []
     for place, symbol in enumerate(symbols):
@@ -72,6 +77,7 @@ pair_merge = Exercise(
         "a pair that does not occur, and its mirror image": args([2, 1, 3, 2, 1], (1, 2), 256),
         "runs of one symbol": args([5, 5, 5, 5, 5, 8, 5, 5], (5, 5), 256),
         "a new symbol that equals a part of the pair": args([1, 2, 2, 1, 2], (1, 2), 1),
+        "numbers of several digits": args([11, 2, 1, 25, 31, 2, 1, 2], (1, 2), 256),
         "one symbol": args([1], (1, 2), 256),
         "no symbol": args([], (1, 2), 256),
     },
@@ -80,6 +86,7 @@ pair_merge = Exercise(
         "you went from right to left: in a run of odd length the last symbol stays alone": (
             lambda symbols, pair, new: _merge_pair(symbols[::-1], pair[::-1], new)[::-1]
         ),
+        "you replaced text: 11 2 holds the text `1 2`, but not the pair": _as_text,
         "a symbol took part in two merges: move by two places after a merge": _overlapping,
         "a new symbol was merged again: look only at the symbols that were given": _again,
         "the order within the pair counts: 2 1 is another pair than 1 2": (
@@ -109,6 +116,8 @@ def _encode_piece(
 _RING: Ranks = {("n", "g"): 0, ("i", "ng"): 1, ("o", "ng"): 2, ("s", "ing"): 3}
 _OVERLAP: Ranks = {("c", "d"): 0, ("a", "b"): 1, ("b", "c"): 2}
 _DEAD_END: Ranks = {("a", "b"): 0, ("c", "d"): 1, ("b", "c"): 2, ("a", "bc"): 3}
+_ENDINGS: Ranks = {("a", "a"): 0, ("a", "b"): 1}
+_OTHER_CUT: Ranks = {("a", "b"): 0, ("a", "bc"): 1}
 _LATE: Ranks = {("b", "c"): 0, ("a", "b"): 1, ("bc", "d"): 2, ("a", "bcd"): 3}
 
 
@@ -193,6 +202,8 @@ piece_encoding = Exercise(
         "three pairs that overlap": args("abcd", _OVERLAP),
         "a piece that is in the vocabulary, but that no merges lead to": args("abcd", _DEAD_END),
         "a pair further right, learnt earlier": [args("abcd", _LATE), args("abab", _LATE)],
+        "a symbol that ends like a pair's first": [args("aab", _ENDINGS), args("aaab", _ENDINGS)],
+        "a pair of the same letters, cut elsewhere": args("abc", _OTHER_CUT),
         "runs of one letter": args("aaaaaaa", {("a", "a"): 0, ("aa", "aa"): 1, ("aa", "a"): 2}),
         "random merges, learnt as a trainer would": _learnt_merges(),
     },

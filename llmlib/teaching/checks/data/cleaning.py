@@ -46,6 +46,25 @@ def _of_grams(words: list[str], n: int) -> float:
     return count / grams.total() if count > 1 else 0.0
 
 
+def _greedy(words: list[str], n: int) -> float:
+    """Count from the left, going on behind each occurrence."""
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    counts: Counter[tuple[str, ...]] = Counter()
+    free_from: dict[tuple[str, ...], int] = {}
+    for place, gram in enumerate(grams):
+        if place >= free_from.get(gram, 0):
+            counts[gram] += 1
+            free_from[gram] = place + n
+    gram, count = max(counts.items(), key=lambda item: item[1], default=((), 0))
+    return count * _size(gram) / _size(words) if count > 1 else 0.0
+
+
+def _joined(words: list[str], n: int) -> float:
+    counts = Counter("".join(words[i : i + n]) for i in range(len(words) - n + 1))
+    gram, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    return count * len(gram) / _size(words) if count > 1 else 0.0
+
+
 def _covered(words: list[str], n: int) -> float:
     """Return the share of the characters that any occurrence covers."""
     counts = _grams(words, n)
@@ -68,17 +87,26 @@ top_gram = Exercise(
         "1, and for a page of fewer than n words.",
     ),
     cases={
-        "to be or not to be, pairs": args(_HAMLET, 2),
         "an offer that is made three times": args(_SHOP, 2),
+        "to be or not to be, pairs": args(_HAMLET, 2),
+        "a pair at places 1 and 4": args(["the", "best", "price", "is", "best", "price"], 2),
         "nothing twice": args(_HAMLET, 3),
-        "fewer words than n": args(["to", "be"], 3),
+        "fewer words than n": [args(["to", "be"], 3), args([], 1)],
+        "the same letters, cut elsewhere": args(["ab", "c", "or", "a", "bc"], 2),
         "one word over and over, where occurrences overlap": args(["buy"] * 7, 3),
     },
     mistakes={
         "an n-gram that occurs once is no repetition: return 0": partial(_share, least=1),
         "every occurrence counts here, the first one too": partial(_share, least=1, uncounted=1),
+        "you took one occurrence: multiply by how often it occurs": (
+            lambda words, n: _share(words, n) / max(1, *_grams(words, n).values(), 1)
+        ),
         "you counted words or n-grams; the share is of characters": partial(_share, size=len),
         "occurrences that overlap count each in full; you counted every word once": _covered,
+        "occurrences that overlap count each in full; you went on behind each one": _greedy,
+        "two n-grams are equal if their words are: keep tuples, letters can be cut elsewhere": (
+            _joined
+        ),
         "you counted n-grams: weigh each occurrence by its characters": _of_grams,
         "the spaces are in it: count the characters of the words alone": partial(
             _share, size=lambda ws: len(" ".join(ws))
@@ -116,6 +144,9 @@ pareto = Exercise(
         "scores 0, 0.3, 0.5 and 0.9, three large draws and a small one": args(
             _doubles([0.0, 0.3, 0.5, 0.9]), _doubles([0.98, 0.98, 0.02, 0.98]), 9.0
         ),
+        "numbers that equal 1 - s exactly: those pages go": args(
+            _doubles([1.0, 0.0, 0.5]), _doubles([0.0, 0.5, 0.5]), 1.0
+        ),
         "499 pages, alpha = 9": args(_pages(seed=0), _pages(seed=1), 9.0),
         "499 pages, alpha = 2": args(_pages(seed=2), _pages(seed=3), 2.0),
     },
@@ -124,6 +155,9 @@ pareto = Exercise(
         "subtract 1": lambda s, u, alpha: (1 - u) ** (-1 / alpha) > 1 - s,
         "the draw is compared with 1 - s: "
         "a good page needs a small draw only": lambda s, u, alpha: (1 - u) ** (-1 / alpha) - 1 > s,
+        "strictly larger: a number that equals 1 - s does not keep the page": (
+            lambda s, u, alpha: (1 - u) ** (-1 / alpha) - 1 >= 1 - s
+        ),
         "you kept what should go: pages with draws above 1 - s stay": lambda *x: ~_pareto_keep(*x),
         "right in distribution, but not for these draws: the formula takes 1 - u, so that large u "
         "are large numbers": lambda s, u, alpha: u ** (-1 / alpha) - 1 > 1 - s,

@@ -47,6 +47,10 @@ def _overlap(first: set[Any], second: set[Any]) -> float:
     return len(first & second) / len(first | second)
 
 
+def _joined(a: str, b: str, n: int, by: str = "") -> float:
+    return _overlap(*({by.join(gram) for gram in _shingles(text, n)} for text in (a, b)))
+
+
 def _of_characters(a: str, b: str, n: int) -> float:
     return _overlap(*({text[i : i + n] for i in range(len(text) - n + 1)} for text in (a, b)))
 
@@ -70,6 +74,13 @@ similarity = Exercise(
         "a text and a part of it, single words": args("a b c d e f", "a b c", 1),
         "a text that repeats its shingles": args(_TO_BE, "to be or not to sleep", 2),
         "the same words in another order": args("a b c d e", "e d c b a", 2),
+        "nothing in common": args("a b c", "d e f", 2),
+        "white space of several kinds": args("a  b\nc\td ", "a b c d e", 2),
+        "the same letters, cut into words elsewhere": [
+            args("ab c d e", "a bc d e", 2),
+            args("a-b c d", "a b-c d", 2),
+            args("a_b c|d e,f g", "a b_c d|e f,g", 2),
+        ],
     },
     mistakes={
         "divide by the size of the union; you divided by the smaller set, which says how much of "
@@ -79,6 +90,15 @@ similarity = Exercise(
         "a shingle is a run of words; you took runs of n characters": _of_characters,
         "the order of the words in a shingle counts: keep tuples, neither sorted nor sets": _sorted,
         "compare runs of n words: you compared single words": lambda a, b, n: _jaccard(a, b, 1),
+        "two shingles are equal if their words are: keep tuples, or join words by a space": _joined,
+        "words are apart by any white space, and two spaces hold no word between them: `split()`": (
+            lambda a, b, n: _overlap(
+                *(
+                    {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+                    for words in (a.split(" "), b.split(" "))
+                )
+            )
+        ),
         "you counted each occurrence of a shingle; in a set it counts once": _as_lists,
         "the last shingle is missing: there are len(words) - n + 1 places to begin": (
             lambda a, b, n: _jaccard(a, b, n, slice(-1))
@@ -128,6 +148,9 @@ signature = Exercise(
         "97 elements, 13 functions": _drawn(97, 13, seed=0),
         "one element": _drawn(1, 7, seed=3),
         "as many elements as functions": _drawn(11, 11, seed=6),
+        "elements below zero, of which the modulus is not": args(
+            torch.tensor([-3, 40, -700]), torch.tensor([5, 3]), torch.tensor([1, 7])
+        ),
     },
     mistakes={
         "you took the largest; MinHash keeps the smallest": lambda x, a, b: _table(x, a, b).amax(1),
@@ -214,6 +237,7 @@ cluster = Exercise(
         "no pairs": args(3, []),
         "a chain in an awkward order": args(7, [(5, 6), (3, 4), (4, 5), (1, 2), (2, 3)]),
         "two clusters that the last pair joins": args(8, [(2, 3), (6, 7), (3, 5), (7, 4), (5, 4)]),
+        "an item paired with itself, and one pair twice": args(4, [(2, 2), (3, 1), (1, 3)]),
         "101 items, 80 random pairs": args(101, _random_pairs()),
     },
     mistakes={

@@ -117,6 +117,11 @@ def _trace(lines: list[str]) -> list[str]:
     return values
 
 
+def _strips_first(lines: list[str]) -> list[str]:
+    """Look a text up as if it were a name."""
+    return _trace([line.replace("'", "") for line in lines])
+
+
 def _before(lines: list[str]) -> list[str]:
     after = _trace(lines)
     names = [line.split()[0] for line in lines]
@@ -157,6 +162,10 @@ tracing = Exercise(
         "the key moves on after the map was put where it lay": args(
             ["key = 'box'", "map = key", "key = 'jar'", "ring = map", "map = ring"]
         ),
+        "a text that is also a name": args(["n = 4", "key = 'n'", "n += 3", "map = key"]),
+        "numbers below zero, and a text of digits": args(
+            ["n = -4", "n += 1", "k = '7'", "n -= -5", "n -= 9"]
+        ),
         "no lines": args([]),
     },
     mistakes={
@@ -166,6 +175,7 @@ tracing = Exercise(
         "the comment gives the value after the line; you gave the one before": _before,
         "a name on the right stands for what it holds at that line; "
         "yours is left as a name or follows later moves": _names_left,
+        "a text in quotation marks is a text, also where a name reads like it": _strips_first,
         "quotation marks belong to the program, not to the value: strip them": _quoted,
         "return texts, as comments hold them, not numbers": lambda lines: [
             int(value) if value.lstrip("-").isdigit() else value for value in _trace(lines)

@@ -18,7 +18,10 @@ NOTEBOOK = "03_data/08_mixtures_and_curricula"
 
 def _capped_tokens(sizes: Sequence[float], budget: float, max_epochs: float) -> list[float]:
     spent = min(budget, max_epochs * math.fsum(sizes))
-    return [float(share) * spent for share in capped(sizes, budget, max_epochs)]
+    full = [i for i, size in enumerate(sizes) if size]
+    shares = capped([sizes[i] for i in full], budget, max_epochs)
+    given = dict(zip(full, shares, strict=True))
+    return [float(given.get(i, 0)) * spent for i in range(len(sizes))]
 
 
 def _scaled_up(sizes: Sequence[float], budget: float, max_epochs: float) -> list[float]:
@@ -41,6 +44,8 @@ caps = Exercise(
         "two small sources, and a cap that shows only after the first": args(
             [30.0, 4000.0, 10.0, 900.0, 70.0], 1000.0, 3.0
         ),
+        "an empty source, and two of one size": args([50.0, 0.0, 50.0], 60.0, 2.0),
+        "less than one reading of each": args([40.0, 100.0], 50.0, 0.5),
         "a budget that all caps together cannot spend": args([10.0, 40.0, 20.0], 500.0, 2.0),
     },
     mistakes={
@@ -62,7 +67,7 @@ caps = Exercise(
 
 def _mean_by_domain(values: Tensor, domains: Tensor, n: int) -> Tensor:
     sums = torch.zeros(n).index_add(0, domains, values)
-    return sums / torch.bincount(domains, minlength=n)
+    return sums / torch.bincount(domains, minlength=n).clamp(min=1)
 
 
 def _excess(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) -> Tensor:
@@ -88,6 +93,11 @@ def _summed(weights: Tensor, proxy: Tensor, reference: Tensor, domains: Tensor) 
     return _step(weights, torch.zeros(len(weights)).index_add(0, domains, excess))
 
 
+def _divided_by_none(weights: Tensor, *losses: Tensor) -> Tensor:
+    counts = torch.bincount(losses[-1], minlength=len(weights))
+    return _step(weights, _excess(weights, *losses) / (counts > 0) * 1.0)
+
+
 step = Exercise(
     "reweigh",
     title="one step of DoReMi's weights",
@@ -95,7 +105,8 @@ step = Exercise(
     reference=_reweigh,
     hints=(
         "Clip token by token: (proxy - reference).clamp(min=0).",
-        "Average by domain: torch.zeros(n).index_add(0, domains, excess), over torch.bincount.",
+        "Average by domain: torch.zeros(n).index_add(0, domains, excess), over torch.bincount; a "
+        "domain without tokens has an excess of 0.",
         "Multiply the weights by the exponential, divide by their sum, and mix: 0.999 of that and "
         "0.001 / n.",
     ),
@@ -111,6 +122,12 @@ step = Exercise(
             *(2 * uniform(2, 11, seed=2)),
             torch.tensor([0, 2, 1, 1, 0, 2, 1, 1, 2, 1, 1]),
         ),
+        "a domain without tokens": args(
+            torch.tensor([0.25, 0.25, 0.5]),
+            torch.tensor([3.0, 2, 1]),
+            torch.tensor([1.0, 2, 0.5]),
+            torch.tensor([0, 2, 0]),
+        ),
         "a domain whose weight had died out": args(
             torch.tensor([0.0, 0.4, 0.6]),
             torch.tensor([3.0, 2, 1]),
@@ -124,6 +141,7 @@ step = Exercise(
         "you did not clip: where the proxy is ahead of the reference the excess is 0": (
             lambda w, p, r, d: _step(w, _mean_by_domain(p - r, d, len(w)))
         ),
+        "a domain without tokens has an excess of 0: 0 / 0 is no number": _divided_by_none,
         "average each domain over its own tokens, so that long domains weigh no more": _summed,
         "mix in a thousandth of the uniform mixture, "
         "or a weight of 0 never comes back": lambda w, *losses: _step(w, _excess(w, *losses), 0.0),
@@ -187,6 +205,7 @@ best_fit = Exercise(
     ),
     cases={
         "four documents": args([3, 4, 1, 2], 5),
+        "no documents, and some as long as a row": [args([], 5), args([5, 2, 5, 3], 5)],
         "documents in an order that best fit must not keep": args([2, 3, 2, 7, 5, 8, 1], 10),
         "a row that has room, and a tighter one that has too": args([6, 5, 3, 2, 4, 7], 10),
         "200 documents": args(_drawn_lengths(), 101),

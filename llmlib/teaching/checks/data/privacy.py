@@ -62,7 +62,7 @@ def _place_before(
     shift = 0  # of the new text against the old, so far
     for start, stop, length in edits:
         begin = start + shift if shifted else start
-        if place <= begin:
+        if place < begin:
             break
         if place < begin + length + beyond:
             if snaps:
@@ -75,18 +75,30 @@ def _place_before(
 # "Ask ada@example.org or 192.0.2.44!" becomes "Ask <EMAIL> or <IPV4>!"
 _MAIL = [(4, 19, 7), (23, 33, 6)]
 _MANY = [(0, 3, 9), (5, 6, 11), (6, 30, 2), (41, 47, 0)]
-_DELETED = 35  # of the new text: both ends of what the last edit took away are right
+_CUT_OUT = [(0, 3, 0), (5, 8, 0), (8, 10, 3), (12, 12, 2), (14, 15, 0), (15, 17, 0)]
 
 
 def _last_only(place: int, edits: _Edits) -> int:
     total, shift = 0, 0
     for start, stop, length in edits:
-        if place <= start + total:
+        if place < start + total:
             break
         if place < start + total + length:
             return start
         shift = length - (stop - start)
         total += shift
+    return place - shift
+
+
+def _stays_before(place: int, edits: _Edits) -> int:
+    """Take the beginning of a deletion for the place where it was."""
+    shift = 0
+    for start, stop, length in edits:
+        if place <= start + shift:
+            break
+        if place < start + shift + length:
+            return start
+        shift += length - (stop - start)
     return place - shift
 
 
@@ -99,8 +111,9 @@ before = Exercise(
         "Walk through the edits from the left and keep the shift: how much longer (or shorter) "
         "the new text has become so far.",
         "An edit begins at `start + shift` in the new text and ends `length` later.",
-        "Three cases: the place is at or before the edit's beginning (stop walking), inside it "
-        "(return start), or at its end and beyond (add `length - (stop - start)` to the shift).",
+        "Three cases: the place is before the edit's beginning (stop walking), inside it (return "
+        "start), or at its end and beyond (add `length - (stop - start)` to the shift). What was "
+        "deleted, with a length of 0, has no inside.",
     ),
     cases={
         "no edits": args(5, []),
@@ -109,7 +122,11 @@ before = Exercise(
         "inside a placeholder": [args(7, _MAIL), args(18, _MAIL)],
         "after two edits": args(22, _MAIL),
         "every place of a text with edits that lengthen and shorten it": [
-            args(place, _MANY) for place in range(47) if place != _DELETED
+            args(place, _MANY) for place in range(35)
+        ],
+        "where something was deleted, and behind it": [args(place, _MANY) for place in (35, 40)],
+        "deletions at the beginning, side by side and beside a replacement, and an insertion": [
+            args(place, _CUT_OUT) for place in range(16)
         ],
     },
     mistakes={
@@ -121,6 +138,8 @@ before = Exercise(
         "the edits before them shift them in the new one": partial(_place_before, shifted=False),
         "inside a placeholder there is no place to count from: "
         "return where the item began": partial(_place_before, snaps=False),
+        "nothing stands for what was deleted: its place in the new text is that of what followed "
+        "it, the deletion's stop": _stays_before,
         "the place behind a placeholder belongs to what follows: the item's stop": partial(
             _place_before, beyond=1
         ),
@@ -172,6 +191,10 @@ bits = Exercise(
             _doubles([3.0, 3.0]), _doubles([[7.0, 8, 9], [1.0, 2, 9]])
         ),
         "ties with other numbers": args(_doubles([3.0]), _doubles([[3.0, 3, 9]])),
+        "the least likely of all, and no others": [
+            args(_doubles([9.0]), _doubles([[1.0, 2, 3]])),
+            args(_doubles([4.0, 5.0]), torch.zeros(2, 0, dtype=torch.float64)),
+        ],
         "13 secrets among 127 others": args(*_drawn(13, 127)),
     },
     mistakes={

@@ -62,6 +62,10 @@ _MENU = [
     ("start", "nav"), ("text", "Home"), ("start", "p"), ("text", "Boats"), ("end", "p"),
     ("text", "Shop"), ("end", "nav"), ("text", "Tides"),
 ]  # fmt: skip
+_NAMED = [
+    ("start", "p"), ("text", "nav"), ("end", "p"), ("start", "navigation"), ("text", "Boats"),
+    ("end", "navigation"), ("start", "nav"), ("text", "p"), ("end", "nav"), ("text", "Tides"),
+]  # fmt: skip
 _NESTED = [
     ("text", "one "), ("start", "nav"), ("text", "Home"), ("start", "p"), ("text", "Boats"),
     ("end", "p"), ("start", "nav"), ("text", "deep"), ("end", "nav"), ("text", "Shop"),
@@ -114,6 +118,9 @@ seen = Exercise(
         "a menu with a paragraph in it": args(_MENU, {"nav"}),
         "a menu in a menu": args(_NESTED, {"nav"}),
         "a style sheet in a menu": args(_CROSSED, {"nav", "style"}),
+        "a text that reads like a hidden tag, and a tag that begins like one": args(
+            _NAMED, {"nav"}
+        ),
         "no events": args([], {"nav"}),
     },
     mistakes={

@@ -139,6 +139,9 @@ likeliest_cut = Exercise(
         "the word of the section": args("sing", _SING),
         "two likely pieces against one less likely": args("sheep", _SHEEP),
         "a word whose likeliest beginning leads nowhere good": args("sheepfold", _FOLD),
+        "scores so low that probabilities are 0": args(
+            "sheepfold", {piece: score - 400 for piece, score in _FOLD.items()}
+        ),
         "40 letters": args(
             "ab" * 19 + "ba", _logs(a=0.2, b=0.2, aba=0.01, ab=0.07, bab=0.021, ba=0.03)
         ),

@@ -38,6 +38,7 @@ right = Exercise(
             args("12", 3),
             args("1000000", 3),
             args("1050", 1),
+            args("", 3),
         ],
     },
     mistakes={
@@ -145,9 +146,12 @@ def _best_vocabulary(
     *,
     by: Callable[[float, float], float] = lambda work, tokens: work * tokens,
     entrance_works: bool = False,
+    slack: float = 0,
 ) -> int | None:
     matrices = 1 if tied else 2
-    fits = [V for V in tokens_per_byte if budget is None or layers + matrices * d * V <= budget]
+    fits = [
+        V for V in tokens_per_byte if budget is None or layers + matrices * d * V <= budget - slack
+    ]
     working = matrices if entrance_works else 1
     return min(fits, key=lambda V: by(layers + working * d * V, tokens_per_byte[V]), default=None)
 
@@ -177,6 +181,9 @@ best_size = Exercise(
         "a budget that rules out the cheapest size": [
             args(_ENGLISH, 106e6, 576, tied=tied, budget=109e6) for tied in (True, False)
         ],
+        "a budget that the cheapest size spends to the last parameter": args(
+            _ENGLISH, 106e6, 576, tied=True, budget=106e6 + 576 * 8000
+        ),
         "a budget that nothing fits": args(_ENGLISH, 106e6, 576, tied=True, budget=106e6),
     },
     mistakes={
@@ -192,6 +199,7 @@ best_size = Exercise(
         "the budget is for the whole model: two matrices count where they are not tied": (
             lambda *sizes, tied=True, budget=None: _best_vocabulary(*sizes, budget=budget)
         ),
+        "a model of just the budget's size fits": partial(_best_vocabulary, slack=1),
         "a size beyond the budget must not be chosen": (
             lambda *sizes, tied=True, budget=None: _best_vocabulary(*sizes, tied=tied)
         ),
