@@ -134,6 +134,14 @@ def _groups_save_work(shape: Shape, length: int) -> float:
     return _flops(shape, length) - share * _mixing(shape, _average(length))
 
 
+def _narrow(shape: Shape, length: int) -> float:
+    heads, d_model = shape["n_heads"] * shape["head_dim"], shape["d_model"]
+    left_out = 6 * 2 * shape["n_layers"] * d_model * (heads - d_model)  # of queries and output
+    return (
+        _flops(shape, length) - left_out - _mixing(shape, _average(length)) * (1 - d_model / heads)
+    )
+
+
 def _with_small_parts(shape: Shape, length: int) -> float:
     plain = counts.parameters(_config({**shape, "biases": False}))
     return _flops(shape, length) + 6 * (_count(shape) - plain.total + plain.norms)
@@ -192,14 +200,7 @@ work = Exercise(
             lambda shape, length: _flops(shape, length) - _mixing(shape, _average(length)) / 2
         ),
         "every query head meets the keys, also where several share a key head": _groups_save_work,
-        "the heads together are `n_heads * head_dim` wide, which need not be `d_model`": (
-            lambda shape, length: (
-                _flops(shape, length)
-                - 6 * (_count(shape, biases=False) - _square({**shape, "biases": False}))
-                - _mixing(shape, _average(length))
-                * (1 - shape["d_model"] / (shape["n_heads"] * shape["head_dim"]))
-            )
-        ),
+        "queries are `n_heads * head_dim` wide in all, which need not be `d_model`": _narrow,
         "norms and biases multiply nothing by a matrix: leave them out": _with_small_parts,
     },
 )
