@@ -38,8 +38,10 @@ _SURE = (
     r"|Pkwy|Highway|Hwy|Close|Mews)"
 )
 _DOUBTFUL = r"(?:Court|Ct|Place|Pl|Way|Square|Sq|Circle|Trail|Grove|Gardens|Hill|Walk|Row|Quay)"
+_MONTH = r"(?:(?:Jan|Febr)uary|March|April|May|June|July|August|(?:Septem|Octo|Novem|Decem)ber)"
 _ENGLISH = regex.compile(
     rf"{_BEGIN}\d{{1,5}}[A-Za-z]?(?:[-/]\d{{1,4}})? "
+    rf"(?!(?<=\b(?:[1-9]|[12]\d|3[01]) ){_MONTH}\b)"
     rf"(?:(?:{_WORD}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,4}}?"
     rf"(?:{_SURE}\b(?:\.(?=,|\s+\p{{L}}))?(?: [NSEW]{{1,2}}\b)?(?:{_ENGLISH_TAIL})?"
     rf"|{_DOUBTFUL}\b\.?{_ENGLISH_TAIL})(?!\w)"

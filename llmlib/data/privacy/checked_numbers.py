@@ -11,6 +11,7 @@ from llmlib.data.privacy.spans import Span
 _DIGITS = re.compile(rf"{STARTS}(?<!\+)(?<!\d\.)(?<!\w-)\d+(?:(?: ?- ?| {{1,2}}|\.)\d+)*", re.ASCII)
 _GROUP = re.compile(r"\d+")
 _CARD_ENDS = re.compile(ENDS + r"(?![.\-]\d)", re.ASCII)
+_HYPHENATED_ENDS = re.compile(ENDS + r"(?!\.\d|-\d{5})", re.ASCII)
 _IBAN = re.compile(
     rf"{STARTS}(?=[A-Z]{{2}}\d\d((?:[ -]?[A-Z0-9]){{11,30}}))", re.ASCII | re.IGNORECASE
 )
@@ -109,12 +110,15 @@ def _last_of_card(plain: str, groups: list[tuple[int, int]], first: int) -> int 
         return None  # no card is printed so
     longest = True
     for last in range(min(len(groups), first + 19) - 1, first - 1, -1):
-        digits = "".join(plain[start:stop] for start, stop in groups[first : last + 1])
-        if not 12 <= len(digits) <= 19 or not _CARD_ENDS.match(plain, groups[last][1]):
+        window = groups[first : last + 1]
+        digits = "".join(plain[start:stop] for start, stop in window)
+        between = {plain[a[1] : b[0]] for a, b in zip(window, window[1:], strict=False)}
+        # What a card's own hyphen adds is its check value.
+        ends = _HYPHENATED_ENDS if between == {"-"} else _CARD_ENDS
+        if not 12 <= len(digits) <= 19 or not ends.match(plain, window[-1][1]):
             continue
-        printed = _is_printed_so(plain, groups[first : last + 1])
-        gaps = plain[groups[first][0] : groups[last][1]]
-        loose = first == 0 and longest and not re.search(r"\.| [ -]|- ", gaps)
+        printed = _is_printed_so([stop - start for start, stop in window], between)
+        loose = first == 0 and longest and between <= {" ", "-"}
         tried = printed or loose  # in any grouping only the longest
         if tried and is_issued(digits) and luhn_valid(digits):
             return last
@@ -122,11 +126,8 @@ def _last_of_card(plain: str, groups: list[tuple[int, int]], first: int) -> int 
     return None
 
 
-def _is_printed_so(plain: str, groups: list[tuple[int, int]]) -> bool:
-    """Whether a card may be printed in such groups, with the same sign between them."""
-    sizes = [stop - start for start, stop in groups]
-    gaps = {plain[a[1] : b[0]] for a, b in zip(groups, groups[1:], strict=False)}
+def _is_printed_so(sizes: list[int], between: set[str]) -> bool:
+    """Whether a card may be printed in groups of these sizes, with the same sign between them."""
     fours = set(sizes[:-1]) <= {4} and sizes[-1] <= 4
-    return len(sizes) == 1 or (
-        len(gaps) == 1 and (fours or sizes in ([4, 6, 5], [4, 6, 4], [6, 13]))
-    )
+    known = fours or sizes in ([4, 6, 5], [4, 6, 4], [6, 13])
+    return len(sizes) == 1 or (len(between) == 1 and known)

@@ -4,6 +4,7 @@ Chinese, Japanese, Thai and others write no space beside a number, Korean hangs 
 boundary is a matter of Latin letters and digits alone.
 """
 
+import re
 import unicodedata
 
 STARTS = r"(?<![A-Za-z0-9])(?<![A-Za-z0-9]_)"
@@ -11,6 +12,7 @@ STARTS = r"(?<![A-Za-z0-9])(?<![A-Za-z0-9]_)"
 ENDS = r"(?![A-Za-z0-9]|_[A-Za-z0-9])"
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
 """Scripts whose words touch what stands beside them, for a class of the `regex` package."""
+_LONG_VOWEL = re.compile(r"(?<=\d)ー(?=\d)")  # typed for a hyphen in Japanese
 _NO_HYPHENS = "—―⸺⸻〜〰"
 
 
@@ -41,4 +43,7 @@ def fold(text: str) -> str:
         >>> fold("４１１１\u00a01111‑٣")
         '4111 1111-3'
     """
-    return text if text.isascii() else text.translate(_PLAIN)
+    if text.isascii():
+        return text
+    plain = text.translate(_PLAIN)
+    return _LONG_VOWEL.sub("-", plain) if "ー" in plain else plain

@@ -41,8 +41,11 @@ _OTHER_FORMS = re.compile(
     rf"){_ENDS}(?! (?!(?:19|20)\d\d(?!\d))\d)",
     re.ASCII,
 )
-_COMPACT_BESIDE_CHINESE = regex.compile(
-    r"(?:(?<=[\p{Han}::])|(?<![\w.+-])(?=\d{11}\p{Han}))1[3-9]\d{9}(?![A-Za-z0-9]|[.-]\d)"
+# Mobile numbers of China, Korea and Japan in one piece, where such a script touches them.
+_EASTERN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]"
+_COMPACT = regex.compile(
+    rf"(?:(?<={_EASTERN}|{_EASTERN}[: ])|(?<![\w.+-])(?=\d{{10,11}}{_EASTERN}))"
+    r"(?:1[3-9]\d{9}|01[016-9]\d{7,8}|0[789]0\d{8})(?![A-Za-z0-9]|[.-]\d)"
 )
 _CUE = regex.compile(
     r"(?<![^\W" + UNSPACED + r"])(?:(?:tele)?phone|tel|mobile|mob|cell|fax|whatsapp|telefon|tél"
@@ -85,7 +88,7 @@ def find_phones(text: str) -> Iterator[Span]:
     forms = [*_international(plain), *(m.span() for m in _NORTH_AMERICAN.finditer(plain))]
     forms += _trunk_forms(plain)
     forms += [m.span() for m in _OTHER_FORMS.finditer(plain)]
-    forms += [m.span() for m in _COMPACT_BESIDE_CHINESE.finditer(plain)]
+    forms += [m.span() for m in _COMPACT.finditer(plain)]
     begun = {start for start, _ in forms}
     for match in _CUE.finditer(plain):
         start, stop = match.span(1 if match[1] else 2)
@@ -133,8 +136,11 @@ def _international(plain: str) -> Iterator[tuple[int, int]]:
             and not _GOES_ON.match(plain, stop)
         ]
         if fitting:
+            start = match.start()
+            if plain[start - 1 : start] == "(" and plain[match.end(1) : match.end(1) + 1] == ")":
+                start -= 1
             year = len(fitting) > 1 and _YEAR.fullmatch(plain, fitting[1], fitting[0])
-            yield match.start(), fitting[1 if year else 0]
+            yield start, fitting[1 if year else 0]
 
 
 def _trunk_forms(plain: str) -> Iterator[tuple[int, int]]:

@@ -150,6 +150,8 @@ def test_cards_of_every_network_and_length(card: str) -> None:
 
 
 def test_two_cards_in_a_row_and_columns_of_figures() -> None:
+    assert texts_of(find_cards, "4111-1111-1111-1111-124") == ["4111-1111-1111-1111"]
+    assert not texts_of(find_cards, "4111-1111-1111-1111-12345")
     assert len(texts_of(find_cards, "4111 1111 1111 1111 5555 5555 5555 4444")) == 2
     assert texts_of(find_cards, "４１１１　１１１１　１１１１　１１１１")
     assert not texts_of(find_cards, "4  600  700  800  900 and 1.134146 0.4879913")
@@ -178,6 +180,18 @@ def test_numbers_of_every_country_code(code: str) -> None:
             assert texts_of(find_phones, f"a +{code}{national}, b") == [f"+{code}{national}"]
     too_long = f"+{code} " + "23456789012345678901"[: most + 1]
     assert too_long not in texts_of(find_phones, too_long)
+
+
+def test_numbers_in_one_piece_beside_their_own_script() -> None:
+    for number in ("13900005678", "01000001234", "09000001234"):
+        assert (
+            texts_of(find_phones, f"我是{number}号")
+            == texts_of(find_phones, f"{number}번")
+            == [number]
+        )
+        assert not texts_of(find_phones, f"row {number} of the table")
+    assert texts_of(find_phones, "090ー0000ー1234まで") == ["090ー0000ー1234"]
+    assert texts_of(find_phones, "(+86) 139 0000 5678") == ["(+86) 139 0000 5678"]
 
 
 @pytest.mark.parametrize("code", ["999", "210", "384", "0", "99"])
@@ -439,6 +453,7 @@ def test_postal_addresses(address: str) -> None:
         "Der Herring 3 und Spring 12",
         "第3号楼は駅の前",
         "Am Montag 3 Uhr",
+        "On 5 May Street food is sold.",
     ],
 )
 def test_a_number_beside_a_street_is_no_address(text: str) -> None:
