@@ -30,6 +30,7 @@ from llmlib.training.distributed import (
 )
 from llmlib.training.held_out import mean_loss
 from llmlib.training.metrics import Meter, MetricsFile
+from llmlib.training.objectives.auxiliary import auxiliary_losses
 from llmlib.training.objectives.next_token import next_token_loss
 from llmlib.training.optimizers.combined import build_optimizer
 from llmlib.training.precision import autocast
@@ -81,7 +82,8 @@ class Trainer:
     Args:
         batches: Training batches of this process.
         folder: Where `metrics.jsonl` and `checkpoints/` go.
-        loss_fn: `loss_fn(model, batch)`: mean nats per target that counts, 0 if none.
+        loss_fn: `loss_fn(model, batch)`: mean nats per target that counts, 0 if none; what it adds
+            by `add_auxiliary` is learned too, and reported apart.
         make_optimizer: Builds the optimizer from the model; default: as `config` says.
         model_config: The model's configuration as JSON values, kept in each checkpoint.
         held_out: Batches to evaluate on, the same each time (as many in each process).
@@ -116,6 +118,7 @@ class Trainer:
         # After sharding, which replaces the parameters.
         self.optimizer = make_optimizer(model) if make_optimizer else build_optimizer(model, config)
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.reported_rate = self.peak_rates[0] if make_optimizer else config.lr
         self.step = 0
         self.meter = Meter(flops_per_token, peak_flops and peak_flops * world_size())
         self.held_out_loss: float | None = None
@@ -129,7 +132,8 @@ class Trainer:
         Raises:
             FloatingPointError: When loss or gradient stop being finite numbers.
             OSError: When a checkpoint cannot be written.
-            ValueError: When the folder's newest checkpoint does not fit this run.
+            ValueError: When the folder's newest checkpoint does not fit this run, or no target of a
+                step counts.
         """
         config = self.config
         path = self._start_or_continue()
@@ -171,16 +175,22 @@ class Trainer:
 
         Raises:
             FloatingPointError: When loss or gradient are not finite; nothing is updated then.
+            ValueError: When no target counts; weight decay would change the model all the same.
         """
         began = time.perf_counter()
         micro_batches = [next(self.batches) for _ in range(self.config.accumulate)]
         counts = torch.tensor([count_targets(b) for b in micro_batches], device=self.device)
         total = sum_over_ranks(counts.sum())
-        share = self._backward(micro_batches, counts / total.clamp_min(1))
+        if not total:
+            raise ValueError(
+                f"no target of step {self.step + 1} counts, so there is nothing to learn: nothing "
+                "was updated, look at the batches"
+            )
+        share, auxiliary = self._backward(micro_batches, counts / total)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
-        loss = self._exchange(share)
+        loss, *beside = self._exchange(torch.stack([share, *auxiliary]))
         norm = whole(norm).item()
-        self._require_finite(loss, norm)
+        self._require_finite(loss + sum(beside), norm)
         factor = self.config.schedule.factor(self.step + 1, self.config.steps)
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
@@ -191,40 +201,50 @@ class Trainer:
         return {
             "step": self.step,
             "loss": loss,
+            **({"auxiliary_loss": beside[0]} if beside else {}),
             "grad_norm": norm,
-            "lr": self.config.lr * factor,
+            "lr": self.reported_rate * factor,
             **self.meter.read(),
         }
 
-    def _backward(self, micro_batches: list[Batch], weights: Tensor) -> Tensor:
+    def _backward(
+        self, micro_batches: list[Batch], weights: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Accumulate the gradient of the mean over all targets; return this process's share of it.
+
+        The second value is the share of the auxiliary losses, where there are any.
 
         Micro-batches count by their number of targets. A mean of means would give a target in a
         batch with much padding more weight than one in a full batch.
         """
-        loss = torch.zeros((), device=self.device)
+        loss, beside = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        has_auxiliary = False
         for i, (batch, weight) in enumerate(zip(micro_batches, weights, strict=True)):
             with accumulating(self.objective, is_last=i == len(weights) - 1):
-                with autocast(self.config.precision, self.device):
+                with autocast(self.config.precision, self.device), auxiliary_losses() as heard:
                     mean = self.objective(on_device(batch, self.device))
                 share = mean * weight
                 # Data parallelism averages over processes; the shares are to be added up.
                 (share * world_size()).backward()
             loss += share.detach()
-        return loss
+            for auxiliary in heard:
+                has_auxiliary = True
+                loss -= auxiliary * weight
+                beside += auxiliary * weight
+        return loss, (beside,) if has_auxiliary else ()
 
-    def _exchange(self, share: Tensor) -> float:
-        """Add up the loss; stop or save when any process wants to, so that all do it together.
+    def _exchange(self, shares: Tensor) -> list[float]:
+        """Add up the losses; stop or save when any process wants to, so that all do it together.
 
         This is where the processor waits for the accelerator, once a step: a loss that is not
         finite must be known before the update.
         """
         limit = self.config.checkpoint_seconds
         overdue = 0 < limit <= time.monotonic() - self.saved_at
-        wishes = share.new_tensor([float(self.stop.made), float(overdue)])
-        loss, stop, save = sum_over_ranks(torch.cat([share.view(1), wishes])).tolist()
+        wishes = shares.new_tensor([float(self.stop.made), float(overdue)])
+        *losses, stop, save = sum_over_ranks(torch.cat([shares, wishes])).tolist()
         self.stop.agreed, self.overdue = stop > 0, save > 0
-        return loss
+        return losses
 
     def evaluate(self) -> float:
         """Measure the mean loss in nats on the held-out batches, over all processes."""

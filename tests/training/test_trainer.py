@@ -11,10 +11,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from llmlib.core.batch import Batch
-from llmlib.training import TrainConfig, Trainer, accumulation, adamw, next_token_loss
+from llmlib.core.batch import Batch, count_targets
+from llmlib.training import Schedule, TrainConfig, Trainer, accumulation, adamw, next_token_loss
 from llmlib.training.checkpointing.files import checkpoints, latest
 from llmlib.training.metrics import read_metrics
+from llmlib.training.objectives.auxiliary import add_auxiliary
 
 Build = Callable[..., Trainer]
 
@@ -93,6 +94,107 @@ def test_accumulated_equals_large_batch_with_unequal_targets(new_trainer: Build)
         trainer.run()
     torch.testing.assert_close(losses(parts), losses(whole), atol=1e-5, rtol=0)
     torch.testing.assert_close(weights(parts), weights(whole), atol=1e-5, rtol=0)
+
+
+MOE = {"n_experts": 5, "dropout": 0.0, "balance_weight": 0.5}
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_the_loss_of_experts_is_in_nats_and_the_balance_apart(
+    new_trainer: Build, accumulate: int, explicit: bool
+) -> None:
+    chosen = {"loss_fn": lambda model, batch: next_token_loss(model, batch)} if explicit else {}
+    trainer = new_trainer(model=MOE, accumulate=accumulate, **chosen)
+    source = new_trainer("unused").batches
+    batches = [next(source) for _ in range(accumulate)]
+    counts = [count_targets(batch) for batch in batches]
+    model = trainer.model
+    nats, balance = [], []
+    for batch in batches:
+        nats.append(next_token_loss(model.eval(), batch).item())
+        next_token_loss(model.train(), batch)
+        balance.append(model.balance_loss().item())
+    line = trainer.train_step()
+    expected = sum(n * c for n, c in zip(nats, counts, strict=True)) / sum(counts)
+    assert line["loss"] == pytest.approx(expected, abs=1e-5)
+    expected = sum(n * c for n, c in zip(balance, counts, strict=True)) / sum(counts)
+    assert line["auxiliary_loss"] == pytest.approx(expected, abs=1e-5)
+    assert expected > 0.4, "large enough to be seen in the loss"
+
+
+def test_any_loss_that_is_added_is_reported_apart(new_trainer: Build) -> None:
+    def with_z_loss(model: Any, batch: Any) -> torch.Tensor:
+        z_loss = 0.1 * model(batch["inputs"]).logsumexp(-1).square().mean()
+        return add_auxiliary(next_token_loss(model, batch), z_loss)
+
+    plain = new_trainer("plain", model={"dropout": 0.0})
+    other = new_trainer("other", model={"dropout": 0.0}, loss_fn=with_z_loss)
+    line, expected = other.train_step(), plain.train_step()
+    assert line["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+    assert line["auxiliary_loss"] > 0.1
+    assert "auxiliary_loss" not in expected
+    assert not torch.equal(weights(other), weights(plain)), "it is learned all the same"
+
+
+def test_a_loss_that_is_not_finite_is_noticed_in_the_auxiliary_too(new_trainer: Build) -> None:
+    def broken(model: Any, batch: Any) -> torch.Tensor:
+        return add_auxiliary(next_token_loss(model, batch), torch.tensor(torch.inf))
+
+    with pytest.raises(FloatingPointError, match="loss is"):
+        new_trainer(loss_fn=broken).train_step()
+
+
+def test_a_step_without_targets_is_refused_and_changes_nothing(new_trainer: Build) -> None:
+    trainer = new_trainer(accumulate=2)
+    trainer.train_step()  # AdamW has momentum then
+    before = weights(trainer)
+
+    class Silent:
+        def __next__(self) -> Batch:
+            return {"inputs": torch.ones(2, 5).long(), "targets": torch.full((2, 5), -100)}
+
+    trainer.batches = Silent()
+    with pytest.raises(ValueError, match="no target of step 2 counts"):
+        trainer.train_step()
+    assert torch.equal(weights(trainer), before)
+    assert trainer.step == 1
+
+
+SCHEDULES = [
+    Schedule(kind=kind, warmup=warmup, decay=int(kind == "wsd"), final=final, power=2.0)
+    for kind in ("constant", "linear", "cosine", "inverse_sqrt", "wsd", "polynomial")
+    for warmup in (0, 1)
+    for final in (0.0, 0.1)
+    if (kind, warmup) not in (("inverse_sqrt", 0), ("wsd", 1))
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_a_run_of_one_step_learns_at_the_peak(new_trainer: Build, schedule: Schedule) -> None:
+    trainer = new_trainer(steps=1, schedule=schedule)
+    before = weights(trainer)
+    trainer.run()
+    assert not torch.equal(weights(trainer), before)
+    line = read_metrics(trainer.folder / "metrics.jsonl")[-1]
+    assert line["lr"] == trainer.config.lr
+
+
+@pytest.mark.parametrize("total", range(1, 8))
+def test_every_schedule_has_a_step_that_learns(total: int) -> None:
+    for kind in ("constant", "linear", "cosine", "inverse_sqrt", "wsd", "polynomial"):
+        for warmup in range(total + 1):
+            decay = max(1, total - warmup) if kind == "wsd" else 0
+            if (kind, warmup) == ("inverse_sqrt", 0) or warmup + decay > total:
+                continue
+            schedule = Schedule(kind=kind, warmup=warmup, decay=decay)
+            assert max(schedule.factor(step, total) for step in range(1, total + 1)) > 0
+
+
+def test_the_rate_of_an_own_optimizer_is_reported(new_trainer: Build) -> None:
+    trainer = new_trainer(make_optimizer=lambda model: adamw(model, 0.5))
+    line = trainer.train_step()
+    assert line["lr"] == trainer.optimizer.param_groups[0]["lr"] == 0.5 / 3
 
 
 @pytest.mark.covers("train.resume")

@@ -12,6 +12,7 @@ from llmlib.architecture.context import Layout
 from llmlib.architecture.encoder_decoder import EncoderDecoder
 from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import IGNORE, Batch
+from llmlib.training.objectives.auxiliary import add_auxiliary
 
 LanguageModel = Transformer | EncoderDecoder
 
@@ -38,7 +39,7 @@ def next_token_loss(model: LanguageModel, batch: Batch) -> Float[Tensor, ""]:
     r"""Return the mean negative log-likelihood of a batch's targets, in nats.
 
     $L = -\tfrac1n \sum_{b,t} \log p(y_{b,t} \mid x_{b,\le t})$ over the n targets that count. While
-    a model with experts trains, its load-balancing loss is added.
+    a model with experts trains, its load-balancing loss is added by `add_auxiliary`.
 
     References:
         Zhao et al. (2023), A Survey of Large Language Models, section 4.2.3, equation 4.
@@ -47,7 +48,7 @@ def next_token_loss(model: LanguageModel, batch: Batch) -> Float[Tensor, ""]:
     if isinstance(model, EncoderDecoder) or not (model.training and model.config.n_experts):
         return loss
     balance = model.balance_loss()
-    return loss if balance is None else loss + balance
+    return loss if balance is None else add_auxiliary(loss, balance)
 
 
 def linear_cross_entropy(

@@ -168,7 +168,12 @@ class Schedule:
             )
 
     def factor(self, step: int, total: int) -> float:
-        """Return the factor of the peak rate at a step; the trainer's first update asks for 1."""
+        """Return the factor of the peak rate at a step; the trainer's first update asks for 1.
+
+        A run of one step is all peak: a fall that ends where it starts would leave no update.
+        """
+        if total == 1:
+            return 1.0
         common = {"total": total, "warmup": self.warmup, "final": self.final}
         match self.kind:
             case "constant":
