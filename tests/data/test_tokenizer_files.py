@@ -193,7 +193,7 @@ def test_a_template_writes_json_as_it_is():
             },
             "in a way that is not supported",
         ),
-        ({"added_tokens": [{"id": 0, "content": "<m>", "lstrip": True}]}, "neighbouring text"),
+        ({"added_tokens": [{"id": 999, "content": "<m>", "trim": True}]}, r"\['trim'\]: not known"),
         ({"added_tokens": [{"id": 7, "content": "<m>"}]}, "two tokens have one id"),
     ],
 )

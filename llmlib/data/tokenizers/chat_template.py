@@ -7,11 +7,14 @@ sandbox: a file from the network may format text, not reach the machine.
 import datetime
 import json
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import jinja2
-from jinja2.ext import LoopControlExtension
+from jinja2 import nodes
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing_extensions import override
 
 from llmlib.core.task import Message
 
@@ -34,7 +37,9 @@ class ChatTemplate:
 
     def __init__(self, source: str, **variables: str) -> None:
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension]
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[_GenerationBlock, LoopControlExtension],
         )
         environment.filters["tojson"] = _to_json
         environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
@@ -70,9 +75,28 @@ class ChatTemplate:
             raise ValueError(f"the chat template does not take these messages: {error}") from error
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
+class _GenerationBlock(Extension):
+    """`{% generation %}` round what an assistant wrote, which training may want to find."""
+
+    tags: ClassVar[set[str]] = {"generation"}
+
+    @override
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     # Jinja's own filter escapes < and > for web pages.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _refuse(message: str) -> NoReturn:
