@@ -14,11 +14,11 @@ from llmlib.capstone.stages import Stages
 from llmlib.core.hardware.machine import available_cores
 from llmlib.core.processes.workers import Workers
 from llmlib.data.cleaning.scale.parallel import BLOCK_CHARACTERS
-from llmlib.data.corpora.document import Document, document_blocks, iterate_documents
+from llmlib.data.corpora.document import Document, iterate_documents, text_blocks
 from llmlib.data.corpora.environment import pydocs
+from llmlib.data.corpora.files import read_texts
 from llmlib.data.corpora.fixed import fixed_corpus
 from llmlib.data.corpora.hub import hub_texts
-from llmlib.data.corpora.texts import read_texts
 from llmlib.data.stream.shards import TokenShards, write_shards
 from llmlib.data.tokenizers.bpe.byte_bpe import ByteBPE
 
@@ -153,7 +153,7 @@ def _encode(cleaned: dict[str, Any], folder: Path, seq_len: int, workers: int) -
     with Workers(workers, tokenizer) as pool:
         for name in ("train", "held_out"):
             documents = iterate_documents(folder / f"{name}.jsonl")
-            blocks = pool.map(_encode_block, document_blocks(documents, BLOCK_CHARACTERS))
+            blocks = pool.map(_encode_block, text_blocks(documents, BLOCK_CHARACTERS))
             shards = write_shards(
                 folder / name,
                 chain.from_iterable(blocks),

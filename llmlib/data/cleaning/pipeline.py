@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from llmlib.data.cleaning.report import PipelineReport, StepAccount, text_bytes
+from llmlib.data.cleaning.report import PipelineReport, StepAccount
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.dropped import Dropped
+from llmlib.data.corpora.units import text_bytes
 
 SOURCE = "source"
 """Name under which the report counts what never became a document."""

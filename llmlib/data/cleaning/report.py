@@ -20,16 +20,6 @@ class FunnelStep:
     bytes: int
 
 
-def text_bytes(text: str) -> int:
-    """Count UTF-8 bytes; a lone surrogate, left behind by a wrong decoding, counts 3.
-
-    Example:
-        >>> text_bytes("naïve"), text_bytes(chr(0xD800))
-        (6, 3)
-    """
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
 @dataclass
 class StepAccount:
     """What went into one step and what it did; losses are by reason."""

@@ -10,6 +10,7 @@ from llmlib.data.cleaning.report import FunnelStep
 from llmlib.data.cleaning.rules.quality_rules import QualityRules
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.dropped import Dropped
+from llmlib.data.corpora.units import with_line_feeds
 from llmlib.data.deduplication.exact import ExactDuplicates
 
 # C0 and C1 controls without tab, line feed, form feed, carriage return and next line.
@@ -52,7 +53,7 @@ class Readable:
             if len(odd) > self.max_unreadable * len(text) or any(c != "\ufffd" for c in odd):
                 return "wrong encoding"
         if len(text) > self.max_line_chars:
-            longest = max(map(len, text.split("\n")))
+            longest = max(map(len, with_line_feeds(text).split("\n")))
             if longest > self.max_line_chars:
                 return "gigantic line"
         return None

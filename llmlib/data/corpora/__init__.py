@@ -14,11 +14,10 @@ if TYPE_CHECKING:
         save_documents,
     )
     from llmlib.data.corpora.environment import pycode, pydocs
-    from llmlib.data.corpora.files import ReadReport, read_files
+    from llmlib.data.corpora.files import ReadReport, read_files, read_texts
     from llmlib.data.corpora.fixed import fixed_code, fixed_corpus, king_james
     from llmlib.data.corpora.hub import hub_texts
     from llmlib.data.corpora.stories.story_domains import story_domains
     from llmlib.data.corpora.stories.story_world import StoryWorld
-    from llmlib.data.corpora.texts import read_texts
 
 __getattr__, __dir__, __all__ = lazy_face(__name__)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.units import text_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ def mean_reads(dialogues: Sequence[Dialogue]) -> float:
         ValueError: If there is no text.
     """
     distinct = {turn.id: turn.text for path in dialogues for turn in path.turns}
-    once = sum(len(text.encode()) for text in distinct.values())
+    once = sum(map(text_bytes, distinct.values()))
     if not once:
         raise ValueError("no dialogue holds any text")
-    return sum(len(turn.text.encode()) for path in dialogues for turn in path.turns) / once
+    return sum(text_bytes(turn.text) for path in dialogues for turn in path.turns) / once

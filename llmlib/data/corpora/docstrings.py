@@ -4,6 +4,7 @@ import ast
 import warnings
 
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.units import with_line_feeds
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -18,14 +19,11 @@ def clean_docstring(raw: str) -> str:
         >>> clean_docstring("Add.\n\n    Exactly.\n    ")
         'Add.\n\nExactly.'
     """
-    first, *rest = raw.expandtabs().split("\n")
+    first, *rest = with_line_feeds(raw).expandtabs().split("\n")
     margin = min((len(line) - len(line.lstrip(" ")) for line in rest if line.strip(" ")), default=0)
     lines = [first.lstrip(" "), *(line[margin:] for line in rest)]
-    while lines and not lines[-1].strip(" "):
-        lines.pop()
-    while lines and not lines[0].strip(" "):
-        lines.pop(0)
-    return "\n".join(lines)
+    full = [number for number, line in enumerate(lines) if line.strip(" ")]
+    return "\n".join(lines[full[0] : full[-1] + 1]) if full else ""
 
 
 def _raw_docstring(node: _Documented) -> str | None:

@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llmlib.core.files import atomic_path
+from llmlib.data.corpora.units import text_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,29 +30,36 @@ class Document:
     @property
     def n_bytes(self) -> int:
         """Length of the text in UTF-8 bytes."""
-        return len(self.text.encode())
+        return text_bytes(self.text)
 
     def with_text(self, text: str) -> "Document":
         """Return the document with another text; the same object if the text is the same."""
         return self if text == self.text else replace(self, text=text)
 
 
-def document_blocks(documents: Iterable[Document], max_characters: int) -> Iterator[list[Document]]:
-    """Gather documents into blocks; one longer than the most characters is a block by itself.
+_Text = TypeVar("_Text", str, Document)
+
+
+def text_blocks(
+    texts: Iterable[_Text], max_characters: int, max_texts: int | None = None
+) -> Iterator[list[_Text]]:
+    """Gather texts or documents, read lazily, into blocks, so that memory is bounded.
+
+    One longer than the most characters is a block by itself.
 
     Example:
-        >>> corpus = [Document(text=text, source="x") for text in ("one", "two", "three")]
-        >>> [len(block) for block in document_blocks(corpus, 6)]
-        [2, 1]
+        >>> [*text_blocks(("one", "two", "three"), 6)]
+        [['one', 'two'], ['three']]
     """
-    block: list[Document] = []
+    block: list[_Text] = []
     size = 0
-    for document in documents:
-        if block and size + len(document.text) > max_characters:
+    for text in texts:
+        length = len(text if isinstance(text, str) else text.text)
+        if block and (size + length > max_characters or len(block) == max_texts):
             yield block
             block, size = [], 0
-        block.append(document)
-        size += len(document.text)
+        block.append(text)
+        size += length
     if block:
         yield block
 
@@ -75,18 +83,34 @@ def corpus_sha256(documents: Iterable[Document]) -> str:
     """
     digest = hashlib.sha256()
     for document in documents:
-        data = document.text.encode()
+        data = document.text.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
 
 
 def save_documents(path: str | Path, documents: Iterable[Document]) -> None:
-    """Write a corpus as JSON lines, whole or not at all."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
+    """Write a corpus as JSON lines, whole or not at all.
+
+    A lone surrogate, which UTF-8 cannot hold, is written as JSON's escape, in any field.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as out:
         for document in documents:
             row = {"text": document.text, "source": document.source, "meta": document.meta}
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            out.write(json_utf8(row) + b"\n")
+
+
+def json_utf8(value: Any) -> bytes:
+    r"""Write a value as JSON in UTF-8; lone surrogates, which UTF-8 cannot hold, as escapes.
+
+    Example:
+        >>> json_utf8(["é"]) == '["é"]'.encode(), json_utf8(["é", chr(0xD800)])
+        (True, b'["\\u00e9", "\\ud800"]')
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()
 
 
 def load_documents(path: str | Path) -> list[Document]:
@@ -100,7 +124,7 @@ def iterate_documents(path: str | Path) -> Iterator[Document]:
     Raises:
         ValueError: If a line is not one of ours (the file and the line are named).
     """
-    with Path(path).open(encoding="utf-8", newline="\n") as lines:
+    with Path(path).open(encoding="utf-8-sig", newline="\n") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)

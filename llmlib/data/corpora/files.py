@@ -7,7 +7,6 @@ from pathlib import Path
 
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.reading import (
-    COMPRESSED,
     Problem,
     Source,
     Unreadable,
@@ -15,6 +14,7 @@ from llmlib.data.corpora.reading import (
     read_html,
     read_json_lines,
     read_plain,
+    text_format,
 )
 
 _READERS: dict[str, Callable[[Source], Iterator[Document | Problem]]] = {
@@ -131,16 +131,28 @@ def read_files(
         )
 
 
-def text_format(path: Path) -> str:
-    """Return the last ending of a name in small letters, `.gz` or `.zst` apart: how to read it.
+def read_texts(
+    path: str | Path, *, field: str = "text", part_bytes: int = 50_000
+) -> list[Document]:
+    """Read a file, or every `.txt` and `.jsonl` file below a folder, into memory.
 
-    Example:
-        >>> text_format(Path("a.b.JSONL.gz"))
-        '.jsonl'
+    `read_files` reads more formats, without holding them in memory, and can go on after a problem.
+
+    Args:
+        path: File or folder; the files may be compressed (`.gz`, `.zst`).
+        part_bytes: Length, in UTF-8 bytes, from which on a text file is cut at the next blank line.
+
+    Returns:
+        The documents that are not blank, in order of path and line; `meta["module"]` names file
+        and part or line, `meta` also holds a JSON line's other fields.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If a file is not UTF-8 or not JSON lines (file and line are named), a line lacks
+            the field, or there is no text at all.
     """
-    if path.suffix.lower() in COMPRESSED:
-        path = path.with_suffix("")
-    return path.suffix.lower()
+    formats = (".txt", ".jsonl")
+    return [*read_files(path, field=field, formats=formats, part_bytes=part_bytes)]
 
 
 def _files(root: Path, formats: Sequence[str]) -> Iterator[tuple[Path, str]]:

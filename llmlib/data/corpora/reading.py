@@ -7,6 +7,7 @@ A reader of a format yields documents and, for records that cannot be used, prob
 import csv
 import gzip
 import io
+import itertools
 import json
 import zlib
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from typing import Any
 
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.html import decode_html, html_document
+from llmlib.data.corpora.units import text_bytes, with_line_feeds
 
-COMPRESSED = (".gz", ".zst")
+_COMPRESSED = (".gz", ".zst")
 _SNIFFED = 8192
 
 
@@ -52,6 +54,18 @@ class Source:
     """Whether to leave out what surrounds the article of a page."""
 
 
+def text_format(path: Path) -> str:
+    """Return the last ending of a name in small letters, `.gz` or `.zst` apart: how to read it.
+
+    Example:
+        >>> text_format(Path("a.b.JSONL.gz"))
+        '.jsonl'
+    """
+    if path.suffix.lower() in _COMPRESSED:
+        path = path.with_suffix("")
+    return path.suffix.lower()
+
+
 class Unreadable(Exception):  # noqa: N818  (it names a state of the file, and never leaves here)
     """Nothing in the file from a line on can be used.
 
@@ -69,9 +83,10 @@ def read_plain(source: Source) -> Iterator[Document | Problem]:
     """Read a text file as one document, or as several cut at blank lines."""
     part: list[str] = []
     size, number = 0, 0
-    for line in _decoded_lines(source):
+    lines = (io.StringIO(with_line_feeds(line), newline="\n") for line in _decoded_lines(source))
+    for line in itertools.chain.from_iterable(lines):
         part.append(line)
-        size += len(line.encode())
+        size += text_bytes(line)
         if line == "\n" and size >= source.part_bytes:
             yield from _part(source, part, f"{source.name}#{number}")
             part, size, number = [], 0, number + 1
@@ -107,8 +122,8 @@ def read_csv(source: Source) -> Iterator[Document | Problem]:
     Raises:
         Unreadable: If the header has no such column, or quotes do not close.
     """
-    delimiter = "\t" if ".tsv" in source.path.suffixes else ","
-    rows = csv.reader(_decoded_lines(source, newline="\r\n"), delimiter=delimiter, strict=True)
+    delimiter = "\t" if text_format(source.path) == ".tsv" else ","
+    rows = csv.reader(_decoded_lines(source), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         number = rows.line_num + 1
@@ -123,6 +138,8 @@ def read_csv(source: Source) -> Iterator[Document | Problem]:
         finally:
             csv.field_size_limit(limit)
         if header is None:
+            if not row:
+                continue  # a blank line, or a byte-order mark alone
             header = row
             if source.field not in header:
                 raise Unreadable(number, f"no column {source.field!r} (columns {header})")
@@ -202,20 +219,29 @@ def _zstandard() -> Any:
 
 
 def _raw_lines(stream: io.BufferedReader, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
-    """Yield numbered lines, None for one that is too long; at most `max_bytes` are in memory."""
-    number = 0
-    while line := stream.readline(max_bytes + 1):
-        number += 1
-        if len(line) <= max_bytes or line.endswith(b"\n"):
+    r"""Yield numbered lines with their ends, `\r` among them, and None for one that is too long.
+
+    At most `max_bytes` are in memory.
+    """
+    number, begun = 0, b""
+    while read := stream.readline(max_bytes + 1 - len(begun)):
+        # A final `\r` may be half of an end, and what ends in neither goes on.
+        lines = (begun + read).splitlines(keepends=True)
+        begun = b"" if read.endswith(b"\n") else lines.pop()
+        for line in lines:
+            number += 1
             yield number, line
-            continue
-        while line and not line.endswith(b"\n"):
-            line = stream.readline(max_bytes)
-        yield number, None
+        if len(begun) > max_bytes:
+            while read and not read.endswith(b"\n"):
+                read = stream.readline(max_bytes)
+            number, begun = number + 1, b""
+            yield number, None
+    if begun:
+        yield number + 1, begun
 
 
-def _decoded_lines(source: Source, newline: str = "\n") -> Iterator[str]:
-    r"""Yield the lines of a text file, `\r\n` replaced unless it is to stay."""
+def _decoded_lines(source: Source) -> Iterator[str]:
+    """Yield the lines of a text file with their ends."""
     with _opened(source.path) as stream:
         for number, raw in _raw_lines(stream, source.max_bytes):
             if raw is None:
@@ -226,10 +252,12 @@ def _decoded_lines(source: Source, newline: str = "\n") -> Iterator[str]:
                 line = _decode(raw)
             except ValueError as error:
                 raise Unreadable(number, str(error)) from error
-            yield line.replace("\r\n", newline)
+            yield line
 
 
 def _decode(raw: bytes) -> str:
+    if b"\0" in raw:
+        raise ValueError("not text (it holds NUL characters)")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -113,4 +113,4 @@ def python_sources(wheel: Path) -> Iterator[tuple[str, str]]:
                 continue
             name = ".".join(parts).removesuffix(".__init__")
             source = archive.read(path).decode("utf-8")
-            yield name, source.replace("\r\n", "\n")
+            yield name, source.replace("\r\n", "\n").replace("\r", "\n")

@@ -11,16 +11,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import regex
+
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.dropped import Dropped
+from llmlib.data.corpora.units import JOINED_WORD, LINE_END, LONE_WORD
 from llmlib.data.deduplication.exact import normalize_for_matching, text_digest
 
 # A sentence ends at its mark and what closes after it, if white space and no small letter follows
-# ("e.g. this" goes on); ideographic marks need no space; a blank line ends one in any case.
+# ("e.g. this" goes on); ideographic marks need no space; a blank line ends one in any case. A row
+# of marks or of white space is read once, from its first on, and never given back.
 _SENTENCE_END = re.compile(
-    r"[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-zß-öø-ÿ]|\s*$)|[。！？]+[”」』）]*|\n\s*\n"
+    r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s++[^\sa-zß-öø-ÿ]|\s*+\Z)|[。！？]+[”」』）]*|"
+    rf"{LINE_END}(?:[^\S\n\r\x85\u2028\u2029]*+{LINE_END})++"
 )
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_LINE_END = re.compile(LINE_END)
+_SPACE = re.compile(r"\s*")
+_WORD = regex.compile(rf"{LONE_WORD}|{JOINED_WORD}(?:['’]{JOINED_WORD})*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,7 @@ def line_spans(text: str) -> list[tuple[int, int]]:
         >>> line_spans("one\n\n  two\n")
         [(0, 3), (7, 10)]
     """
-    return _trimmed(text, [0, *(match.end() for match in re.finditer("\n", text)), len(text)])
+    return _trimmed(text, [0, *(match.end() for match in _LINE_END.finditer(text)), len(text)])
 
 
 def deduplicate_passages(
@@ -207,7 +214,7 @@ def _cut_all(
         cuts += [Cut(document=document, start=a, stop=b, reason=reason) for a, b in spans]
         text = _without(document.text, spans)
         if text:
-            kept.append(Document(text=text, source=document.source, meta=document.meta))
+            kept.append(document.with_text(text))
         else:
             dropped.append(Dropped(document=document, reason=reason))
     return kept, dropped, cuts
@@ -229,7 +236,9 @@ def _without(text: str, spans: list[tuple[int, int]]) -> str:
     pieces, end = [], 0
     for start, stop in spans:
         pieces.append(text[end:start])
-        end = stop + len(text[stop:]) - len(text[stop:].lstrip())
+        space = _SPACE.match(text, stop)
+        assert space is not None
+        end = space.end()
     if end == len(text):
         return "".join(pieces).rstrip()
     return "".join([*pieces, text[end:]])

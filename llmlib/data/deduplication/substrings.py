@@ -6,6 +6,7 @@ occurred before, in this document or in another, is found, wherever it begins.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Integer
@@ -110,7 +111,7 @@ def remove_repeated_substrings(
             dropped.append(Dropped(document=document, reason="repeats earlier text"))
         else:
             meta = document.meta | {"repeated_bytes": n_cut}
-            kept.append(Document(text=text, source=document.source, meta=meta))
+            kept.append(replace(document, text=text, meta=meta))
     return kept, dropped
 
 

@@ -10,18 +10,23 @@ bijection that spreads the result over all bits. The hashes are the same on ever
 every run.
 """
 
-from collections.abc import Iterable, Iterator
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import regex
 from jaxtyping import Int64, UInt64
+
+from llmlib.data.corpora.units import UNSPACED
 
 HASHED_CHARACTERS = 1 << 18  # small enough for the arrays of a block to stay in the cache
 HASHED_DOCUMENTS = 1 << 12  # a document's index within its block takes 12 bits
 _BASE = 0x9E3779B97F4A7C15  # odd; 2^64 divided by the golden ratio
 _INVERSE = pow(_BASE, -1, 1 << 64)
+# Vowels, tones and accents; selectors of a variant are drawn as nothing.
+_MARK = regex.compile(r"(?![\ufe00-\ufe0f])[\p{Mn}\p{Mc}]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +91,8 @@ def hashed_words(texts: list[str], kind: Literal["space", "alphanumeric"] = "spa
 
     Args:
         texts: The texts; taken together they should not be much above a block.
-        kind: "space": words are what white space separates, as in `str.split`. "alphanumeric":
-            words are runs of letters and digits, and each character of a script that is written
-            without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) is a word.
+        kind: "space": words are those of `words_of`, with their punctuation. "alphanumeric": words
+            are runs of letters, digits and marks; in scripts without spaces a letter is a word.
 
     Example:
         >>> words = hashed_words(["to be, or", "to  be"])
@@ -96,14 +100,8 @@ def hashed_words(texts: list[str], kind: Literal["space", "alphanumeric"] = "spa
         ([0, 3, 5], [0, 3, 7, 0, 4], True)
     """
     codes = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), "<u4")
-    character_class = _character_classes(kind)[codes]
-    inside = character_class > 0
-    alone = character_class == 2
-    before, after = np.zeros_like(inside), np.zeros_like(inside)
-    before[1:] = inside[:-1] & ~alone[:-1]  # the word goes on from the left
-    after[:-1] = inside[1:] & ~alone[1:]
-    begins = np.flatnonzero(inside & (alone | ~before))
-    ends = np.flatnonzero(inside & (alone | ~after)) + 1
+    loose = _WITHIN if kind == "space" else _OUTSIDE
+    begins, ends = _word_edges(_character_classes(kind)[codes], loose)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     offsets = np.concatenate([[0], np.cumsum(lengths + 1)])  # a line feed after each text
     bounds = np.searchsorted(begins, offsets)
@@ -159,24 +157,6 @@ def ngram_hashes(
     return stretch_hashes(words.hashes, index, np.minimum(index + n, own_end[whole])), index
 
 
-def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Gather texts, read lazily, into blocks for the functions above, so that memory is bounded.
-
-    A block has at most `HASHED_CHARACTERS` characters, unless a single text has more, and
-    `HASHED_DOCUMENTS` texts.
-    """
-    block: list[str] = []
-    size = 0
-    for text in texts:
-        if block and (size + len(text) > HASHED_CHARACTERS or len(block) == HASHED_DOCUMENTS):
-            yield block
-            block, size = [], 0
-        block.append(text)
-        size += len(text)
-    if block:
-        yield block
-
-
 @lru_cache(maxsize=2)
 def _powers(n: int) -> tuple[np.ndarray, np.ndarray]:
     """The first n powers of the base and of its inverse, modulo 2^64."""
@@ -194,23 +174,39 @@ def _symbol_values() -> np.ndarray:
     return mix(np.arange(1, 0x110001, dtype=np.uint64) * np.uint64(_BASE))
 
 
-# Scripts without spaces between words: Thai to Burmese, kana, ideographs, Khmer, further planes.
-_ALONE = (
-    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF),
-)  # fmt: skip
+# What a character does to a word. A letter of a script without spaces is one by itself; marks go on
+# from it or from a word, and so does punctuation where only white space parts words.
+_OUTSIDE, _WITHIN, _ALONE, _GOES_ON = range(4)
 
 
 @lru_cache(maxsize=2)
 def _character_classes(kind: str) -> np.ndarray:
-    """For each code point: 0 between words, 1 in a word, 2 a word of its own."""
-    classes = np.ones(0x110000, np.uint8)
+    """For each code point what it does to a word."""
+    every = "".join(map(chr, range(0x110000)))
+    letters = np.fromiter(map(str.isalnum, every), bool, len(every))
+    classes = np.where(letters, _WITHIN, _OUTSIDE).astype(np.uint8)
     if kind == "space":
-        spaces = [code for code in range(0x3001) if chr(code).isspace()]
-        classes[spaces] = 0
-        return classes
-    characters = map(chr, range(0x110000))
-    classes[:] = np.fromiter(map(str.isalnum, characters), np.uint8, 0x110000)
-    for low, high in _ALONE:
-        classes[low : high + 1] *= 2
+        classes[~letters] = _GOES_ON
+        classes[ord("_")] = _WITHIN
+        classes[[m.start() for m in re.finditer(r"\s", every)]] = _OUTSIDE
+    else:
+        classes[[m.start() for m in _MARK.finditer(every)]] = _GOES_ON
+    unspaced = [m.start() for m in re.finditer(f"[{UNSPACED}]", every)]
+    classes[unspaced] = np.where(letters[unspaced], _ALONE, classes[unspaced])
     return classes
+
+
+def _word_edges(
+    classes: np.ndarray, loose: int
+) -> tuple[Int64[np.ndarray, " words"], Int64[np.ndarray, " words"]]:
+    """Where words begin, and one past where they end; `loose` is what goes on from nothing."""
+    goes_on = classes == _GOES_ON
+    base = np.maximum.accumulate(np.where(goes_on, 0, np.arange(len(classes))))
+    of_base = classes[base]
+    of_base[(of_base == _OUTSIDE) | (of_base == _GOES_ON)] = loose
+    effective = np.where(goes_on, of_base, classes)
+    before = np.zeros_like(effective)
+    before[1:] = effective[:-1]
+    begins = (classes == _ALONE) | ((effective == _WITHIN) & (before != _WITHIN))
+    last = (effective != _OUTSIDE) & np.append(begins[1:] | (effective[1:] == _OUTSIDE), True)
+    return np.flatnonzero(begins), np.flatnonzero(last) + 1

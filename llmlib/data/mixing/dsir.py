@@ -6,14 +6,16 @@ $k$ documents are drawn without replacement in proportion to it: those with the 
 $\log w(x) + g$, with $g$ from the standard Gumbel distribution.
 """
 
-import re
 import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import regex
 from jaxtyping import Float, Int64
 
-_WORD = re.compile(r"\w+|[^\w\s]+")
+from llmlib.data.corpora.units import JOINED_WORD, LONE_WORD
+
+_WORD = regex.compile(rf"{LONE_WORD}|{JOINED_WORD}|[^\p{{L}}\p{{N}}_\s]+")
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio, as in Fibonacci hashing
 _SHIFT = np.uint64(32)
 
@@ -26,7 +28,9 @@ def ngram_buckets(text: str, n_buckets: int) -> Int64[np.ndarray, " features"]:
         9
     """
     words = _WORD.findall(text.lower())
-    single = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
+    single = np.array(
+        [zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in words], dtype=np.uint64
+    )
     pairs = (single[:-1] * _MIX >> _SHIFT) + single[1:]
     hashed = np.concatenate([single, pairs]) * _MIX >> _SHIFT
     return (hashed % np.uint64(n_buckets)).astype(np.int64)

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmlib.core.processes.workers import Workers
+from llmlib.data.cleaning.scale.parallel import BLOCK_CHARACTERS
 from llmlib.data.corpora.document import (
     Document,
     corpus_bytes,
     corpus_sha256,
-    document_blocks,
     iterate_documents,
     save_documents,
+    text_blocks,
 )
-
-_BLOCK_CHARACTERS = 1 << 20
+from llmlib.data.corpora.units import text_bytes, with_line_feeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +213,7 @@ def known_paragraphs(
         workers: Processes.
     """
     with Workers(workers, wanted) as pool:
-        blocks = document_blocks(documents, _BLOCK_CHARACTERS)
+        blocks = text_blocks(documents, BLOCK_CHARACTERS)
         return set().union(*pool.map(_known_of_block, blocks))
 
 
@@ -263,7 +263,7 @@ def corpus_size(path: str | Path) -> CorpusSize:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    yield from re.split(r"\n[ \t]*\n", text)
+    yield from re.split(r"\n[ \t]*\n", with_line_feeds(text))
 
 
 def _key(paragraph: str) -> str:
@@ -272,4 +272,4 @@ def _key(paragraph: str) -> str:
 
 def _shared_bytes(document: Document, paragraphs: set[str]) -> int:
     parts = _paragraphs(document.text)
-    return sum(len(part.encode()) for part in parts if _key(part) in paragraphs)
+    return sum(text_bytes(part) for part in parts if _key(part) in paragraphs)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from llmlib.data.cleaning import Dropped, ExactDuplicates, Pipeline, Readable, funnel_figure
 from llmlib.data.cleaning.pipeline import TextFilter, TextTransform
-from llmlib.data.cleaning.report import merge_reports, text_bytes
+from llmlib.data.cleaning.report import merge_reports
 from llmlib.data.cleaning.steps import quality_step
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.units import text_bytes
 
 
 def doc(text: str, source: str = "test") -> Document:

@@ -10,9 +10,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlib.data.corpora.files import ReadReport, read_files, text_format
+from llmlib.data.corpora.files import ReadReport, read_files, read_texts
 from llmlib.data.corpora.html import decode_html, html_document
-from llmlib.data.corpora.texts import read_texts
+from llmlib.data.corpora.reading import text_format
 
 PAGE = """<!doctype html><html><head><title>On  tea</title><style>p {}</style></head><body>
 <nav><a href="/">Home</a></nav><div class="cookie-banner">We use cookies.</div>

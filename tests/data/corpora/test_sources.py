@@ -9,7 +9,7 @@ import pytest
 from llmlib.data import hub_texts, pydocs
 from llmlib.data.corpora import environment
 from llmlib.data.corpora.environment import pycode
-from llmlib.data.corpora.texts import read_texts
+from llmlib.data.corpora.files import read_texts
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.data.deduplication import window_hashes
+from llmlib.data.corpora.document import text_blocks
+from llmlib.data.corpora.units import words_of
+from llmlib.data.deduplication.near import shingles
 from llmlib.data.deduplication.near.shingles import jaccard, shingle_sets
 from llmlib.data.deduplication.window_hashes import (
-    blocks,
     hashed_characters,
     hashed_words,
     mix,
@@ -16,7 +17,7 @@ from llmlib.data.deduplication.window_hashes import (
     stretch_hashes,
 )
 
-TEXTS = st.lists(st.text("abé \n\u3000", max_size=17), max_size=7)
+TEXTS = st.lists(st.text("abé, \n\u3000_数ก\u0e34。ー\u0301", max_size=17), max_size=7)
 
 
 def ngrams(symbols: list[str], n: int) -> list[tuple[str, ...]]:
@@ -27,14 +28,14 @@ def ngrams(symbols: list[str], n: int) -> list[tuple[str, ...]]:
 
 @given(TEXTS)
 @settings(max_examples=50, deadline=None)
-def test_words_are_those_of_split_with_their_places(texts):
+def test_words_are_those_of_the_text_with_their_places(texts):
     words = hashed_words(texts)
     hash_of: dict[str, int] = {}
     for number, text in enumerate(texts):
         own = slice(words.bounds[number], words.bounds[number + 1])
         begins, ends = words.begins[own].tolist(), words.ends[own].tolist()
-        assert [text[a:b] for a, b in zip(begins, ends, strict=True)] == text.split()
-        for word, value in zip(text.split(), words.hashes[own].tolist(), strict=True):
+        assert [text[a:b] for a, b in zip(begins, ends, strict=True)] == words_of(text)
+        for word, value in zip(words_of(text), words.hashes[own].tolist(), strict=True):
             assert hash_of.setdefault(word, value) == value
     assert len(set(hash_of.values())) == len(hash_of)
 
@@ -51,7 +52,7 @@ def test_alphanumeric_words_leave_punctuation_out_and_part_ideographs():
 @settings(max_examples=50, deadline=None)
 def test_shingle_sets_and_their_similarity_equal_those_of_tuples(texts, n, unit):
     sets = shingle_sets(texts, n, unit)
-    expected = [set(ngrams(t.split() if unit == "word" else list(t), n)) for t in texts]
+    expected = [set(ngrams(words_of(t) if unit == "word" else list(t), n)) for t in texts]
     assert [len(sets[number]) for number in range(len(texts))] == list(map(len, expected))
     left, right = np.triu_indices(len(texts))
     for a, b, similarity in zip(left, right, jaccard(sets, left, right), strict=True):
@@ -63,7 +64,7 @@ def test_shingle_sets_and_their_similarity_equal_those_of_tuples(texts, n, unit)
 @settings(max_examples=50, deadline=None)
 def test_ngrams_share_a_hash_exactly_when_they_are_equal(texts, n):
     hashes, first = ngram_hashes(hashed_words(texts), n)
-    expected = [gram for text in texts for gram in ngrams(text.split(), n)]
+    expected = [gram for text in texts for gram in ngrams(words_of(text), n)]
     assert len(first) == len(expected)
     same = hashes[:, None] == hashes[None]
     assert same.tolist() == [[a == b for b in expected] for a in expected]
@@ -73,9 +74,10 @@ def test_blocks_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     texts = [" ".join(map(str, rng.integers(0, 5, rng.integers(0, 13)))) for _ in range(101)]
     whole = shingle_sets(texts, 3)
-    monkeypatch.setattr(window_hashes, "HASHED_CHARACTERS", 31)
-    assert len(list(blocks(texts))) > 30
-    assert [text for block in blocks(texts) for text in block] == texts
+    monkeypatch.setattr(shingles, "HASHED_CHARACTERS", 31)
+    blocks = [*text_blocks(texts, 31)]
+    assert len(blocks) > 30
+    assert [text for block in blocks for text in block] == texts
     parts = shingle_sets(iter(texts), 3)
     assert (parts.hashes == whole.hashes).all()
     assert (parts.bounds == whole.bounds).all()
@@ -89,7 +91,7 @@ def test_similarities_of_more_pairs_than_a_block_holds():
 
 def test_hashes_are_the_same_in_every_run():
     words = hashed_words(["naïve 数据"])
-    assert words.hashes.tolist() == [639152920025852561, 1302079567382741093]
+    assert words.hashes.tolist() == [639152920025852561, 2719252400751672633, 12851602918510255471]
 
 
 def test_mixing_is_one_to_one_and_flips_half_of_the_bits():

@@ -43,7 +43,7 @@ def pages(n: int, *, seed: int = 0, planted: int = 7) -> Iterator[Document]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decontamination, "HASHED_CHARACTERS", BLOCK)
-    monkeypatch.setattr("llmlib.data.stream.splits._BLOCK_CHARACTERS", BLOCK)
+    monkeypatch.setattr("llmlib.data.stream.splits.BLOCK_CHARACTERS", BLOCK)
 
 
 @pytest.mark.covers("data.decontaminate")

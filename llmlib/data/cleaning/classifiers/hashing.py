@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int
 
+from llmlib.data.corpora.units import words_of
+
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _WORD = np.uint64(0x100000001B3)
 _SPACE = 32
@@ -72,15 +74,15 @@ def character_bags(texts: Sequence[str], *, orders: Sequence[int], buckets: int)
 def word_bags(texts: Sequence[str], *, orders: Sequence[int], buckets: int) -> Bags:
     """Hash every word n-gram of every text, as `character_bags` those of characters.
 
-    Words are what stands between white space; case and punctuation stay, because both tell edited
-    from unedited text. Each text begins and ends with a mark of its own.
+    Words are those of `words_of`; case and punctuation stay, because both tell edited from unedited
+    text. Each text begins and ends with a mark of its own.
 
     Example:
         >>> word_bags(["to be or not"], orders=[1, 2], buckets=1024).offsets.tolist()
         [0, 11]
     """
     # The marks are words of one control character, which no readable text holds.
-    points, text = _code_points([f"\x02 {' '.join(words.split())} \x03" for words in texts])
+    points, text = _code_points([f"\x02 {' '.join(words_of(text))} \x03" for text in texts])
     is_space = points == _SPACE
     after_a_gap = np.concatenate([[True], is_space[:-1] | (text[1:] != text[:-1])])
     begins = np.flatnonzero(~is_space & after_a_gap)

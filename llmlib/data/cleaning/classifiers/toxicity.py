@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.units import WORD_EDGE, with_line_feeds
 
 _INSULT = (
     r"(?:idiots?|morons?|losers?|fools?|scum|trash|garbage|pigs?|clowns?|cowards?|liars?|pathetic|"
@@ -24,7 +25,7 @@ _SUBJECT = (
 _BE = r"(?:'?re|are|is|'s|were|look|looks|sound|smell)"
 _HARM = r"(?:kill|hurt|beat|punch|strangle|slap|burn|smash|stab|shoot)"
 
-AIMED = re.compile(
+_AIMED = (
     rf"\b{_SUBJECT}\s*(?:{_BE})\b(?! not\b| never\b)(?:\s+\w+){{0,3}}?\s+{_INSULT}\b|"
     rf"\byou(?:r)?(?: \w+)? {_INSULT}\b|\bwhat an? (?:\w+ )?{_INSULT}\b(?! (?:idea|question|day))|"
     rf"\b(?:will|'ll|gonna|going to|want to|should|must|let's|someone)\s+(?:\w+ )?"
@@ -33,16 +34,16 @@ AIMED = re.compile(
     r"\b(?:drop dead|go to hell|shut (?:up|your mouth)|get lost|go die|kill yourself)\b|"
     r"\b(?:nobody|no one) (?:likes|wants|would miss) (?:you|them)\b|"
     r"\bgo back (?:to )?where (?:you|they) came from\b|\bdeserves? to (?:die|suffer|rot)\b|"
-    rf"^\W*{_INSULT}[.!]*$",
-    re.IGNORECASE,
+    rf"^\W*{_INSULT}[.!]*$"
 )
+AIMED = re.compile(_AIMED.replace(r"\b", WORD_EDGE), re.IGNORECASE)
 """Insults, threats and wishes of harm with a person as their aim."""
 
-DISOWNED = re.compile(
+_DISOWNED = (
     r"\b(?:don't|do not|never|stop|rude|wrong|unkind|banned|cruel|bullie[sd]|called|calling|wrote|"
-    r"shouted|quote[sd]?|the words?|means?|nobody should)\b.{0,80}",
-    re.IGNORECASE,
+    r"shouted|quote[sd]?|the words?|means?|nobody should)\b.{0,80}"
 )
+DISOWNED = re.compile(_DISOWNED.replace(r"\b", WORD_EDGE), re.IGNORECASE)
 """Words that report or reject what follows them, as far as a sentence tells."""
 
 # A sentence without one of these strings cannot match; looking for them is much faster.
@@ -94,7 +95,7 @@ _HINTS = [
     "where they",
     "deserve",
 ]
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
 
 def is_toxic(sentence: str) -> bool:
@@ -131,6 +132,7 @@ class ToxicityFilter:
             >>> ToxicityFilter().reason(Document(text="You are an idiot.", source="x"))
             'toxic'
         """
-        sentences = [part for part in _SENTENCE_END.split(document.text) if part.strip()]
+        parts = _SENTENCE_END.split(with_line_feeds(document.text))
+        sentences = [part for part in parts if part.strip()]
         hits = sum(map(self.judge or is_toxic, sentences))
         return "toxic" if hits > self.max_sentences * len(sentences) else None

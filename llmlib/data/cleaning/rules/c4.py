@@ -9,9 +9,11 @@ import re
 from dataclasses import dataclass
 
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.units import with_line_feeds, words_of
 
 _CITATION = re.compile(r"\[(?:\d+|edit|citation needed)\]", re.IGNORECASE)
-_SENTENCE = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)|[。！？]")
+# Begun at the first of several marks and never given back: a row of dots is read once.
+_SENTENCE = re.compile(r"(?<![.!?])[.!?]++[\"'”’)\]]*+(?=\s|$)|[。！？]")
 POLICIES = (
     "terms of use",
     "privacy policy",
@@ -55,8 +57,9 @@ class C4Lines:
     """
 
     min_words: int = 5
-    end_marks: tuple[str, ...] = (".", "!", "?", '"', "”")
-    """An ellipsis never counts as an end."""
+    """As `words_of` counts them."""
+    end_marks: tuple[str, ...] = (".", "!", "?", '"', "”", "。", "！", "？", "」", "』")
+    """An ellipsis never counts as an end. The ideographic marks are ours: C4 is English."""
     name: str = "C4 lines"
 
     def apply(self, document: Document) -> Document:
@@ -67,7 +70,7 @@ class C4Lines:
             >>> C4Lines().apply(page).text
             'A line of five words .'
         """
-        lines = (self.line(line) for line in document.text.split("\n"))
+        lines = (self.line(line) for line in with_line_feeds(document.text).split("\n"))
         return document.with_text("\n".join(line for line in lines if line is not None))
 
     def line(self, line: str) -> str | None:
@@ -75,7 +78,7 @@ class C4Lines:
         line = _CITATION.sub("", line).strip()
         if not line.endswith(self.end_marks) or line.endswith(("...", "…")):
             return None
-        if len(line.split()) < self.min_words:
+        if len(words_of(line)) < self.min_words:
             return None
         lower = line.lower()
         if "javascript" in lower or any(policy in lower for policy in POLICIES):

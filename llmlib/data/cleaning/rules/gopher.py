@@ -1,12 +1,14 @@
 """Gopher's quality rules: a page is judged by counts that any English prose keeps within bounds.
 
-They presuppose words between spaces and English stop words, so put them behind the language step.
+They presuppose English stop words, so put them behind the language step, or set `min_stop_words` to
+zero: letters of scripts without spaces count as words, but have no length of words to judge.
 """
 
 import re
 from dataclasses import dataclass
 
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.units import WORD_EDGE, is_unspaced, with_line_feeds, words_of
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 BULLETS = ("•", "‣", "◦", "▪", "●", "-", "*", "–")
@@ -24,9 +26,10 @@ class GopherQuality:
     """
 
     min_words: int = 50
-    """Words are what stands between white space."""
+    """As `words_of` counts them."""
     max_words: int = 100_000
     min_word_length: float = 3
+    """Bounds on the mean length of words, where most stand between spaces."""
     max_word_length: float = 10
     max_symbols: float = 0.1
     """Hash marks, or ellipses, for each word."""
@@ -48,16 +51,18 @@ class GopherQuality:
             'few words'
         """
         text = document.text
-        words = text.split()
+        words = words_of(text)
         if len(words) < max(1, self.min_words):
             return "few words"
         if len(words) > self.max_words:
             return "many words"
-        mean = len("".join(words)) / len(words)
-        if mean < self.min_word_length:
-            return "short words"
-        if mean > self.max_word_length:
-            return "long words"
+        spaced = words if text.isascii() else [word for word in words if not is_unspaced(word)]
+        if 2 * len(spaced) > len(words):
+            mean = len("".join(spaced)) / len(spaced)
+            if mean < self.min_word_length:
+                return "short words"
+            if mean > self.max_word_length:
+                return "long words"
         if text.count("#") > self.max_symbols * len(words):
             return "hash marks"
         if text.count("...") + text.count("…") > self.max_symbols * len(words):
@@ -70,7 +75,7 @@ class GopherQuality:
         return reason
 
     def _reason_of_lines(self, text: str) -> str | None:
-        lines = [line for line in map(str.strip, text.split("\n")) if line]
+        lines = [line for line in map(str.strip, with_line_feeds(text).split("\n")) if line]
         if sum(line.startswith(BULLETS) for line in lines) > self.max_bullet_lines * len(lines):
             return "bullet lines"
         if sum(line.endswith(_ELLIPSES) for line in lines) > self.max_ellipsis_lines * len(lines):
@@ -78,7 +83,7 @@ class GopherQuality:
         return None
 
 
-_STOP = re.compile(rf"\b(?:{'|'.join(STOP_WORDS)})\b", re.IGNORECASE)
+_STOP = re.compile(rf"{WORD_EDGE}(?:{'|'.join(STOP_WORDS)}){WORD_EDGE}", re.IGNORECASE)
 
 
 def _alphabetic(words: list[str]) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.units import UNSPACED, WORD_EDGE, with_line_feeds
 
 _TAGS = (
     "a|abbr|article|b|blockquote|body|br|button|code|div|em|font|footer|form|h[1-6]|head|header|hr|"
@@ -22,11 +23,14 @@ _ENTITIES = "nbsp|amp|lt|gt|quot|copy|reg|euro|pound|hellip|[lr][ds]quo|[mn]dash
 HTML = re.compile(
     rf"</?(?:{_TAGS})(?:\s+[a-z-]+(?:\s*=\s*{_VALUE})?)*\s*/?>|<!--|<!doctype\b|"
     rf"&(?:{_ENTITIES}|#\d{{2,5}}|#x[0-9a-f]{{2,5}});|"
-    r"\b(?:href|src|class|style|onclick)=[\"']",
+    rf"{WORD_EDGE}(?:href|src|class|style|onclick)=[\"']",
     re.IGNORECASE,
 )
 """A tag that HTML knows, a comment, an entity, or an attribute that lost its tag."""
 
+# What lies between two words of a phrase is bounded: a search to the line's end from each of a
+# thousand beginnings would read the line a thousand times.
+_GAP = r".{0,200}"
 _SITE = r"(?:web)?sites?|browser|brows(?:e|ing)|consent|preferences|settings|policy"
 _PHRASES = (
     rf"\bcookies\b.{{0,60}}\b(?:{_SITE})\b|\b(?:{_SITE})\b.{{0,60}}\bcookies\b|"
@@ -34,10 +38,11 @@ _PHRASES = (
     r"\ball rights reserved\b|(?:©|\(c\)|\bcopyright)\s+(?:19|20)\d\d\b|"
     r"\bprivacy (?:policy|notice|settings)\b|\bterms (?:of (?:use|service)\b|and conditions\b)|"
     r"\bshare (?:this|on|via) (?:article|page|post|story|facebook|twitter|linkedin|whatsapp)\b|"
-    r"\bfollow us on \w|\b(?:subscribe|sign up) (?:now|to|for)\b.*\b(?:newsletter|channel|updates)|"
+    rf"\bfollow us on \w|\b(?:subscribe|sign up) (?:now|to|for)\b{_GAP}\b"
+    r"(?:newsletter|channel|updates)|"
     r"\b(?:skip|jump) to (?:main |the )?content\b|\bunsubscribe\b|\bback to top\b|"
-    r"\b(?:log|sign) ?in (?:to|or)\b.*\b(?:continue|comment|reply|register|account)\b|"
-    r"\bclick here\b|\bpowered by [a-z]+[\w ]*[\d.]+\W*$|"
+    rf"\b(?:log|sign) ?in (?:to|or)\b{_GAP}\b(?:continue|comment|reply|register|account)\b|"
+    r"\bclick here\b|\bpowered by [a-z][\w ]{0,60}[\d.]{1,20}[^\w\n]*+$|"
     r"\benable javascript\b|\bjavascript is (?:disabled|required|turned off)\b|"
     r"\badd to (?:cart|basket|wish ?list)\b|\bfree shipping on\b|"
     r"\byour e-?mail address\b|\bforgot your password\?"
@@ -50,6 +55,7 @@ _LINES = (
     r"advertisements?\W*$|you may also like\W*$|"
     r"\w[\w ]{0,14}(?: [|»·>/] \w[\w ]{0,14}){2,}[ \t]*$)"
 )
+_PHRASES = _PHRASES.replace(r"\b", WORD_EDGE)
 BOILERPLATE = re.compile(f"{_PHRASES}|{_LINES}", re.IGNORECASE | re.MULTILINE)
 """What pages say about themselves: cookies, sharing, navigation, accounts, shops, comments."""
 
@@ -58,7 +64,7 @@ _INSULTS = (
     "pricks?|scumbags?|smartass|twits?"
 )
 OFFENSIVE = re.compile(
-    rf"(?<![\w-])(?:{_INSULTS})(?![\w])"
+    rf"(?:(?<![\w-])|(?<=[{UNSPACED}]))(?:{_INSULTS})(?:(?!\w)|(?=[{UNSPACED}]))"
     r"(?! (?:the|a|your) (?:potato|skin|dough|finger|balloon|pastry|surface))",
     re.IGNORECASE,
 )
@@ -168,7 +174,7 @@ class KeywordFilter:
             >>> KeywordFilter().reason(Document(text="Skip to content", source="x"))
             'boilerplate'
         """
-        text = document.text
+        text = with_line_feeds(document.text)
         lower = text.lower()
         lines: list[str] | None = None
         for kind, most in self.max_lines:
@@ -197,9 +203,10 @@ class WithoutKeywordLines:
             'The bridge is old.'
         """
         patterns = [PATTERNS[kind] for kind in self.kinds]
-        lower = document.text.lower()
-        if not any(_may_match(document.text, lower, kind) for kind in self.kinds):
+        text = with_line_feeds(document.text)
+        lower = text.lower()
+        if not any(_may_match(text, lower, kind) for kind in self.kinds):
             return document
-        lines = document.text.split("\n")
+        lines = text.split("\n")
         good = [line for line in lines if not any(p.search(line) for p in patterns)]
-        return document.with_text("\n".join(good))
+        return document if len(good) == len(lines) else document.with_text("\n".join(good))

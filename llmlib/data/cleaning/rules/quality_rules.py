@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from llmlib.data.corpora.units import text_bytes, with_line_feeds
+
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRules:
@@ -32,17 +34,17 @@ class QualityRules:
             >>> QualityRules().reason("Return the number of nodes in the graph.") is None
             True
         """
-        if len(text.encode()) < self.min_bytes:
+        if text_bytes(text) < self.min_bytes:
             return "short"
         visible = "".join(text.split())
         if sum(map(str.isalpha, visible)) < self.min_letters * len(visible) or not visible:
             return "few letters"
-        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        lines = [line for line in map(str.strip, with_line_feeds(text).split("\n")) if line]
         examples = sum(line.startswith((">>>", "...")) for line in lines)
         if examples > self.max_example_lines * len(lines):
             return "mostly examples"
         if len(lines) - len(set(lines)) > self.max_repeated_lines * len(lines):
             return "repeated lines"
-        if max(len(line.encode()) for line in lines) > self.max_line_bytes:
+        if max(map(text_bytes, lines)) > self.max_line_bytes:
             return "long lines"
         return None

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int, UInt64
 
 from llmlib.data.corpora.document import Document
+from llmlib.data.corpora.units import with_line_feeds, words_of
 
 TOP_NGRAMS: dict[int, float] = {2: 0.20, 3: 0.18, 4: 0.16}
 DUPLICATE_NGRAMS: dict[int, float] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
@@ -49,7 +50,7 @@ class GopherRepetition:
             >>> GopherRepetition().reason(Document(text=text, source="x"))
             'duplicate lines'
         """
-        text = document.text
+        text = with_line_feeds(document.text)
         for what, parts, most, most_characters in (
             ("lines", text.split("\n"), self.lines, self.line_characters),
             ("paragraphs", text.split("\n\n"), self.paragraphs, self.paragraph_characters),
@@ -59,7 +60,7 @@ class GopherRepetition:
                 return f"duplicate {what}"
             if characters > most_characters:
                 return f"characters in duplicate {what}"
-        return self._reason_of_ngrams(text.split())
+        return self._reason_of_ngrams(words_of(text))
 
     def _reason_of_ngrams(self, words: list[str]) -> str | None:
         ids, lengths = _ids_and_lengths(words)
@@ -104,7 +105,7 @@ def duplicate_shares(parts: list[str]) -> tuple[float, float]:
 
 
 def top_ngram_share(words: list[str], n: int) -> float:
-    """Measure the share of characters in the n-gram that occurs most often.
+    """Measure the share of characters in the n-gram of words (`words_of`) that occurs most often.
 
     Returns:
         A share; 0 if none occurs twice. Occurrences that overlap count each in full, so it may

@@ -6,7 +6,7 @@ from itertools import groupby
 from llmlib.core.processes.workers import Workers
 from llmlib.data.cleaning.pipeline import SOURCE, Pipeline, Stateful, Step
 from llmlib.data.cleaning.report import PipelineReport, StepAccount, merge_reports
-from llmlib.data.corpora.document import Document, document_blocks
+from llmlib.data.corpora.document import Document, text_blocks
 
 BLOCK_CHARACTERS = 1 << 20
 """Text for a process at a time: some tenths of a second of work, so that sending it is cheap."""
@@ -88,7 +88,7 @@ class _Elsewhere:
         return self._report.copy()
 
     def run(self, workers: Workers, documents: Iterator[Document]) -> Iterator[Document]:
-        jobs = ((self.number, block) for block in document_blocks(documents, BLOCK_CHARACTERS))
+        jobs = ((self.number, block) for block in text_blocks(documents, BLOCK_CHARACTERS))
         try:
             for kept, report in workers.map(_clean_block, jobs):
                 self._report = merge_reports([self._report, report], self.examples)

@@ -17,9 +17,9 @@ from jaxtyping import Int64, UInt64
 from llmlib.core.processes.workers import Workers
 from llmlib.data.corpora.document import (
     Document,
-    document_blocks,
     iterate_documents,
     save_documents,
+    text_blocks,
 )
 from llmlib.data.corpora.dropped import Dropped, keep_or_drop
 from llmlib.data.deduplication.exact import Normalization, normalize_for_matching
@@ -159,7 +159,7 @@ def find_leaks(
     """
     start = 0
     with Workers(workers, index) as pool:
-        blocks = document_blocks(documents, HASHED_CHARACTERS)
+        blocks = text_blocks(documents, HASHED_CHARACTERS)
         for n_documents, *columns in pool.map(_leaks_of_block, blocks):
             rows = zip(*(column.tolist() for column in columns), strict=True)
             for document, item, ngrams in rows:

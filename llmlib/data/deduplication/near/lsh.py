@@ -8,7 +8,7 @@ ones almost surely do not.
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64, Shaped, UInt64
 
 from llmlib.data.deduplication.window_hashes import mix
 
@@ -81,7 +81,8 @@ def lsh_candidates(
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
     """Find the pairs of documents that agree in all components of at least one band.
 
-    A bucket of m documents yields m (m - 1) / 2 pairs, so take exact copies out first.
+    A bucket of m documents yields m (m - 1) / 2 pairs: take exact copies out first, or ask for
+    clusters alone (`near_duplicate_clusters`).
 
     Args:
         signatures: Unsigned integers, one row a document.
@@ -89,9 +90,6 @@ def lsh_candidates(
 
     Returns:
         The two members of each pair, the smaller first; each pair once, in ascending order.
-
-    Raises:
-        ValueError: If the signatures are shorter than the bands need.
 
     Example:
         >>> signatures = np.array([[1, 2, 3, 4], [1, 2, 8, 9], [7, 7, 8, 9]], np.uint32)
@@ -103,18 +101,30 @@ def lsh_candidates(
         Indyk and Motwani (1998), Approximate Nearest Neighbors; Leskovec et al. (2020), section
         3.4.
     """
-    n_documents, n_hashes = signatures.shape
-    if bands * rows > n_hashes:
-        raise ValueError(f"{bands} bands of {rows} need {bands * rows} hashes, not {n_hashes}")
-    factors = mix(np.arange(1, rows + 1, dtype=np.uint64)) | np.uint64(1)
+    n_documents = len(signatures)
     pairs = np.empty(0, np.int64)
-    for band in range(bands):
-        part = signatures[:, band * rows : (band + 1) * rows].astype(np.uint64)
+    for keys in band_keys(signatures, bands, rows):
         found = [pairs]
-        for left, right in equal_pairs(part @ factors):
+        for left, right in equal_pairs(keys):
             found.append(np.minimum(left, right) * n_documents + np.maximum(left, right))
         pairs = np.unique(np.concatenate(found))
     return pairs // max(1, n_documents), pairs % max(1, n_documents)
+
+
+def band_keys(
+    signatures: Shaped[np.ndarray, "documents hashes"], bands: int, rows: int
+) -> Iterator[UInt64[np.ndarray, " documents"]]:
+    """Yield for each band a number a document, equal where all components of the band agree.
+
+    Raises:
+        ValueError: If the signatures are shorter than the bands need.
+    """
+    n_hashes = signatures.shape[1]
+    if bands * rows > n_hashes:
+        raise ValueError(f"{bands} bands of {rows} need {bands * rows} hashes, not {n_hashes}")
+    factors = mix(np.arange(1, rows + 1, dtype=np.uint64)) | np.uint64(1)
+    for band in range(bands):
+        yield signatures[:, band * rows : (band + 1) * rows].astype(np.uint64) @ factors
 
 
 def equal_pairs(

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from llmlib.data.corpora.document import Document
 from llmlib.data.corpora.dropped import Dropped, keep_or_drop
+from llmlib.data.corpora.units import words_of
 from llmlib.data.deduplication.exact import text_digest
 
 WORDS = 8
@@ -13,9 +14,9 @@ class Overlapping:
     """Drops documents whose word sequences mostly stood in earlier documents of the run.
 
     Exact deduplication misses the docstring that was copied and changed in one line. Here each
-    document is the set of its `n_words`-word sequences; it is dropped when more than `max_overlap`
-    of them were seen before, in any earlier documents together, kept or dropped. A document of
-    fewer words is one sequence, and a share of 1 keeps everything.
+    document is the set of its sequences of `n_words` words (`words_of`); it is dropped when more
+    than `max_overlap` of them were seen before, in any earlier documents together, kept or dropped.
+    A document of fewer words is one sequence, and a share of 1 keeps everything.
 
     Memory: 8 bytes of hash, and Python's set around it, for each different sequence of words.
 
@@ -51,7 +52,7 @@ class Overlapping:
 
     def reason(self, document: Document) -> str | None:
         """Say `near-duplicate` of a document of which most stood in earlier ones."""
-        words = document.text.split()
+        words = words_of(document.text)
         starts = range(max(1, len(words) - self.n_words + 1))
         sequences = {text_digest(" ".join(words[at : at + self.n_words]), 8) for at in starts}
         known = len(sequences & self._seen)

@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int, Int64, UInt64
 
+from llmlib.data.corpora.document import text_blocks
 from llmlib.data.deduplication.window_hashes import (
+    HASHED_CHARACTERS,
     HASHED_DOCUMENTS,
-    blocks,
     hashed_characters,
     hashed_words,
     ngram_hashes,
@@ -44,7 +45,7 @@ def shingle_sets(
 ) -> ShingleSets:
     """Hash the shingles of each text.
 
-    Words are what white space separates. A text shorter than n is one shingle; a text without a
+    Words are those of `words_of`. A text shorter than n is one shingle; a text without a
     word has none.
 
     Args:
@@ -60,7 +61,7 @@ def shingle_sets(
         Broder (1997), On the Resemblance and Containment of Documents, section 2.
     """
     hashes, sizes = [], []
-    for block in blocks(texts):
+    for block in text_blocks(texts, HASHED_CHARACTERS, HASHED_DOCUMENTS):
         words = hashed_words(block) if unit == "word" else hashed_characters(block)
         grams, first_word = ngram_hashes(words, n)
         owner = np.repeat(np.arange(len(block)), np.diff(words.bounds))[first_word]
@@ -91,7 +92,7 @@ def jaccard(
     shared = np.zeros(len(left), np.int64)
     for start in range(0, len(left), HASHED_DOCUMENTS):
         block = slice(start, start + HASHED_DOCUMENTS)
-        members = np.concatenate([_gather(sets, left[block]), _gather(sets, right[block])])
+        members = np.concatenate([gather_sets(sets, left[block]), gather_sets(sets, right[block])])
         index = np.arange(len(left[block]))
         pair = np.concatenate(
             [np.repeat(index, sizes[left[block]]), np.repeat(index, sizes[right[block]])]
@@ -102,8 +103,10 @@ def jaccard(
     return np.divide(shared, total - shared, out=np.ones(len(left)), where=total > 0)
 
 
-def _gather(sets: ShingleSets, documents: np.ndarray) -> np.ndarray:
-    """The sets of some documents, one after another."""
+def gather_sets(
+    sets: ShingleSets, documents: Int[np.ndarray, " documents"]
+) -> UInt64[np.ndarray, " shingles"]:
+    """Put the sets of some documents one after another."""
     starts = sets.bounds[documents]
     sizes = sets.bounds[documents + 1] - starts
     ends = np.cumsum(sizes)

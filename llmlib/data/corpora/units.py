@@ -1,0 +1,68 @@
+"""What text is measured in, whatever its script and system: words, lines and bytes.
+
+White space parts the words of English and of most languages. Chinese, Japanese, Thai, Lao, Khmer,
+Burmese and Tibetan are written without it: there each letter is taken for a word, which needs no
+dictionary and serves to count, to compare and to find again.
+"""
+
+import re
+
+UNSPACED = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f"  # Thai to Bali
+    "\u3005-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"  # kana, Han
+    "\ua980-\ua9ff\uaa60-\uaadf\U0001b000-\U0001b16f\U00020000-\U0003ffff"
+)
+"""Blocks of the scripts without spaces between words, for a character class of `re` or `regex`."""
+LONE_WORD = rf"(?=[\p{{L}}\p{{N}}])[{UNSPACED}]\p{{M}}*"
+"""Pattern of `regex`: a letter of such a script with its vowels and tones."""
+JOINED_WORD = rf"(?:(?![{UNSPACED}])[\p{{L}}\p{{N}}_]\p{{M}}*)+"
+"""Pattern of `regex`: a run of letters, digits and their marks in any other script."""
+WORD_EDGE = rf"(?:\b|(?<=[{UNSPACED}])|(?=[{UNSPACED}]))"
+r"""Pattern of `re`: a `\b` that sees English words between letters of a script without spaces."""
+LINE_END = r"(?>\r\n|[\n\r\x85\u2028\u2029])"
+r"""Pattern of `re`: a line's end as Unix, Windows, old Macs (`\r`), mainframes (`\x85`) and Unicode
+(U+2028, U+2029) write it; a form feed parts pages, not lines."""
+
+_OTHER_ENDS = ("\r", "\x85", "\u2028", "\u2029")
+_ANY_END = re.compile(LINE_END)
+_SOME_UNSPACED = re.compile(f"[{UNSPACED}]")
+_WORDS = re.compile(rf"(?=\w)[{UNSPACED}][^\w\s]*|(?:[^\s{UNSPACED}]|[^\w\s])+")
+
+
+def words_of(text: str) -> list[str]:
+    """Split a text into words with their punctuation, as `str.split` does where there are spaces.
+
+    Example:
+        >>> words_of("to be, or"), words_of("我有3只猫。ok?")
+        (['to', 'be,', 'or'], ['我', '有', '3', '只', '猫。', 'ok?'])
+    """
+    if text.isascii() or _SOME_UNSPACED.search(text) is None:
+        return text.split()
+    return _WORDS.findall(text)
+
+
+def is_unspaced(word: str) -> bool:
+    """Say whether a word of `words_of` is a letter of a script without spaces."""
+    return _SOME_UNSPACED.match(word) is not None and word[0].isalnum()
+
+
+def with_line_feeds(text: str) -> str:
+    r"""Write every line's end as `\n`; the same object if it is so already.
+
+    Example:
+        >>> with_line_feeds("one\r\ntwo\rthree\n")
+        'one\ntwo\nthree\n'
+    """
+    if not any(end in text for end in _OTHER_ENDS):
+        return text
+    return _ANY_END.sub("\n", text)
+
+
+def text_bytes(text: str) -> int:
+    """Count UTF-8 bytes; a lone surrogate, left behind by a wrong decoding, counts 3.
+
+    Example:
+        >>> text_bytes("naïve"), text_bytes(chr(0xD800))
+        (6, 3)
+    """
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
