@@ -208,7 +208,7 @@ def _tensor(got: Any, want: Tensor, rtol: int | float, atol: int | float) -> str
     rtol, atol = _tolerances(_rounding(mine), is_whole, rtol, atol)
     if mine.dtype != right.dtype:
         if torch.bool in (mine.dtype, right.dtype):
-            return _tensor_kind(got, want)
+            return _tensor_kind(got, want) if isinstance(got, Tensor) else _truth_kind(right)
         is_complex = mine.is_complex() or right.is_complex()
         mine, right = (
             x.to(torch.complex128 if is_complex else torch.float64) for x in (mine, right)
@@ -315,6 +315,12 @@ def _tensor_kind(got: Any, want: Tensor) -> str | None:
     if isinstance(got, np.ndarray):
         way = "torch.from_numpy"
     return f"{_wrong_kind(got, want)}: `{way}(...)` converts it"
+
+
+def _truth_kind(want: Tensor) -> str:
+    truth, numbers = "truth values", "numbers"
+    expected, mine = (truth, numbers) if want.dtype == torch.bool else (numbers, truth)
+    return f"{expected} are expected, yours are {mine}"
 
 
 def _sequence_kind(got: Any, want: Any) -> str:

@@ -143,6 +143,7 @@ def _learn(
     *,
     weighted: bool = True,
     first: bool = True,
+    by: Callable[[Pair], Any] = lambda pair: pair,
     best: Callable[..., int] = max,
 ) -> list[Pair]:
     spelt = {word: list(word) for word in words}
@@ -153,7 +154,7 @@ def _learn(
             break
         chosen = best(counts.values())
         equal = [pair for pair in counts if counts[pair] == chosen]
-        pair = min(equal) if first else equal[0]
+        pair = min(equal, key=by) if first else equal[0]
         merges.append(pair)
         spelt = {word: _merged(symbols, [pair], "".join(pair)) for word, symbols in spelt.items()}
     return merges
@@ -245,6 +246,7 @@ merge_learning = Exercise(
     cases={
         "the four words of the section": args({"sing": 6, "song": 5, "ring": 3, "wrong": 1}, 6),
         "a rare word full of one pair": args({"xyxyxyxy": 1, "ab": 7, "abxy": 2}, 3),
+        "equal counts of symbols of unequal length": args({"aaab": 3}, 2),
         "equal counts": args({"cd": 2, "ab": 2, "bc": 2, "abcd": 1}, 3),
         "runs of one letter": args({"aaaaa": 3, "aaba": 2}, 3),
         "more merges asked for than there are pairs": args({"abc": 1, "d": 4}, 9),
@@ -254,6 +256,9 @@ merge_learning = Exercise(
         "a pair counts as often as its word: add the word's count": partial(_learn, weighted=False),
         "among equals take the smallest pair, as tuples of strings compare": partial(
             _learn, first=False
+        ),
+        "among equals compare pairs as tuples, not as the text that they make": partial(
+            _learn, by="".join
         ),
         "you took the rarest pair; the commonest is merged": partial(_learn, best=min),
         "count again after each merge: new symbols have new neighbors": _counted_once,

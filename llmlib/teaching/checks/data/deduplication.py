@@ -77,9 +77,7 @@ similarity = Exercise(
         "nothing in common": args("a b c", "d e f", 2),
         "white space of several kinds": args("a  b\nc\td ", "a b c d e", 2),
         "the same letters, cut into words elsewhere": [
-            args("ab c d e", "a bc d e", 2),
-            args("a-b c d", "a b-c d", 2),
-            args("a_b c|d e,f g", "a b_c d|e f,g", 2),
+            args(f"a{mark}b c d e", f"a b{mark}c d e", 2) for mark in ("", *"-_,.;:|/+#")
         ],
     },
     mistakes={
