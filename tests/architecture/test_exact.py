@@ -152,6 +152,16 @@ def test_positions_have_an_angle_each():
     assert len(set(zip(cos, sin, strict=True))) == 1024
 
 
+@each
+@halves
+def test_a_model_of_16_bits_trains(design, dtype):
+    model = decoder(DESIGNS[design], init_std=0.02).to(dtype).train()
+    model(torch.arange(80).view(2, 40) % VOCAB).float().logsumexp(-1).mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.dtype == parameter.dtype and parameter.grad.isfinite().all(), name
+
+
 def test_gradients_of_what_stays_follow_it():
     model = decoder(DESIGNS["mamba"])
     model(torch.tensor([[3, 1, 4]])).sum().backward()

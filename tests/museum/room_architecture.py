@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from museum.exhibit import Exhibit
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -18,6 +17,7 @@ from llmlib.architecture.positions.rope_scaling import rope_table
 from llmlib.architecture.positions.schemes import alibi_bias, alibi_slopes
 from llmlib.architecture.recurrent.hyena import ImplicitFilters
 from llmlib.architecture.transformer import Transformer
+from museum.exhibit import Exhibit
 
 CONFIG = ModelConfig(vocab_size=11, d_model=16, n_layers=1, n_heads=2, max_seq_len=2048)
 
@@ -158,7 +158,7 @@ class _ThriftySwiGLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         (gate_up,) = ctx.saved_tensors
-        gate, up = gate_up.chunk(2, dim=-1)
+        gate, up = gate_up.data.chunk(2, dim=-1)  # as a kernel writes, unseen by autograd
         sigmoid = gate.sigmoid()
         grad_up = grad * gate * sigmoid
         gate.copy_(grad * up * sigmoid * (1 + gate * (1 - sigmoid)))  # the memory is there already
@@ -201,9 +201,9 @@ EXHIBITS = [
         name="Positions in the weights' type",
         threads=(
             "huggingface/transformers#29285",
+            "huggingface/transformers#29496",
             "NVIDIA/Megatron-LM#535",
             "EleutherAI/gpt-neox#1016",
-            "KellerJordan/modded-nanogpt#39",
         ),
         fault="RoPE's frequencies are a buffer: `model.to(torch.bfloat16)` rounds them, and the "
         "positions that are multiplied by them. From 256 on bfloat16 skips whole numbers.",
@@ -227,7 +227,7 @@ EXHIBITS = [
     ),
     Exhibit(
         name="One base for the whole batch",
-        threads=("QwenLM/Qwen#401", "huggingface/transformers#25104"),
+        threads=("QwenLM/Qwen#401",),
         fault="Dynamic scaling takes RoPE's base from the length of the text, and the length from "
         "the shape of the batch: short rows are turned by the base of the longest.",
         looks="Every text is right when it is tried alone. In a batch its answer changes a little "
@@ -239,7 +239,7 @@ EXHIBITS = [
     ),
     Exhibit(
         name="A cache that trusts the version counter",
-        threads=("sgl-project/sglang#30247", "sgl-project/sglang#29916"),
+        threads=("sgl-project/sglang#30247",),
         fault="A tensor derived from the weights is kept, under their addresses and version "
         "counters. `weight.data.copy_(new)`, as weights are loaded into a running server, changes "
         "neither.",
@@ -252,7 +252,7 @@ EXHIBITS = [
     ),
     Exhibit(
         name="A backward pass in the input's memory",
-        threads=("linkedin/Liger-Kernel#254", "pytorch/pytorch#81417"),
+        threads=("linkedin/Liger-Kernel#254",),
         fault="To save memory the gradient is written over the saved input. Another function may "
         "have saved that tensor too, for its own gradient: it reads the wrong numbers.",
         looks="Behind a matrix product, which saves its inputs and not its output, every gradient "

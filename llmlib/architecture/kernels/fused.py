@@ -58,6 +58,7 @@ class _RMSNorm(torch.autograd.Function):
         x, weight, scale = ctx.saved_tensors
         normed = x * scale
         rows = tuple(range(x.dim() - 1))
+        grad = grad.to(scale.dtype)
         grad_weight = (grad * normed).sum(rows)
         grad = grad * weight.to(grad.dtype)
         along = torch.linalg.vecdot(grad, normed).unsqueeze(-1).div_(x.shape[-1])
