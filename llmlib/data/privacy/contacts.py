@@ -10,27 +10,27 @@ from collections.abc import Iterator
 
 import regex
 
-from llmlib.data.privacy.folding import ENDS, STARTS, UNSPACED, fold
+from llmlib.data.privacy.folding import ENDS, STARTS, TOUCHING, fold
 from llmlib.data.privacy.spans import Span
 
 # Letters, digits and `_` of scripts that put spaces between words.
-_LETTER = rf"[^\W{UNSPACED}]"
-_LABEL = rf"[^\W_{UNSPACED}](?:(?:{_LETTER}|-){{0,61}}[^\W_{UNSPACED}])?"
+_LETTER = rf"[^\W{TOUCHING}]"
+_LABEL = rf"[^\W_{TOUCHING}](?:(?:{_LETTER}|-){{0,61}}[^\W_{TOUCHING}])?"
 _AT = regex.compile(r"@|(?i: ?[\[({]at[\])}] ?)| AT (?=[^\s@]{1,63} DOT )")
 _DOT = r"(?:\.|(?i: ?[\[({]dot[\])}] ?)| DOT )"
 _LOCAL = regex.compile(rf"(?<!{_LETTER}){_LETTER}(?:{_LETTER}|[.+%'&-]){{0,63}}\Z")
 _QUOTED = regex.compile(r"\"(?:[^\"\\\r\n]|\\.){1,62}\"\Z")
-_IDEOGRAPHIC_LOCAL = regex.compile(rf"[{UNSPACED}]{{1,16}}\Z")
+_IDEOGRAPHIC_LOCAL = regex.compile(rf"[{TOUCHING}]{{1,16}}\Z")
 _DOMAIN = regex.compile(
     rf"((?:{_LABEL}{_DOT}){{1,9}})"
-    rf"(xn--[a-z0-9-]{{2,59}}|[a-z]{{2,24}}|vermögensberat(?:er|ung)|(?![a-z])[^\W\d_{UNSPACED}]{{2,24}})"
+    rf"(xn--[a-z0-9-]{{2,59}}|[a-z]{{2,24}}|vermögensberat(?:er|ung)|(?![a-z])[^\W\d_{TOUCHING}]{{2,24}})"
     r"(?![A-Za-z0-9]|[_-][A-Za-z0-9])",
     regex.IGNORECASE,
 )
 # The commonest endings of their scripts first: the text may go on without a space.
 _IDEOGRAPHIC_DOMAIN = regex.compile(
     rf"(?:[^\W_](?:[\w-]{{0,61}}[^\W_])?\.){{1,4}}"
-    rf"(?:中国|中國|香港|台湾|台灣|公司|网络|网址|在线|企业|商城|广告|한국|닷컴|ไทย|みんな|[{UNSPACED}]{{2,8}})"
+    rf"(?:中国|中國|香港|台湾|台灣|公司|网络|网址|在线|企业|商城|广告|한국|닷컴|ไทย|みんな|[{TOUCHING}]{{2,8}})"
 )
 _LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]{2,45})\]", re.ASCII)
 _FILE_ENDINGS = {"png", "jpg", "jpeg", "gif", "svg", "webp", "bmp", "ico", "pdf", "txt", "css"}

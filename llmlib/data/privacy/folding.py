@@ -7,10 +7,12 @@ boundary is a matter of Latin letters and digits alone.
 import re
 import unicodedata
 
+from llmlib.data.corpora.units import UNSPACED
+
 STARTS = r"(?<![A-Za-z0-9])(?<![A-Za-z0-9]_)"
 """Nothing of an identifier before; a lone `_` is emphasis."""
 ENDS = r"(?![A-Za-z0-9]|_[A-Za-z0-9])"
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
+TOUCHING = UNSPACED + r"\p{Hangul}"
 """Scripts whose words touch what stands beside them, for a class of the `regex` package."""
 _LONG_VOWEL = re.compile(r"(?<=\d)ー(?=\d)")  # typed for a hyphen in Japanese
 _NO_HYPHENS = "—―⸺⸻〜〰"

@@ -13,15 +13,15 @@ from functools import cache
 import regex
 
 from llmlib.core.resources import resource
-from llmlib.data.privacy.folding import UNSPACED
+from llmlib.data.privacy.folding import TOUCHING
 from llmlib.data.privacy.spans import Span
 
 _CAPITALIZED = r"\p{Lu}\p{Ll}+(?:[-'’]\p{Lu}?\p{Ll}+)*(?:\p{Lu}\p{Ll}+)?"  # also McDonald
 _TOKEN = rf"(?:{_CAPITALIZED}|O['’]{_CAPITALIZED}|\p{{Lu}}\.(?:-?\p{{Lu}}\.)*)"
 _PARTICLE = r"(?:(?:de|del|della|da|dos|van|von|der|den|di|la|le|bin|al|el|ter|ibn) ){1,2}"
 _SEQUENCE = regex.compile(
-    rf"(?<![^\W{UNSPACED}])(?<![.@/_-]){_TOKEN}(?:[ ](?:{_PARTICLE})?{_TOKEN}){{0,5}}"
-    rf"(?![^\W{UNSPACED}]|[_(=])"
+    rf"(?<![^\W{TOUCHING}])(?<![.@/_-]){_TOKEN}(?:[ ](?:{_PARTICLE})?{_TOKEN}){{0,5}}"
+    rf"(?![^\W{TOUCHING}]|[_(=])"
 )
 _WORD = regex.compile(rf"{_TOKEN}")
 _TITLE = regex.compile(

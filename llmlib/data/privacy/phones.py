@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import regex
 
-from llmlib.data.privacy.folding import ENDS, STARTS, UNSPACED, fold
+from llmlib.data.privacy.folding import ENDS, STARTS, TOUCHING, fold
 from llmlib.data.privacy.registries import calling_codes
 from llmlib.data.privacy.spans import Span
 
@@ -48,11 +48,11 @@ _COMPACT = regex.compile(
     r"(?:1[3-9]\d{9}|01[016-9]\d{7,8}|0[789]0\d{8})(?![A-Za-z0-9]|[.-]\d)"
 )
 _CUE = regex.compile(
-    r"(?<![^\W" + UNSPACED + r"])(?:(?:tele)?phone|tel|mobile|mob|cell|fax|whatsapp|telefon|tél"
+    r"(?<![^\W" + TOUCHING + r"])(?:(?:tele)?phone|tel|mobile|mob|cell|fax|whatsapp|telefon|tél"
     r"|téléphone|portable|numéro|handy|rufnummer|móvil|celular|teléfono|telefone|telemóvel|telefono"
     r"|cellulare|telefoon|mobiel|tlf|puhelin|gsm|komórka|телефон|тел|моб|факс|τηλ|τηλέφωνο|هاتف"
     r"|جوال|تلفن|موبایل|טלפון|फ़ोन|फोन|मोबाइल|điện thoại|(?:call|ring|text|reach)"
-    r" (?:me|us|him|her|them)|phone number)(?![^\W" + UNSPACED + r"])"
+    r" (?:me|us|him|her|them)|phone number)(?![^\W" + TOUCHING + r"])"
     r"[^\d\n+(]{0,24}?(\+?\(?\d[\d ().\-/]{4,20}\d)(?![A-Za-z0-9])"
     r"|(?:手机|手機|电话|電話|热线|熱線|携帯|ファックス|전화|휴대폰|핸드폰|연락처|โทรศัพท์|โทร|เบอร์)"
     r"[^\d\n+(]{0,8}(\+?\(?\d[\d ()\-]{4,20}\d)(?![A-Za-z0-9])",
