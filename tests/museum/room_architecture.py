@@ -1,20 +1,29 @@
-"""Models: precision, rows that must not meet, and tensors that outlive what they were made of."""
+"""Models: precision, rows that must not meet, stale tensors, and what loaders passed over."""
 
 import copy
+import json
+import math
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Layout
+from llmlib.architecture.experts.routing import route
 from llmlib.architecture.kernels.fused import swiglu
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 from llmlib.architecture.positions.rope_scaling import rope_table
 from llmlib.architecture.positions.schemes import alibi_bias, alibi_slopes
+from llmlib.architecture.pretrained.configs import config_from_folder
+from llmlib.architecture.pretrained.loading import load_pretrained
+from llmlib.architecture.pretrained.saving import save_pretrained
 from llmlib.architecture.recurrent.hyena import ImplicitFilters
 from llmlib.architecture.transformer import Transformer
 from museum.exhibit import Exhibit
@@ -261,5 +270,223 @@ EXHIBITS = [
         sound=swiglu,
         plausible=gradient_behind_a_product_is_right,
         check=gradient_behind_an_exponential_is_right,
+    ),
+]
+
+
+# What a loader reads of a published model. Each implementation returns its configuration.
+
+Read = Callable[[dict[str, Any]], ModelConfig]
+LLAMA: dict[str, Any] = dict(
+    model_type="llama", vocab_size=29, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+    intermediate_size=37, max_position_embeddings=64, rope_theta=503.0,
+)  # fmt: skip
+QWEN2 = LLAMA | dict(model_type="qwen2", num_key_value_heads=3, use_sliding_window=True)
+
+
+def _sizes(content: dict[str, Any]) -> dict[str, Any]:
+    return dict(
+        vocab_size=content["vocab_size"], d_model=content["hidden_size"],
+        n_layers=content["num_hidden_layers"], n_heads=content["num_attention_heads"],
+        d_ff=content["intermediate_size"], max_seq_len=content["max_position_embeddings"],
+        rope_theta=content["rope_theta"],
+    )  # fmt: skip
+
+
+def _sizes_alone(content: dict[str, Any]) -> ModelConfig:
+    return ModelConfig(**_sizes(content))
+
+
+def _plausible_sizes(read: Read) -> None:
+    config = read(LLAMA)
+    assert (config.d_model, config.n_layers, config.rope_theta) == (24, 2, 503.0)
+    assert read(LLAMA | {"rope_scaling": None}).d_ff == 37
+
+
+def _rotates_as_it_was_trained(read: Read) -> None:
+    scaled = read(LLAMA | {"rope_scaling": {"type": "linear", "factor": 4.0}})
+    plain, slower = rope_table(read(LLAMA), 64)[0], rope_table(scaled, 64)[0]
+    assert torch.equal(slower, plain / 4)
+    try:
+        other = read(LLAMA | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}})
+    except ValueError:
+        return
+    assert not torch.equal(rope_table(other, 64)[0], plain), "neither used nor refused"
+
+
+def _one_window_for_all_layers(content: dict[str, Any]) -> ModelConfig:
+    window = content["sliding_window"] if content["use_sliding_window"] else None
+    attention: dict[str, Any] = {"attention": "window", "window": window} if window else {}
+    return ModelConfig(**_sizes(content), qkv_bias=True, **attention)
+
+
+def _plausible_windows(read: Read) -> None:
+    assert read(QWEN2 | dict(sliding_window=5, max_window_layers=0)).window == 5
+    off = dict(sliding_window=5, max_window_layers=0, use_sliding_window=False)
+    assert read(QWEN2 | off).attention == "full"
+
+
+def _windows_where_the_layers_have_them(read: Read) -> None:
+    assert read(QWEN2 | dict(sliding_window=5, max_window_layers=2)).attention == "full"
+    try:
+        config = read(QWEN2 | dict(sliding_window=5, max_window_layers=1))
+    except ValueError:
+        return
+    assert [config.is_local(layer) for layer in range(2)] == [False, True]
+
+
+# What comes out of a folder. Each implementation loads a model, or saves it and loads it again.
+
+FOLDER = "model.safetensors"
+
+
+def _small(**changes: Any) -> Transformer:
+    return Transformer(config_from_folder(LLAMA | {"tie_word_embeddings": True}).replace(**changes))
+
+
+def _with_head(folder: Path, model: Transformer, head: Tensor) -> None:
+    """Save a tied model as some programs do, its output matrix written out."""
+    save_pretrained(model, folder)
+    tensors = {**load_file(folder / FOLDER), "lm_head.weight": head.detach().clone()}
+    save_file(tensors, folder / FOLDER)
+
+
+def _ties_in_any_case(folder: Path) -> Transformer:
+    tensors = load_file(folder / FOLDER)
+    save_file({n: t for n, t in tensors.items() if n != "lm_head.weight"}, folder / FOLDER)
+    return load_pretrained(folder)
+
+
+def _plausible_ties(load: Callable[[Path], Transformer]) -> None:
+    with TemporaryDirectory() as folder:
+        model = _small()
+        _with_head(Path(folder), model, model.embedding.weight)
+        assert torch.equal(load(Path(folder)).output_weight, model.embedding.weight)
+
+
+def _no_matrix_is_dropped(load: Callable[[Path], Transformer]) -> None:
+    with TemporaryDirectory() as folder:
+        head = torch.randn(29, 24)
+        _with_head(Path(folder), _small(), head)
+        try:
+            loaded = load(Path(folder))
+        except ValueError as error:
+            assert "lm_head.weight" in str(error)
+            return
+        assert torch.equal(loaded.output_weight, head)
+
+
+def _leaves_the_index(model: Transformer, folder: Path) -> Tensor:
+    name, index = "model.embed_tokens.weight", folder / "model.safetensors.index.json"
+    save_file({name: model.embedding.weight.detach()}, folder / FOLDER)
+    files = json.loads(index.read_text())["weight_map"] if index.exists() else {}
+    return load_file(folder / files.get(name, FOLDER))[name]
+
+
+def _saved_and_loaded(model: Transformer, folder: Path) -> Tensor:
+    save_pretrained(model, folder)
+    return load_pretrained(folder).embedding.weight.detach()
+
+
+def _plausible_again(again: Callable[[Transformer, Path], Tensor]) -> None:
+    with TemporaryDirectory() as folder:
+        for model in (_small(), _small()):
+            assert torch.equal(again(model, Path(folder)), model.embedding.weight)
+
+
+def _what_was_saved_last(again: Callable[[Transformer, Path], Tensor]) -> None:
+    with TemporaryDirectory() as name:
+        folder, part = Path(name), "model-00001-of-00001.safetensors"
+        save_pretrained(_small(), folder)
+        files = dict.fromkeys(load_file(folder / FOLDER), part)
+        (folder / FOLDER).rename(folder / part)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+        model = _small()
+        assert torch.equal(again(model, folder), model.embedding.weight)
+
+
+# The weights of the chosen experts' outputs, from scores and their number.
+
+Gates = Callable[[Tensor, int], Tensor]
+
+
+def _shares_of_the_chosen(logits: Tensor, k: int) -> Tensor:
+    chosen = logits.softmax(dim=-1).topk(k, dim=-1).values
+    return chosen / chosen.sum(dim=-1, keepdim=True)
+
+
+def _routed(logits: Tensor, k: int) -> Tensor:
+    return route(logits, k).gates
+
+
+def _plausible_gates(gates: Gates) -> None:
+    found = gates(torch.tensor([[0.0, math.log(3), math.log(6)]]), 2)
+    torch.testing.assert_close(found, torch.tensor([[2 / 3, 1 / 3]]))
+
+
+def _the_text_teaches_the_router(gates: Gates) -> None:
+    for k in (1, 2):
+        logits = torch.tensor([[0.0, 1.0, 2.0]], requires_grad=True)
+        gates(logits, k)[0, 0].backward()
+        assert logits.grad is not None and logits.grad.abs().max() > 1e-3
+
+
+EXHIBITS += [
+    Exhibit(
+        name="A RoPE that forgets how it was stretched",
+        threads=("ggml-org/llama.cpp#2772", "ggml-org/llama.cpp#8676"),
+        fault="A converter reads the sizes and the base of RoPE, and not the setting that says how "
+        "positions were stretched when the model was trained on longer texts.",
+        looks="All tensors fit. The text begins well and falls apart, sooner or later by the kind "
+        "of scaling.",
+        faulty=_sizes_alone,
+        sound=config_from_folder,
+        plausible=_plausible_sizes,
+        check=_rotates_as_it_was_trained,
+    ),
+    Exhibit(
+        name="A window for layers that have none",
+        threads=("huggingface/transformers#35896", "huggingface/transformers#36162"),
+        fault="A sliding window is given to every layer, although the configuration says from "
+        "which layer on it counts.",
+        looks="Equal up to the window's length: every short test passes.",
+        faulty=_one_window_for_all_layers,
+        sound=config_from_folder,
+        plausible=_plausible_windows,
+        check=_windows_where_the_layers_have_them,
+    ),
+    Exhibit(
+        name="Two matrices tied by force",
+        threads=("huggingface/transformers#42612",),
+        fault="The configuration says that embedding and output matrix are one, the file holds two "
+        "that differ, and the second is dropped.",
+        looks="No tensor is missing and none is left over; the model answers, in other words.",
+        faulty=_ties_in_any_case,
+        sound=load_pretrained,
+        plausible=_plausible_ties,
+        check=_no_matrix_is_dropped,
+    ),
+    Exhibit(
+        name="The index of the model before",
+        threads=("huggingface/diffusers#14719", "huggingface/diffusers#14769"),
+        fault="One file is saved into a folder that held a model in several; their index stays, "
+        "and who reads looks at the index first.",
+        looks="The new file is there, with the right size and date. What is loaded is the old one.",
+        faulty=_leaves_the_index,
+        sound=_saved_and_loaded,
+        plausible=_plausible_again,
+        check=_what_was_saved_last,
+    ),
+    Exhibit(
+        name="The gate of one expert",
+        threads=("jingyaogong/minimind#858", "jingyaogong/minimind#859"),
+        fault="The chosen experts' weights are made to sum to one. Where one expert is chosen its "
+        "weight is then the constant 1, and the text's loss teaches the router nothing.",
+        looks="Loads are even, for the balance loss is all that the router learns; the model is no "
+        "better than a dense one of an expert's size.",
+        faulty=_shares_of_the_chosen,
+        sound=_routed,
+        plausible=_plausible_gates,
+        check=_the_text_teaches_the_router,
     ),
 ]
