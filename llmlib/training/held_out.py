@@ -7,6 +7,7 @@ from torch import nn
 
 from llmlib.core.batch import Batch, count_targets
 from llmlib.training.distributed import on_device, sum_over_ranks
+from llmlib.training.objectives.auxiliary import auxiliary_losses
 
 
 @torch.no_grad()
@@ -33,7 +34,9 @@ def mean_loss(objective: nn.Module, batches: Iterable[Batch], device: torch.devi
     nats, n_targets = 0.0, 0
     for batch in batches:
         count = count_targets(batch)
-        nats += objective(on_device(batch, device)).item() * count
+        with auxiliary_losses() as heard:
+            loss = objective(on_device(batch, device)).item()
+        nats += (loss - sum(auxiliary.item() for auxiliary in heard)) * count
         n_targets += count
     objective.train(was_training)
     sums = torch.tensor(

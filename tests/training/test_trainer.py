@@ -109,7 +109,7 @@ def test_the_loss_of_experts_is_in_nats_and_the_balance_apart(
     source = new_trainer("unused").batches
     batches = [next(source) for _ in range(accumulate)]
     counts = [count_targets(batch) for batch in batches]
-    model = trainer.model
+    model: Any = trainer.model
     nats, balance = [], []
     for batch in batches:
         nats.append(next_token_loss(model.eval(), batch).item())
@@ -131,10 +131,13 @@ def test_any_loss_that_is_added_is_reported_apart(new_trainer: Build) -> None:
     plain = new_trainer("plain", model={"dropout": 0.0})
     other = new_trainer("other", model={"dropout": 0.0}, loss_fn=with_z_loss)
     line, expected = other.train_step(), plain.train_step()
+    assert not torch.equal(weights(other), weights(plain)), "it is learned all the same"
     assert line["loss"] == pytest.approx(expected["loss"], abs=1e-5)
     assert line["auxiliary_loss"] > 0.1
     assert "auxiliary_loss" not in expected
-    assert not torch.equal(weights(other), weights(plain)), "it is learned all the same"
+    other.held_out = plain.held_out = [next(plain.batches)]
+    plain.model.load_state_dict(other.model.state_dict())
+    assert other.evaluate() == pytest.approx(plain.evaluate(), abs=1e-5)
 
 
 def test_a_loss_that_is_not_finite_is_noticed_in_the_auxiliary_too(new_trainer: Build) -> None:
@@ -151,6 +154,8 @@ def test_a_step_without_targets_is_refused_and_changes_nothing(new_trainer: Buil
     before = weights(trainer)
 
     class Silent:
+        state_dict, load_state_dict = trainer.batches.state_dict, trainer.batches.load_state_dict
+
         def __next__(self) -> Batch:
             return {"inputs": torch.ones(2, 5).long(), "targets": torch.full((2, 5), -100)}
 

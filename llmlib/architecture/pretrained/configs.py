@@ -123,8 +123,9 @@ def _window(family: str, values: Mapping[str, Any]) -> int:
     )
     if sliding not in kinds:
         return 0
-    refuse_unless(window is not None and window > 0, f"sliding_window={window}")
-    return window
+    width = window or 0
+    refuse_unless(width > 0, f"sliding_window={window}")
+    return width
 
 
 def _rope_fields(values: Mapping[str, Any], published_len: int) -> dict[str, Any]:
@@ -151,18 +152,15 @@ def _one_rope(
         len(lengths) == 1 and (kind != "dynamic" or lengths == {published_len}),
         f"{name}={sorted(lengths)} for a RoPE of type {kind!r} and {published_len} positions",
     )
-    factor = rope.get("factor")
-    refuse_unless(
-        factor is not None or kind == "default", f"a RoPE scaling {kind!r} without factor"
-    )
-    refuse_unless(kind != "default" or factor in (None, 1), f"factor={factor} without rope_type")
     theta = rope.get("rope_theta") or values["rope_theta"]
     found: dict[str, Any] = {"rope_theta": float(theta), "rope_original_len": lengths.pop()}
-    return (
-        found
-        if kind == "default"
-        else {**found, "rope_scaling": kind, "rope_factor": float(factor)}
-    )
+    factor = rope.get("factor")
+    if kind == "default":
+        refuse_unless(factor in (None, 1), f"factor={factor} without rope_type")
+        return found
+    if factor is None:
+        raise ValueError(f"the RoPE scaling {kind!r} lacks factor")
+    return {**found, "rope_scaling": kind, "rope_factor": float(factor)}
 
 
 def _gpt2_config(values: Mapping[str, Any], max_seq_len: int | None) -> ModelConfig:
