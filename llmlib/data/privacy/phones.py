@@ -12,7 +12,7 @@ from llmlib.data.privacy.spans import Span
 _SIX_DIGITS = re.compile(r"\d(?:[ ().\-/]{0,9}\d){5}")  # most texts need no closer look
 _ENDS = ENDS + r"(?![.\-]\d)"
 _INTERNATIONAL = re.compile(
-    r"(?<![A-Za-z0-9+.])(?:\+|(?<![\-/])(?:00|011[ -]))([1-9]\d{0,2})"
+    r"(?<![A-Za-z0-9+])(?<!\d\.)(?:\+|(?<![\-/])(?:00|011[ -]))([1-9]\d{0,2})"
     r"(\)?[ .\-/]{0,3}(?:\(\d{1,5}\)[ .\-/]{0,3})?\d(?:[ .\-/()]{0,3}\d){2,16})",
     re.ASCII,
 )
@@ -34,6 +34,7 @@ _OTHER_FORMS = re.compile(
     rf"{STARTS}(?<![+\-/])(?<!\d[. ])(?:"
     r"[78][ -]\(?[3-9]\d\d\)?[ -]\d{3}[ -]\d\d[ -]?\d\d"  # Russia, Kazakhstan
     r"|\([1-9]\d\) ?9?\d{4}[ -]\d{4}"  # Brazil, Mexico
+    r"|0\d{1,3}\(\d{1,4}\)\d{4}"  # Japan
     r"|1[3-9]\d([ -])\d{4}\1\d{4}|[48]00-\d{3}-\d{4}"  # China
     r"|[6-9]\d\d([ .])\d\d\2\d\d\2\d\d(?!\2\d\d(?!\d))"  # Spain
     r"|0\d{2,4} 15-\d{3,4}-\d{4}|\(60\d\) \d{3} ?\d{4}"  # Argentina, Colombia
@@ -63,8 +64,8 @@ _DATE = re.compile(
 )
 _GOES_ON = re.compile(r"[A-Za-z0-9]|_[A-Za-z0-9]|[.\-]\d|[:/]\d", re.ASCII)
 _TRUNK_ZERO = re.compile(r"[) .\-/]{0,4}\(0\)")  # as in +44 (0)20
-_YEAR = re.compile(r" (?:19|20)\d\d")
-_TAIL = re.compile(r"[ ](?:19|20)\d\d$|[ ]\(?\d{1,2}$")
+_YEAR = re.compile(r" (?:19|20)\d\d$")
+_CLOCK = re.compile(r" \(?\d{1,2}$")
 
 
 def find_phones(text: str) -> Iterator[Span]:
@@ -95,11 +96,9 @@ def find_phones(text: str) -> Iterator[Span]:
         number = plain[start:stop]
         if start in begun or _DATE.match(number):  # a form knows better where the number ends
             continue
-        while (
-            (tail := _TAIL.search(number))
-            and _digits(number[: tail.start()]) >= 7
-            and (_digits(number) > 10 or plain[stop : stop + 1] in (":", "/"))
-        ):
+        clock = plain[stop : stop + 1] in (":", "/")  # its first digits, or those of a date
+        tail = (_CLOCK if clock else _YEAR).search(number)
+        if tail and tail.end() == len(number) and _digits(number[: tail.start()]) >= 7:
             number = number[: tail.start()].rstrip(" (-/.")
             stop = start + len(number)
         if (7 if number.isdigit() else 6) <= _digits(number) <= 15:
@@ -139,7 +138,7 @@ def _international(plain: str) -> Iterator[tuple[int, int]]:
             start = match.start()
             if plain[start - 1 : start] == "(" and plain[match.end(1) : match.end(1) + 1] == ")":
                 start -= 1
-            year = len(fitting) > 1 and _YEAR.fullmatch(plain, fitting[1], fitting[0])
+            year = len(fitting) > 1 and _YEAR.match(plain, fitting[1], fitting[0])
             yield start, fitting[1 if year else 0]
 
 

@@ -191,6 +191,10 @@ def test_numbers_in_one_piece_beside_their_own_script() -> None:
         )
         assert not texts_of(find_phones, f"row {number} of the table")
     assert texts_of(find_phones, "090ー0000ー1234まで") == ["090ー0000ー1234"]
+    assert texts_of(find_phones, "03(0000)1122") == ["03(0000)1122"]
+    assert texts_of(find_phones, "Tel.+33 1 99 00 47 11") == ["+33 1 99 00 47 11"]
+    assert texts_of(find_phones, "phone 2025550147 2024") == ["2025550147"]
+    assert texts_of(find_phones, "phone 202 555 0147 12:30") == ["202 555 0147"]
     assert texts_of(find_phones, "(+86) 139 0000 5678") == ["(+86) 139 0000 5678"]
 
 
