@@ -93,7 +93,9 @@ class ModelConfig:
     """Base of RoPE's wavelengths."""
     rope_scaling: RopeScaling = "none"
     """How RoPE is stretched beyond `rope_original_len`; `linear` is interpolation, `rerope`
-    position truncation and `basis` basis truncation."""
+    position truncation and `basis` basis truncation. `dynamic` follows each text's own length: read
+    at once, the whole text has the base of its last token; with a cache, each call the base of
+    what was read so far."""
     rope_factor: float = 1.0
     """By how much the length is stretched."""
     rope_original_len: int = 0

@@ -32,7 +32,7 @@ def empty_wide(*shape: int) -> Tensor:
 
 def float64_device(device: torch.device | None) -> torch.device | None:
     """Return where float64 can be computed: the device itself, but for Apple's GPUs."""
-    return None if device is not None and device.type == "mps" else device
+    return torch.device("cpu") if device is not None and device.type == "mps" else device
 
 
 class KeepsFloat32(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from llmlib.architecture.caches.base import Cache
 from llmlib.architecture.context import Layout
+from llmlib.architecture.exact import wide
 from llmlib.architecture.transformer import Transformer
 from llmlib.utilization.sampling import Sampling, choose
 
@@ -29,7 +30,7 @@ class _Decoder:
         else:
             self.read = torch.cat([self.read, tokens], dim=1)
             hidden = self.model.hidden(self.read, layout=Layout(self.left_padding))
-        return self.model.unembed(hidden[:, -1])  # [B, D] -> [B, V]
+        return wide(self.model.unembed(hidden[:, -1]))  # [B, D] -> [B, V]
 
     def keep(self, rows: Tensor) -> None:
         if self.cache is not None:

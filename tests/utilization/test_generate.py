@@ -210,3 +210,15 @@ def test_bad_input_is_named(
 def test_stream_checks_at_the_call() -> None:
     with pytest.raises(ValueError, match="is empty"):
         stream(make(), [], max_new_tokens=3)
+
+
+def test_a_temperature_divides_in_float32_whatever_the_model_computes_in():
+    model = make(position="rope").bfloat16().eval()
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "llmlib.utilization.generation.choose",
+            lambda logits, *rest: seen.append(logits.dtype) or logits.argmax(-1),
+        )
+        generate(model, PROMPTS, max_new_tokens=2, sampling=Sampling(temperature=0.7))
+    assert set(seen) == {torch.float32}
