@@ -14,6 +14,7 @@ from llmlib.architecture import ModelConfig, Transformer
 from llmlib.architecture.choices import CHOICES
 from llmlib.architecture.pretrained import load_pretrained, save_pretrained
 from llmlib.architecture.pretrained.config_keys import FAMILIES
+from llmlib.architecture.pretrained.configs import config_from_folder, config_to_folder
 
 LENGTH, VOCABULARY = 23, 101
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -242,9 +243,9 @@ def test_the_draws_cover_every_field():
 @pytest.mark.slow
 def test_a_saved_model_is_the_same_here_and_in_transformers_or_is_refused(tmp_path):
     torch.manual_seed(7)
-    configs = [config for seed in range(150) if (config := random_config(seed)) is not None]
+    configs = [config for seed in range(90) if (config := random_config(seed)) is not None]
     saved = [saved_equal_or_refused(c, tmp_path / str(n)) for n, c in enumerate(configs)]
-    assert 30 < sum(saved) < len(saved) - 30
+    assert 20 < sum(saved) < len(saved) - 20
 
 
 @pytest.mark.parametrize(
@@ -286,3 +287,52 @@ def test_fields_that_would_be_lost_are_refused(changes, tmp_path):
     with pytest.raises(ValueError, match="no family of"):
         save_pretrained(Transformer(config), tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+# The keys that published files have, as their libraries wrote them
+
+_QWEN = dict(
+    architectures=["Qwen2ForCausalLM"], attention_dropout=0.0, bos_token_id=151643,
+    eos_token_id=151645, hidden_act="silu", hidden_size=896, initializer_range=0.02,
+    intermediate_size=4864, max_position_embeddings=32768, max_window_layers=21,
+    model_type="qwen2", num_attention_heads=14, num_hidden_layers=24, num_key_value_heads=2,
+    rms_norm_eps=1e-06, rope_theta=1000000.0, sliding_window=32768, tie_word_embeddings=True,
+    torch_dtype="bfloat16", transformers_version="4.43.1", use_cache=True, use_mrope=False,
+    use_sliding_window=False, vocab_size=151936,
+)  # fmt: skip
+_SMOLLM = dict(
+    architectures=["LlamaForCausalLM"], attention_bias=False, attention_dropout=0.0,
+    bos_token_id=1, eos_token_id=2, hidden_act="silu", hidden_size=576, initializer_range=0.041666,
+    intermediate_size=1536, is_llama_config=True, max_position_embeddings=8192, mlp_bias=False,
+    model_type="llama", num_attention_heads=9, num_hidden_layers=30, num_key_value_heads=3,
+    pad_token_id=2, pretraining_tp=1, rms_norm_eps=1e-05, rope_interleaved=False,
+    rope_scaling=None, rope_theta=100000, tie_word_embeddings=True, torch_dtype="bfloat16",
+    transformers_version="4.42.3", use_cache=True, vocab_size=49152,
+)  # fmt: skip
+_GPT2 = dict(
+    activation_function="gelu_new", architectures=["GPT2LMHeadModel"], attn_pdrop=0.1,
+    bos_token_id=50256, embd_pdrop=0.1, eos_token_id=50256, initializer_range=0.02,
+    layer_norm_epsilon=1e-05, model_type="gpt2", n_ctx=1024, n_embd=768, n_head=12, n_layer=12,
+    n_positions=1024, resid_pdrop=0.1, summary_activation=None, summary_first_dropout=0.1,
+    summary_proj_to_labels=True, summary_type="cls_index", summary_use_proj=True,
+    task_specific_params={"text-generation": {"do_sample": True, "max_length": 50}},
+    vocab_size=50257,
+)  # fmt: skip
+_MIXTRAL = dict(
+    architectures=["MixtralForCausalLM"], attention_dropout=0.0, bos_token_id=1, eos_token_id=2,
+    hidden_act="silu", hidden_size=4096, initializer_range=0.02, intermediate_size=14336,
+    max_position_embeddings=32768, model_type="mixtral", num_attention_heads=32,
+    num_experts_per_tok=2, num_hidden_layers=32, num_key_value_heads=8, num_local_experts=8,
+    output_router_logits=False, rms_norm_eps=1e-05, rope_theta=1000000.0,
+    router_aux_loss_coef=0.02, sliding_window=None, tie_word_embeddings=False,
+    torch_dtype="bfloat16", transformers_version="4.36.0.dev0", use_cache=True, vocab_size=32000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content", [_QWEN, _SMOLLM, _GPT2, _MIXTRAL], ids=lambda c: c["model_type"]
+)
+def test_published_files_are_not_refused(content):
+    config = config_from_folder(content)
+    assert config.attention == "full"
+    assert config_from_folder(config_to_folder(config)) == config
