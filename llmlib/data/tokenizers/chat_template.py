@@ -47,7 +47,7 @@ class ChatTemplate:
         self.variables = variables
         try:
             self._template = environment.from_string(source)
-        except jinja2.TemplateSyntaxError as error:
+        except (jinja2.TemplateSyntaxError, SyntaxError) as error:  # a stray break is the latter
             raise ValueError(f"the chat template cannot be read: {error}") from error
 
     def render(
@@ -81,9 +81,10 @@ class _GenerationBlock(Extension):
     tags: ClassVar[set[str]] = {"generation"}
 
     @override
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)  # names set inside are not known behind it
 
 
 def _to_json(

@@ -38,10 +38,10 @@ class PretrainedBPE(ByteLevelTokenizer):
     """A byte-level BPE tokenizer with the ids of a published model.
 
     Text is text: a special token spelt out in it is encoded letter by letter unless `encode` is
-    told to take it for one. Added tokens that are not special count wherever they stand. Bytes that
-    the vocabulary lacks (SmolLM2's has no token for 21 bytes, most of which UTF-8 never uses) are
-    left out, as `tokenizers` does. What is read of a file and what is refused stands in the book's
-    page on tokenizer files.
+    told to take it for one; one that is a single letter of the alphabet is that letter. Added
+    tokens that are not special count wherever they stand. Bytes that the vocabulary lacks
+    (SmolLM2's has no token for 21 bytes, most of which UTF-8 never uses) are left out, as
+    `tokenizers` does. A file with an option that is not read is refused.
 
     Args:
         vocabulary: Ids by token, in the letters of GPT-2's files.

@@ -75,6 +75,8 @@ class RankBPE(ByteLevelTokenizer):
             try:
                 token, rank = line.split()
                 data, i = base64.b64decode(token, validate=True), int(rank)
+                if not rank.isdigit():
+                    raise ValueError(f"the rank {rank.decode()!r} is no number from 0 on")
             except (ValueError, binascii.Error) as error:
                 raise ValueError(f"{path}, line {number}: no token and rank: {error}") from error
             if data in ranks:

@@ -69,6 +69,8 @@ def parse_model(data: bytes) -> ModelFile:
                 trainer = dict(_fields(value))
             elif number == 3 and isinstance(value, bytes):
                 normalizer = dict(_fields(value))
+            elif number == 5 and isinstance(value, bytes) and dict(_fields(value)).get(2):
+                raise ValueError("the model rewrites decoded text, which is not supported")
         table = normalizer.get(2, b"")
         replacements = _read_charsmap(table) if isinstance(table, bytes) else {}
     except (IndexError, KeyError, UnicodeDecodeError, struct.error) as error:

@@ -228,7 +228,10 @@ class SentencePieceModel(SpelledTokenizer):
         known, ranks = self._known(symbols)
         if self.file.model_type == BPE:
             found = merge_by_score(normalized, symbols, ranks, self._unused)
-            ids = [i for p in found for i in (known[p][0] if p in known else self._unknown_ids(p))]
+            ids = []
+            for piece in found:  # one not to be used is left where no merge made it
+                usable = piece in known and piece not in self._unused
+                ids += known[piece][0] if usable else self._unknown_ids(piece)
         else:
             edges = piece_edges(
                 normalized, known, self._longest, self._unknown_ids, self._unknown_score
