@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmlib.architecture import Transformer
+from llmlib.architecture import Attention, Transformer
 from llmlib.architecture.exact import KeepsFloat32
 from llmlib.architecture.positions.rope_scaling import rope_table
 from llmlib.architecture.positions.schemes import alibi_bias, alibi_slopes
@@ -188,7 +188,8 @@ def test_initial_exponents_do_not_depend_on_the_default_type():
 def test_far_keys_keep_their_distances_under_alibi(dtype):
     """Steps of 1/256 at a bias of -4 are below bfloat16's digits: it would see plateaus."""
     model = decoder({"position": "alibi", "n_heads": 4, "d_model": 8, "n_layers": 1, "d_ff": 8})
-    attention = model.blocks[0].mixer.to(dtype)
+    attention = model.to(dtype).blocks[0].mixer
+    assert isinstance(attention, Attention)
     positions = torch.arange(1100)[None]
     bias = alibi_bias(alibi_slopes(4), positions[:, -1:], positions)
     queries, keys = (torch.zeros(1, 4, n, 2, dtype=dtype) for n in (1, 1100))

@@ -77,7 +77,7 @@ def stretched_base(head_dim: int, theta: float, factor: Factor) -> Factor:
     """
     if head_dim <= 2:
         raise ValueError(f"a head of width {head_dim} has one pair: it cannot be stretched by base")
-    return theta * factor ** (head_dim / (head_dim - 2))
+    return theta * factor ** (head_dim / (head_dim - 2))  # pyright: ignore[reportReturnType]
 
 
 def yarn_frequencies(
