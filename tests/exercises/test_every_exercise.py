@@ -14,6 +14,7 @@ from project import ROOT, notebook_code
 from llmlib.core.resources import resource
 from llmlib.teaching import Exercise, args, authoring
 from llmlib.teaching.catalogue import Entry, entries, find_exercise
+from llmlib.teaching.grade import grade_notebook
 
 EXERCISES = entries()
 each_exercise = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.name)
@@ -84,6 +85,16 @@ def test_the_solution_passes(entry: Entry) -> None:
     path = resource(f"solutions/{entry.chapter}/{entry.name}.py")
     outcome = exercise.evaluate(runpy.run_path(str(path))[exercise.symbol])
     assert outcome.status == "passed", outcome.message
+
+
+@pytest.mark.slow
+def test_every_solution_passes_in_the_grader(tmp_path: Path) -> None:
+    """There the answer lives in another process: gradients and memory are measured across."""
+    sources = [resource(f"solutions/{e.chapter}/{e.name}.py").read_text() for e in EXERCISES]
+    path = notebook(tmp_path, *sources)
+    grades = grade_notebook(path, [entry.name for entry in EXERCISES])
+    assert [grade for grade in grades if grade.outcome != "passed"] == []
+    assert len(grades) == len(EXERCISES)
 
 
 @each_exercise

@@ -93,6 +93,7 @@ top_gram = Exercise(
         "nothing twice": args(_HAMLET, 3),
         "fewer words than n": [args(["to", "be"], 3), args([], 1)],
         "the same letters, cut elsewhere": args(["ab", "c", "or", "a", "bc"], 2),
+        "occurrences that overlap, and another word": args(["go", "go", "go", "far"], 2),
         "one word over and over, where occurrences overlap": args(["buy"] * 7, 3),
     },
     mistakes={
@@ -104,6 +105,9 @@ top_gram = Exercise(
         "you counted words or n-grams; the share is of characters": partial(_share, size=len),
         "occurrences that overlap count each in full; you counted every word once": _covered,
         "occurrences that overlap count each in full; you went on behind each one": _greedy,
+        "occurrences that overlap count each in full, so that the share may exceed 1: no cap": (
+            lambda words, n: min(1.0, _share(words, n))
+        ),
         "two n-grams are equal if their words are: keep tuples, letters can be cut elsewhere": (
             _joined
         ),

@@ -78,6 +78,7 @@ longest = Exercise(
         "pieces that fit only at the beginning of a word, and only inside one": args(
             "herherd", ["her", "herd", "##he", "##r", "##d"]
         ),
+        "a word that only pieces from inside would fit": args("oat", _GOATS),
         "a dead end behind the longest": args("goat", ["g", "go", "##oat", "##o", "##he", "##s"]),
         "a word whose end fits nothing": args("goatherdess", _GOATS),
         "a word with a cut of fewer pieces": args("goatee", ["go", "goat", "g", "##oatee", "##e"]),
@@ -85,6 +86,9 @@ longest = Exercise(
     mistakes={
         "a piece inside the word begins with ##: look up `'##' + word[start:end]`": (
             lambda word, pieces: _match(word, {p.removeprefix("##") for p in pieces}, mark="")
+        ),
+        "a piece with ## stands inside a word only: it cannot begin one": (
+            lambda word, pieces: _match(word, {*pieces, *(p.removeprefix("##") for p in pieces)})
         ),
         "you took the shortest piece: try the longest end first": partial(_match, shortest=True),
         "the word is unknown as a whole: forget the pieces before": partial(_match, forgets=False),
