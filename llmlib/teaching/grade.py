@@ -220,7 +220,7 @@ def to_csv(grades: Sequence[Grade]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Grade the notebooks named on the command line; return 2 where an exercise is not known."""
+    """Grade what the command line names; return 2 for an unknown exercise or no notebook."""
     default = Limits()
     parser = argparse.ArgumentParser(
         prog="python -m llmlib.teaching.grade",
@@ -245,6 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     grades: list[Grade] = []
     notebooks = find_notebooks(options.notebooks)
+    if not notebooks:
+        print("no notebook lies in these folders", file=sys.stderr)
+        return 2
     for number, (path, student) in enumerate(zip(notebooks, students(notebooks), strict=True), 1):
         mine = grade_notebook(path, options.exercise, limits, student=student)
         grades += mine

@@ -181,23 +181,27 @@ BY_TORCH = {
     "vjp": "torch.func.vjp(f, x)[1](torch.ones(3))[0]",
     "jvp": "torch.func.jvp(f, (x,), (torch.ones(3),))[1]",
     "functional": "torch.autograd.functional.vjp(f, x, torch.ones(3))[1]",
+    "hand": "f(x.detach()) * (1 - f(x.detach()))",
 }
-SLOPE = "import torch\ndef f(x): return x.sigmoid()\ndef sample_slope(x):\n    "
+SLOPE = "def by_{}(x):\n    x = x.clone().requires_grad_()\n    return {}"
 
 
 def test_automatic_differentiation_is_seen_where_the_answer_runs(tmp_path: Path) -> None:
-    Exercise(
-        "sample_slope",
-        reference=lambda x: x.sigmoid() * (1 - x.sigmoid()),
-        cases={"by hand": lambda f: expect(not differentiates(f, torch.ones(3)), "by torch")},
+    for code in BY_TORCH:
+        Exercise(
+            f"by_{code}",
+            reference=lambda x: x.sigmoid() * (1 - x.sigmoid()),
+            cases={"by hand": lambda f: expect(not differentiates(f, torch.ones(3)), "by torch")},
+        )
+    cells = [SLOPE.format(name, code) for name, code in BY_TORCH.items()]
+    got = graded(
+        tmp_path,
+        "import torch\ndef f(x): return x.sigmoid()",
+        *cells,
+        names=[f"by_{code}" for code in BY_TORCH],
     )
-    codes = [f"x = x.clone().requires_grad_()\n    return {code}" for code in BY_TORCH.values()]
-    codes.append("return f(x) * (1 - f(x))")
-    outcomes = []
-    for code in codes:
-        (got,) = graded(tmp_path, SLOPE + code, names=["sample_slope"]).values()
-        outcomes.append(got)
-    assert outcomes == [("wrong", "by hand: by torch")] * len(BY_TORCH) + [("passed", "")]
+    assert got.pop("by_hand") == ("passed", "")
+    assert set(got.values()) == {("wrong", "by hand: by torch")}
 
 
 CELLS = {
@@ -225,12 +229,20 @@ CELLS = {
 
 
 def test_an_answer_is_read_as_a_notebook_would(tmp_path: Path) -> None:
-    for where, cell in CELLS.items():
-        assert exercises_of([cell], catalogue.entries()) == NAMES, where
-        got = graded(tmp_path, cell, names=["sample_half"])
-        assert got == {"sample_half": ("passed", "")}, where
-    bash = notebook(tmp_path, "%%bash\ndef sample_half(x): return x / 2")
-    assert grade_notebook(bash, ["sample_half"])[0].outcome == "missing"
+    cells, names = [], []
+    for number, cell in enumerate(CELLS.values()):
+        name = f"sample_half_{number}"
+        Exercise(name, reference=half, cases={"seven numbers": args(torch.randn(7))})
+        cells.append(cell.replace("sample_half", name).replace("two", f"two_{number}"))
+        names.append(name)
+    got = graded(
+        tmp_path, *cells, "%%bash\ndef sample_half(x): return 2", names=[*names, *NAMES[:1]]
+    )
+    assert got.pop("sample_half")[0] == "missing"
+    where = dict(zip(CELLS, got.values(), strict=True))
+    assert where == dict.fromkeys(CELLS, ("passed", ""))
+    for cell in CELLS.values():
+        assert exercises_of([cell], catalogue.entries()) == NAMES
 
 
 def test_students_with_files_of_one_name_are_told_apart(
@@ -248,6 +260,8 @@ def test_students_with_files_of_one_name_are_told_apart(
         ["bob/ps1/hw", "sample_half", "wrong"],
     ]
     assert "[2/2] bob/ps1/hw.ipynb: 0 of 1 passed" in err
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty")]) == 2
 
 
 @pytest.mark.parametrize(
