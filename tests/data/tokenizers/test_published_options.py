@@ -153,7 +153,7 @@ def test_random_tokenizers_give_the_ids_of_tokenizers(tmp_path: Path) -> None:
             assert special.isdisjoint(ours.encode(text))
             shown = theirs.decode(expected.ids, skip_special_tokens=False)
             # tokenizers takes the é of an added token for the byte E9.
-            damaged = {"éclair", "é", "e\u0301"}.intersection(expected.tokens)
+            damaged = any("é" in token or "e\u0301" in token for token in expected.tokens)
             assert ours.decode(expected.ids) == shown or damaged
     assert compared > 250
 
