@@ -128,7 +128,7 @@ def _rounding(value: Any) -> float:
     if isinstance(value, Tensor):
         return torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
     if isinstance(value, (np.ndarray, np.generic)):
-        return float(np.finfo(value.dtype.type).eps) if value.dtype.kind == "f" else 0.0
+        return float(np.finfo(value.dtype.name).eps) if value.dtype.kind == "f" else 0.0
     return sys.float_info.epsilon if isinstance(value, float) else 0.0
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from llmlib.architecture.attention.multihead import scaled_dot_product_attention
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Layout
 from llmlib.architecture.experts.routing import route
@@ -488,5 +489,49 @@ EXHIBITS += [
         sound=_routed,
         plausible=_plausible_gates,
         check=_the_text_teaches_the_router,
+    ),
+]
+
+
+# Scores below the mask's number
+
+
+def masked_by_a_number(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    scores = queries @ keys.mT / math.sqrt(queries.shape[-1])
+    return scores.masked_fill(~mask, -1e5).softmax(dim=-1) @ values
+
+
+_SEEN = torch.ones(5, 5, dtype=torch.bool).tril()
+
+
+def ordinary_scores_are_masked(attend: Callable[..., Tensor]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = torch.randn(3, 5, 8, generator=generator)
+    later = values.clone()
+    later[1:] = 0
+    assert torch.equal(attend(queries, keys, values, _SEEN)[0], values[0])
+    assert torch.equal(attend(queries, keys, later, _SEEN)[0], values[0])
+
+
+def low_scores_are_masked(attend: Callable[..., Tensor]) -> None:
+    queries, keys = torch.full((5, 4), -1000.0), torch.full((5, 4), 60.0)  # scores of -120,000
+    values = torch.arange(5.0)[:, None]
+    assert attend(queries, keys, values, _SEEN)[0].item() == 0, "the first token sees later ones"
+
+
+EXHIBITS += [
+    Exhibit(
+        name="Scores below the mask's number",
+        threads=(
+            "TransformerLensOrg/TransformerLens#318",
+            "TransformerLensOrg/TransformerLens#319",
+        ),
+        fault="A masked score becomes -100,000 and not minus infinity.",
+        looks="Nearly all scores of nearly all models are far above it. Where a head's scores lie "
+        "below, its weight goes to the tokens that it must not see.",
+        faulty=masked_by_a_number,
+        sound=scaled_dot_product_attention,
+        plausible=ordinary_scores_are_masked,
+        check=low_scores_are_masked,
     ),
 ]
