@@ -125,7 +125,8 @@ def train_briefly(
         after_backward: Called with the step when the gradients are there.
 
     Returns:
-        The loss before each update, in nats a token; shorter than `steps` if one was not finite.
+        What was minimized before each update: nats a token, and with experts their balance loss;
+        shorter than `steps` if one was not finite.
     """
     if isinstance(source, Tensor):
         source = random_rows(source, length=length, batch=batch, seed=seed)
