@@ -6,6 +6,7 @@ dictionary and serves to count, to compare and to find again.
 """
 
 import re
+from functools import cache
 
 UNSPACED = (
     "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f"  # Thai to Bali
@@ -17,12 +18,11 @@ LONE_WORD = rf"(?=[\p{{L}}\p{{N}}])[{UNSPACED}]\p{{M}}*"
 """Pattern of `regex`: a letter of such a script with its vowels and tones."""
 JOINED_WORD = rf"(?:(?![{UNSPACED}])[\p{{L}}\p{{N}}_]\p{{M}}*)+"
 """Pattern of `regex`: a run of letters, digits and their marks in any other script."""
-WORD_EDGE = rf"(?:\b|(?<=[{UNSPACED}])|(?=[{UNSPACED}]))"
-r"""Pattern of `re`: a `\b` that sees English words between letters of a script without spaces."""
 LINE_END = r"(?>\r\n|[\n\r\x85\u2028\u2029])"
 r"""Pattern of `re`: a line's end as Unix, Windows, old Macs (`\r`), mainframes (`\x85`) and Unicode
 (U+2028, U+2029) write it; a form feed parts pages, not lines."""
 
+_EDGE = rf"(?:\b|(?<=[{UNSPACED}])|(?=[{UNSPACED}]))"
 _OTHER_ENDS = ("\r", "\x85", "\u2028", "\u2029")
 _ANY_END = re.compile(LINE_END)
 _SOME_UNSPACED = re.compile(f"[{UNSPACED}]")
@@ -36,14 +36,33 @@ def words_of(text: str) -> list[str]:
         >>> words_of("to be, or"), words_of("我有3只猫。ok?")
         (['to', 'be,', 'or'], ['我', '有', '3', '只', '猫。', 'ok?'])
     """
-    if text.isascii() or _SOME_UNSPACED.search(text) is None:
-        return text.split()
-    return _WORDS.findall(text)
+    return _WORDS.findall(text) if has_unspaced(text) else text.split()
+
+
+def has_unspaced(text: str) -> bool:
+    """Say whether any letter of a text belongs to a script without spaces."""
+    return not text.isascii() and _SOME_UNSPACED.search(text) is not None
 
 
 def is_unspaced(word: str) -> bool:
     """Say whether a word of `words_of` is a letter of a script without spaces."""
     return _SOME_UNSPACED.match(word) is not None and word[0].isalnum()
+
+
+def between_letters(pattern: re.Pattern[str], text: str) -> re.Pattern[str]:
+    r"""Return a pattern of English words for a text: `\b` also parts them from ideographs.
+
+    Example:
+        >>> cats, text = re.compile(r"\bcats\b"), "我有cats。"
+        >>> between_letters(cats, text).findall(text), cats.findall(text)
+        (['cats'], [])
+    """
+    return _with_edges(pattern) if has_unspaced(text) else pattern
+
+
+@cache
+def _with_edges(pattern: re.Pattern[str]) -> re.Pattern[str]:
+    return re.compile(pattern.pattern.replace(r"\b", _EDGE), pattern.flags)
 
 
 def with_line_feeds(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 from collections import Counter
 from pathlib import Path
 
@@ -10,9 +11,15 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmlib.data.corpora.document import (
+    Document,
+    corpus_sha256,
+    load_documents,
+    save_documents,
+)
 from llmlib.data.corpora.files import ReadReport, read_files, read_texts
 from llmlib.data.corpora.html import decode_html, html_document
-from llmlib.data.corpora.reading import text_format
+from llmlib.data.corpora.reading import _raw_lines, text_format
 
 PAGE = """<!doctype html><html><head><title>On  tea</title><style>p {}</style></head><body>
 <nav><a href="/">Home</a></nav><div class="cookie-banner">We use cookies.</div>
@@ -135,6 +142,107 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown formats \['.pdf'\]"):
         next(read_files(tmp_path, formats=[".pdf"]))
     assert text_format(Path("x/B.TXT.ZST")) == ".txt" and text_format(Path("y")) == ""
+
+
+@pytest.mark.parametrize("name", ["A.TSV", "b.Tsv.GZ", "c.d.tsv.zst", "x.csv.TSV"])
+def test_endings_in_capitals_mean_the_same(tmp_path: Path, name: str) -> None:
+    data = b"text\tn\nOne, two\t1\n"
+    if name.lower().endswith(".gz"):
+        data = gzip.compress(data)
+    if name.endswith(".zst"):
+        data = zstandard.compress(data)
+    (tmp_path / name).write_bytes(data)
+    assert [d.text for d in read_files(tmp_path)] == ["One, two"]
+
+
+def test_commas_part_the_fields_of_a_csv_made_of_a_tsv(tmp_path: Path) -> None:
+    (tmp_path / "table.tsv.csv").write_text("text,n\na\tb,1\n")
+    assert [d.text for d in read_files(tmp_path)] == ["a\tb"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_files_of_every_system(tmp_path: Path, end: str, mark: str) -> None:
+    lines = {
+        "a.txt": ("One.", "", "Two."),
+        "b.jsonl": ('{"text": "Three\u2028\x85"}', "", '{"text": "Four"}'),
+        "c.csv": ("text,n", f'"Five{end}Six",1', "Seven,2"),
+        "d.csv": (),
+    }
+    for name, parts in lines.items():
+        (tmp_path / name).write_bytes((mark + "".join(line + end for line in parts)).encode())
+    documents = [*read_files(tmp_path, part_bytes=1)]
+    assert [d.text for d in documents] == [
+        "One.", "Two.", "Three\u2028\x85", "Four", f"Five{end}Six", "Seven",
+    ]  # fmt: skip
+    assert [d.source for d in documents[2:4]] == ["b.jsonl:1", "b.jsonl:3"]
+
+
+@pytest.mark.parametrize("end", ["\x85", "\u2028", "\u2029"])
+def test_plain_text_is_cut_at_blank_lines_of_every_kind(tmp_path: Path, end: str) -> None:
+    (tmp_path / "a.txt").write_text(f"One.{end}{end}Two.{end}", encoding="utf-8")
+    assert [d.text for d in read_files(tmp_path, part_bytes=1)] == ["One.", "Two."]
+
+
+@given(st.lists(st.sampled_from(["a", "bcd", "\r", "\n", "\r\n"]), max_size=13), st.integers(2, 9))
+def test_lines_are_those_of_python_whatever_is_held(pieces, max_bytes) -> None:
+    data = "".join(pieces).encode()
+    stream = io.BufferedReader(io.BytesIO(data))  # pyright: ignore[reportArgumentType]
+    lines = [line for _, line in _raw_lines(stream, max_bytes)]
+    if all(len(line) <= max_bytes for line in data.splitlines(keepends=True)):
+        assert lines == data.splitlines(keepends=True)
+    else:
+        assert all(line is None or line in data.splitlines(keepends=True) for line in lines)
+
+
+@pytest.mark.parametrize("name", ["late.txt", "late.csv"])
+def test_nul_characters_are_refused_wherever_they_stand(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"text\n" + b"fine\n" * 3000 + b"no\0t\n")
+    with pytest.raises(ValueError, match="line 3002: not text"):
+        [*read_files(tmp_path)]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.html"])
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_empty_files_hold_nothing(tmp_path: Path, name: str, ending: str) -> None:
+    compress(tmp_path / (name + ending), b"")
+    (tmp_path / "z.txt").write_text("The end.")
+    assert [d.text for d in read_files(tmp_path)] == ["The end."]
+
+
+ODD = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        Document(text="Tea.", source="a", meta={"title": f"half {ODD}", "é": 1}),
+        Document(text="Tea.", source=f"{ODD}.txt"),
+        Document(text="Tea.", source="a", meta={ODD: [{"n": ODD}]}),
+        Document(text=f"Tea {ODD}", source="a"),
+    ],
+)
+def test_a_lone_surrogate_loses_neither_its_line_nor_the_file(tmp_path, document) -> None:
+    path = tmp_path / "out.jsonl"
+    others = [Document(text="Schön.\u2028", source="b")]
+    save_documents(path, [*others, document, *others])
+    assert load_documents(path) == [*others, document, *others]
+    first, second, _ = path.read_bytes().split(b"\n")[:3]
+    assert "Schön.\u2028".encode() in first and b"ud83d" in second
+    assert len(corpus_sha256([document])) == 64 and document.n_bytes >= 4
+
+
+def test_a_surrogate_in_a_side_field_passes_from_a_file_to_a_file(tmp_path: Path) -> None:
+    rows = '{"text": "One.", "title": "\\ud800"}\n{"text": "Two."}\n'
+    (tmp_path / "in.jsonl").write_text(rows)
+    save_documents(tmp_path / "out.jsonl", read_files(tmp_path / "in.jsonl"))
+    assert [d.meta.get("title") for d in load_documents(tmp_path / "out.jsonl")] == ["\ud800", None]
+
+
+def test_a_saved_file_with_a_byte_order_mark_is_still_one_of_ours(tmp_path: Path) -> None:
+    save_documents(tmp_path / "a.jsonl", [Document(text="Tea.", source="a")])
+    (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "a.jsonl").read_bytes())
+    assert load_documents(tmp_path / "b.jsonl") == load_documents(tmp_path / "a.jsonl")
 
 
 def test_reading_is_lazy(tmp_path: Path) -> None:

@@ -151,3 +151,28 @@ def test_bad_settings_and_empty_sets():
     documents = corpus("some text")
     assert decontaminate(documents, []) == (documents, [], [])
     assert decontaminate([], ITEMS) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "小明有十二个苹果，给了小红三个，又买了五个，现在他有多少个苹果？",
+        "太郎はりんごを十二個持っています。花子に三個あげると残りはいくつですか？",
+        "ร้านขายผลไม้มีส้มสามสิบผลขายไปสิบสองผลเหลือกี่ผล",
+        "एक किसान के पास बारह आम हैं और वह तीन आम अपने पड़ोसी को देता है अब कितने बचे",
+    ],
+    ids=["Chinese", "Japanese", "Thai", "Hindi"],
+)
+def test_leaks_are_found_in_every_script(question):
+    middle = question[2:-2]
+    texts = [f"quiz 1：{middle} ok", question[::-1], "别的文章说的是天气。"]
+    documents = [Document(text=text, source="x") for text in texts]
+    kept, dropped, leaks = decontaminate(documents, [question])
+    assert [document.text for document in kept] == texts[1:]
+    assert len(dropped) == 1 and leaks[0].share > 0.5
+
+
+def test_marks_are_parts_of_words():
+    # Five words of Hindi: their vowels, which are marks, part none of them.
+    index = EvaluationIndex.build(["क्या यह किताब आपकी है", "क्या यह किताब"], 5, 5)
+    assert index.sizes.tolist() == [1, 0] and index.unchecked == [1]

@@ -6,11 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.data import Document, fixed_corpus
+from llmlib.data.deduplication.near import near_duplicates
 from llmlib.data.deduplication.near.exact_join import similar_pairs
 from llmlib.data.deduplication.near.lsh import candidate_probability, lsh_candidates, tune_bands
 from llmlib.data.deduplication.near.minhash import estimated_jaccard, minhash_signatures
-from llmlib.data.deduplication.near.near_duplicates import deduplicate_near, near_duplicate_pairs
+from llmlib.data.deduplication.near.near_duplicates import (
+    deduplicate_near,
+    near_duplicate_clusters,
+    near_duplicate_pairs,
+)
 from llmlib.data.deduplication.near.shingles import ShingleSets, jaccard, shingle_sets
+from llmlib.data.deduplication.near.union_find import clusters
 from llmlib.data.deduplication.window_hashes import mix
 
 
@@ -156,6 +162,72 @@ def test_the_first_of_each_cluster_stays_and_chains_are_one_cluster():
         ("d7", "near-duplicate of d2"),
     ]
     assert len(deduplicate_near(documents, normalize=str.lower)[0]) == 3
+
+
+CHINESE = (
+    "社区图书馆每周六上午开放，附近的居民可以带着孩子来看书。管理员会讲故事，也会教大家修补旧书。"
+    "去年冬天，屋顶漏水，许多人自愿来帮忙，把书搬到楼上晒干。"
+)
+JAPANESE = (
+    "図書館は毎週土曜日の午前に開きます。近所の人々は子どもを連れて本を読みに来ます。"
+    "去年の冬、屋根から雨がもれて、多くの人が本を二階へ運ぶのを手伝いました。"
+)
+THAI = (
+    "ห้องสมุดเปิดทุกเช้าวันเสาร์ ชาวบ้านพาเด็กมาอ่านหนังสือและฟังนิทาน "
+    "เมื่อฤดูหนาวปีก่อนหลังคารั่วหลายคนอาสามาช่วยยกหนังสือขึ้นไปตากแดด"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "changed", "other"),
+    [
+        (CHINESE, CHINESE.replace("周六", "周日"), CHINESE[::-1]),
+        (JAPANESE, JAPANESE.replace("土曜", "日曜"), JAPANESE[::-1]),
+        (THAI, THAI.replace("เสาร์", "ศุกร์"), "".join(sorted(THAI))),
+        (f"iPhone 说明：{CHINESE}", f"iPhone 说明：{CHINESE}（完）", "iPhone 说明：请看背面"),
+    ],
+    ids=["Chinese", "Japanese", "Thai", "mixed"],
+)  # fmt: skip
+def test_near_duplicates_in_scripts_without_spaces(text, changed, other):
+    kept, dropped = deduplicate_near(corpus(text, changed, other))
+    assert [d.source for d in kept] == ["d0", "d2"]
+    assert dropped[0].reason == "near-duplicate of d0"
+
+
+@pytest.mark.parametrize("few", [1, 3, 16])
+def test_clusters_are_what_the_pairs_connect(monkeypatch, few):
+    monkeypatch.setattr(near_duplicates, "_FEW", few)
+    rng = np.random.default_rng(few)
+    for threshold in (0.5, 0.7, 0.8, 0.9):
+        texts = ["", " "]
+        for _ in range(5):
+            page = rng.integers(0, 1000, 61)
+            for share in rng.choice([0, 0.02, 0.05], 13):
+                changed = np.where(rng.random(61) < share, rng.integers(0, 1000, 61), page)
+                texts.append(" ".join(map(str, changed)))
+        sets = shingle_sets(texts, 2)
+        expected = clusters(len(texts), *near_duplicate_pairs(sets, threshold))
+        assert (near_duplicate_clusters(sets, threshold) == expected).all()
+        assert 2 < len(set(expected.tolist())) < len(texts)
+
+
+@pytest.mark.parametrize(("own", "n_kept"), [(11, 1), (31, None)])
+def test_pages_of_one_template_are_not_compared_pair_by_pair(monkeypatch, own, n_kept):
+    """Counted are the pairs measured one by one; a large bucket is measured a document at once."""
+    template = " ".join(f"t{number}" for number in range(200))
+    rng = np.random.default_rng(0)
+    texts = [" ".join([template, *map(str, rng.integers(0, 1 << 40, own))]) for _ in range(503)]
+    compared = 0
+
+    def counted(sets, left, right):
+        nonlocal compared
+        compared += len(left)
+        return jaccard(sets, left, right)
+
+    monkeypatch.setattr(near_duplicates, "jaccard", counted)
+    kept, _ = deduplicate_near(corpus(*texts))
+    assert len(kept) == (n_kept or len(texts))
+    assert compared < 16 * len(texts)  # all pairs are 251 times as many
 
 
 def test_nothing_to_do_and_bad_settings():

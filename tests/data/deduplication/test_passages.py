@@ -1,6 +1,7 @@
 """Repeated passages across documents and repeated phrases within sentences."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -131,6 +132,46 @@ def test_repetitive_sentences_go_and_their_neighbours_stay():
     assert [(d.document, d.reason) for d in dropped] == [(documents[1], "repeated phrase")]
     assert [cut.text for cut in cuts] == [spam.strip()] * 2
     assert drop_repetitive_sentences(documents, 1.0)[0] == documents
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\x85", "\u2028"])
+def test_lines_and_blank_lines_of_every_system(end):
+    header = end.join(("# licence", "# text", "# ends", ""))
+    kept, _, cuts = deduplicate_passages(corpus(f"{header}x = 1", f"{header}y = 2"), "line")
+    assert kept[1].text == "y = 2"
+    assert cuts[0].text == header.strip()
+    # One line end does not part sentences, two do, with blanks between them or not.
+    text = f"Title{end}{end}Body goes{end}on{end} \t{end}end"
+    assert sentences(text) == ["Title", f"Body goes{end}on", "end"]
+
+
+@pytest.mark.parametrize(
+    "text", ["打折打折打折打折打折打折今天。", "セールセールセールセール今日！", "ลดลดลดลดลดลดวันนี้"]
+)
+def test_repeated_phrases_in_scripts_without_spaces(text):
+    kept, dropped, _ = drop_repetitive_sentences(corpus(text, "我们去公园看花。"))
+    assert [d.text for d in kept] == ["我们去公园看花。"]
+    assert dropped[0].reason == "repeated phrase"
+
+
+def test_marks_belong_to_their_letters():
+    # Vowels of Hindi are marks; each of the three words stands once.
+    assert repetition("हिन्दी किताब दीजिए") == 0.0
+    assert repetition("ดี ดี ดี มาก") == 0.5  # a letter with its vowel thrice, and three letters
+
+
+@pytest.mark.parametrize("unit", [".", '."', "!?", " ", " \r\n", "\n", ". ", "A. ", "a ", "。"])
+def test_time_grows_with_the_length_of_a_text(unit):
+    # Eight times the length: eight times as long, sixty-four times if time were quadratic.
+    def seconds(n: int) -> float:
+        text = "Start " + unit * (n // len(unit)) + "x"
+        started = time.process_time()
+        for cut in (deduplicate_passages, drop_repetitive_sentences):
+            cut(corpus(text, text))
+        return time.process_time() - started
+
+    seconds(100)
+    assert seconds(64_000) < max(0.1, 24 * seconds(8_000))
 
 
 def test_bad_settings_and_empty_texts():

@@ -65,9 +65,11 @@ _ENTRY = re.compile(
 )
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\(.)")
-# Placeholders, markup and mark-up roles say nothing of the language, or say English.
+# Placeholders, markup and mark-up roles say nothing of the language, or say English. Their lengths
+# are bounded, so that a long run is not read again from each of its characters.
 _NOISE = re.compile(
-    r"%\(\w+\)[sdr]|%[sdr]|\{[^}]*\}|<[^>]*>|&\w+;|:\w+:|`[^`]*`|https?://\S+|\S+@\S+"
+    r"%\(\w{1,300}\)[sdr]|%[sdr]|\{[^}]{0,300}\}|<[^>]{0,300}>|&\w{1,300};|:\w{1,300}:|"
+    r"`[^`]{0,300}`|https?://\S+|\S{1,300}@\S+"
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmlib.data.corpora.document import Document
-from llmlib.data.corpora.units import WORD_EDGE, with_line_feeds
+from llmlib.data.corpora.units import between_letters, with_line_feeds
 
 _INSULT = (
     r"(?:idiots?|morons?|losers?|fools?|scum|trash|garbage|pigs?|clowns?|cowards?|liars?|pathetic|"
@@ -25,7 +25,7 @@ _SUBJECT = (
 _BE = r"(?:'?re|are|is|'s|were|look|looks|sound|smell)"
 _HARM = r"(?:kill|hurt|beat|punch|strangle|slap|burn|smash|stab|shoot)"
 
-_AIMED = (
+AIMED = re.compile(
     rf"\b{_SUBJECT}\s*(?:{_BE})\b(?! not\b| never\b)(?:\s+\w+){{0,3}}?\s+{_INSULT}\b|"
     rf"\byou(?:r)?(?: \w+)? {_INSULT}\b|\bwhat an? (?:\w+ )?{_INSULT}\b(?! (?:idea|question|day))|"
     rf"\b(?:will|'ll|gonna|going to|want to|should|must|let's|someone)\s+(?:\w+ )?"
@@ -34,16 +34,16 @@ _AIMED = (
     r"\b(?:drop dead|go to hell|shut (?:up|your mouth)|get lost|go die|kill yourself)\b|"
     r"\b(?:nobody|no one) (?:likes|wants|would miss) (?:you|them)\b|"
     r"\bgo back (?:to )?where (?:you|they) came from\b|\bdeserves? to (?:die|suffer|rot)\b|"
-    rf"^\W*{_INSULT}[.!]*$"
+    rf"^\W*{_INSULT}[.!]*$",
+    re.IGNORECASE,
 )
-AIMED = re.compile(_AIMED.replace(r"\b", WORD_EDGE), re.IGNORECASE)
 """Insults, threats and wishes of harm with a person as their aim."""
 
-_DISOWNED = (
+DISOWNED = re.compile(
     r"\b(?:don't|do not|never|stop|rude|wrong|unkind|banned|cruel|bullie[sd]|called|calling|wrote|"
-    r"shouted|quote[sd]?|the words?|means?|nobody should)\b.{0,80}"
+    r"shouted|quote[sd]?|the words?|means?|nobody should)\b.{0,80}",
+    re.IGNORECASE,
 )
-DISOWNED = re.compile(_DISOWNED.replace(r"\b", WORD_EDGE), re.IGNORECASE)
 """Words that report or reject what follows them, as far as a sentence tells."""
 
 # A sentence without one of these strings cannot match; looking for them is much faster.
@@ -109,10 +109,11 @@ def is_toxic(sentence: str) -> bool:
     lower = sentence.lower()
     if not any(hint in lower for hint in _HINTS):
         return False
-    match = AIMED.search(sentence)
+    match = between_letters(AIMED, sentence).search(sentence)
     if match is None:
         return False
-    return DISOWNED.search(sentence[: match.start()]) is None
+    before = sentence[: match.start()]
+    return between_letters(DISOWNED, before).search(before) is None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,12 @@ import re
 from dataclasses import dataclass
 
 from llmlib.data.corpora.document import Document
-from llmlib.data.corpora.units import WORD_EDGE, is_unspaced, with_line_feeds, words_of
+from llmlib.data.corpora.units import (
+    between_letters,
+    is_unspaced,
+    with_line_feeds,
+    words_of,
+)
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 BULLETS = ("•", "‣", "◦", "▪", "●", "-", "*", "–")
@@ -83,7 +88,7 @@ class GopherQuality:
         return None
 
 
-_STOP = re.compile(rf"{WORD_EDGE}(?:{'|'.join(STOP_WORDS)}){WORD_EDGE}", re.IGNORECASE)
+_STOP = re.compile(rf"\b(?:{'|'.join(STOP_WORDS)})\b", re.IGNORECASE)
 
 
 def _alphabetic(words: list[str]) -> int:
@@ -93,7 +98,7 @@ def _alphabetic(words: list[str]) -> int:
 
 def _n_stop_words(text: str, enough: int) -> int:
     found: set[str] = set()
-    for match in _STOP.finditer(text):
+    for match in between_letters(_STOP, text).finditer(text):
         if len(found) >= enough:
             break
         found.add(match[0].lower())

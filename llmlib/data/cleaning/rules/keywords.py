@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llmlib.data.corpora.document import Document
-from llmlib.data.corpora.units import UNSPACED, WORD_EDGE, with_line_feeds
+from llmlib.data.corpora.units import between_letters, with_line_feeds
 
 _TAGS = (
     "a|abbr|article|b|blockquote|body|br|button|code|div|em|font|footer|form|h[1-6]|head|header|hr|"
@@ -23,7 +23,7 @@ _ENTITIES = "nbsp|amp|lt|gt|quot|copy|reg|euro|pound|hellip|[lr][ds]quo|[mn]dash
 HTML = re.compile(
     rf"</?(?:{_TAGS})(?:\s+[a-z-]+(?:\s*=\s*{_VALUE})?)*\s*/?>|<!--|<!doctype\b|"
     rf"&(?:{_ENTITIES}|#\d{{2,5}}|#x[0-9a-f]{{2,5}});|"
-    rf"{WORD_EDGE}(?:href|src|class|style|onclick)=[\"']",
+    r"\b(?:href|src|class|style|onclick)=[\"']",
     re.IGNORECASE,
 )
 """A tag that HTML knows, a comment, an entity, or an attribute that lost its tag."""
@@ -55,7 +55,6 @@ _LINES = (
     r"advertisements?\W*$|you may also like\W*$|"
     r"\w[\w ]{0,14}(?: [|»·>/] \w[\w ]{0,14}){2,}[ \t]*$)"
 )
-_PHRASES = _PHRASES.replace(r"\b", WORD_EDGE)
 BOILERPLATE = re.compile(f"{_PHRASES}|{_LINES}", re.IGNORECASE | re.MULTILINE)
 """What pages say about themselves: cookies, sharing, navigation, accounts, shops, comments."""
 
@@ -64,7 +63,7 @@ _INSULTS = (
     "pricks?|scumbags?|smartass|twits?"
 )
 OFFENSIVE = re.compile(
-    rf"(?:(?<![\w-])|(?<=[{UNSPACED}]))(?:{_INSULTS})(?:(?!\w)|(?=[{UNSPACED}]))"
+    rf"\b(?<!-)(?:{_INSULTS})\b"
     r"(?! (?:the|a|your) (?:potato|skin|dough|finger|balloon|pastry|surface))",
     re.IGNORECASE,
 )
@@ -151,7 +150,7 @@ def keyword_hits(text: str, kinds: Sequence[str] = KEYWORD_KINDS) -> Iterator[Hi
         ['html', 'html', 'boilerplate']
     """
     for kind in kinds:
-        for match in PATTERNS[kind].finditer(text):
+        for match in between_letters(PATTERNS[kind], text).finditer(text):
             yield Hit(kind, match.start(), match.end())
 
 
@@ -178,7 +177,7 @@ class KeywordFilter:
         lower = text.lower()
         lines: list[str] | None = None
         for kind, most in self.max_lines:
-            pattern = PATTERNS[kind]
+            pattern = between_letters(PATTERNS[kind], text)
             if not _may_match(text, lower, kind) or pattern.search(text) is None:
                 continue  # most documents: no splitting
             lines = lines or [line for line in text.split("\n") if line.strip()]
@@ -202,8 +201,8 @@ class WithoutKeywordLines:
             >>> WithoutKeywordLines().apply(page).text
             'The bridge is old.'
         """
-        patterns = [PATTERNS[kind] for kind in self.kinds]
         text = with_line_feeds(document.text)
+        patterns = [between_letters(PATTERNS[kind], text) for kind in self.kinds]
         lower = text.lower()
         if not any(_may_match(text, lower, kind) for kind in self.kinds):
             return document
