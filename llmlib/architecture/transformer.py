@@ -109,6 +109,11 @@ class Transformer(nn.Module):
         """RoPE's radians a position in a text of `max_seq_len` tokens, in float32 at least."""
         return self._rope_table(self.config.max_seq_len)[0]
 
+    @property
+    def slopes(self) -> Float[Tensor, " H"]:
+        """ALiBi's, in float32."""
+        return alibi_slopes(self.config.n_heads, self.embedding.weight.device)
+
     def _rope_table(self, lengths: int | Tensor) -> tuple[Tensor, float]:
         weight = self.embedding.weight
         frequencies, scale = rope_table(self.config, lengths, weight.device)
@@ -301,8 +306,7 @@ class Transformer(nn.Module):
         if config.position == "t5":
             bias = self.position_bias(context.queries, context.keys)
         elif config.position == "alibi":
-            slopes = alibi_slopes(config.n_heads, context.queries.device)
-            bias = alibi_bias(slopes, context.queries, context.keys)
+            bias = alibi_bias(self.slopes, context.queries, context.keys)
         else:
             return allowed
         return bias.masked_fill(~allowed, -torch.inf)

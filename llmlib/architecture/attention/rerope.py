@@ -46,15 +46,16 @@ class TruncatedAttention(Attention):
         assert context.angles is not None and context.key_angles is not None
         assert context.window_angles is not None
         keys, values = (x.repeat_interleave(self.config.group_size, 1) for x in (keys, values))
-        scores = truncated_scores(
-            wide(queries),
-            wide(keys),
-            context.queries.unsqueeze(-1) - context.keys.unsqueeze(-2),
-            self.config.rope_window,
-            context.angles,
-            context.key_angles,
-            context.window_angles,
-        )
+        with torch.autocast(queries.device.type, enabled=False):  # as the fused kernels sum
+            scores = truncated_scores(
+                wide(queries),
+                wide(keys),
+                context.queries.unsqueeze(-1) - context.keys.unsqueeze(-2),
+                self.config.rope_window,
+                context.angles,
+                context.key_angles,
+                context.window_angles,
+            )
         mask = context.layer_mask(is_local=self.is_local)
         if mask is None:
             mask = causal_mask(queries.shape[2], keys.shape[2], queries.device)

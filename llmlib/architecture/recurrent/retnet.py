@@ -225,7 +225,8 @@ class Retention(RecurrentMixer):
         queries, keys, values, gate = self.project(x, context.queries)
         form = recurrent_retention if x.shape[1] == 1 else chunked_retention
         before = state.get("retention")
-        heads, last = form(wide(queries), wide(keys), wide(values), self.decays, before)
+        with torch.autocast(x.device.type, enabled=False):
+            heads, last = form(wide(queries), wide(keys), wide(values), self.decays, before)
         mixed = heads.transpose(1, 2).flatten(2).to(gate.dtype)  # [B, T, H K]
         normed = self.group_norm(mixed.flatten(0, 1)).view_as(mixed)  # a token and head at a time
         return self.out(F.silu(gate) * normed), {"retention": last}
