@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmlib.teaching.answers.measured import copied
 from llmlib.teaching.differences import difference, value_difference
-from llmlib.teaching.measured import copied
 from llmlib.teaching.raised import describe_raised
 
 Status = Literal["passed", "wrong", "error", "not attempted"]

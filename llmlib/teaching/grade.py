@@ -26,9 +26,9 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from llmlib.core.files import atomic_write
+from llmlib.teaching.answers.cells import python_of
 from llmlib.teaching.authoring import Exercise
 from llmlib.teaching.catalogue import Entry, entries, find_exercise
-from llmlib.teaching.cells import python_of
 from llmlib.teaching.remote import Session, SessionLost, session
 
 _MAX_BYTES = 20_000_000

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from llmlib.teaching.cells import python_of
-from llmlib.teaching.measured import MEASURES
+from llmlib.teaching.answers.cells import python_of
+from llmlib.teaching.answers.measured import MEASURES
 from llmlib.teaching.raised import describe_raised
 from llmlib.teaching.wire import HEADER, WireEncoder, decode, unpack
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmlib.teaching.cells import python_of
+from llmlib.teaching.answers.cells import python_of
 from llmlib.teaching.differences import difference
 from llmlib.teaching.grade import students
 from museum.exhibit import Exhibit

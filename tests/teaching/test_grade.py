@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from llmlib.teaching import Exercise, args, authoring, catalogue, expect, grade, peak_bytes, student
+from llmlib.teaching.answers.measured import differentiates, gradient
 from llmlib.teaching.catalogue import Entry
 from llmlib.teaching.grade import (
     Grade,
@@ -26,7 +27,6 @@ from llmlib.teaching.grade import (
     students,
     to_csv,
 )
-from llmlib.teaching.measured import differentiates, gradient
 from llmlib.teaching.wire import BadMessageError, WireEncoder, decode, unpack
 
 NAMES = ["sample_half", "sample_apply", "sample_layer"]

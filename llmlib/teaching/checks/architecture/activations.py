@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llmlib.teaching.answers.measured import differentiates
 from llmlib.teaching.authoring import Exercise, args, expect, normal
-from llmlib.teaching.measured import differentiates
 
 NOTEBOOK = "04_architecture/03_activations"
 

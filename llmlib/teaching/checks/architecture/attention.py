@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from llmlib.architecture.attention.multihead import attention_weights, causal_mask
 from llmlib.architecture.attention.multihead import scaled_dot_product_attention as attend
+from llmlib.teaching.answers.measured import peak_bytes
 from llmlib.teaching.authoring import Exercise, args, expect, normal
-from llmlib.teaching.measured import peak_bytes
 
 NOTEBOOK = "04_architecture/01_attention"
 

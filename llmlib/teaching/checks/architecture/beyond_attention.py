@@ -9,8 +9,8 @@ from torch import Tensor
 from llmlib.architecture.recurrent.convolution import causal_convolution
 from llmlib.architecture.recurrent.retnet import chunked_retention
 from llmlib.architecture.recurrent.s4 import ssm_kernel
+from llmlib.teaching.answers.measured import peak_bytes
 from llmlib.teaching.authoring import Exercise, args, expect, normal, uniform
-from llmlib.teaching.measured import peak_bytes
 
 NOTEBOOK = "04_architecture/08_beyond_attention"
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from llmlib.architecture.experts.routing import route, switch_balance_loss, within_capacity
+from llmlib.teaching.answers.measured import gradient, peak_bytes
 from llmlib.teaching.authoring import Exercise, args, expect, normal
-from llmlib.teaching.measured import gradient, peak_bytes
 
 NOTEBOOK = "04_architecture/07_mixture_of_experts"
 

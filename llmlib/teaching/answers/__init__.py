@@ -1,0 +1,1 @@
+"""An answer before it is judged: read from a notebook's cells, measured where it runs."""
