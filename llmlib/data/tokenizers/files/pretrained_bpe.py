@@ -78,15 +78,14 @@ class PretrainedBPE(ByteLevelTokenizer):
         added = [*special, *added_tokens]
         check_special_tokens([token.text for token in added])
         self._added = {token.text: token for token in added}
-        ordinary = {t: i for t, i in vocabulary.items() if t not in self._added}
+        self.recipe = recipe or TokenizerRecipe()
+        ordinary = [(i, _spelled(t)) for t, i in vocabulary.items() if t not in self._added]
         super().__init__(
-            ((i, _spelled(token)) for token, i in ordinary.items()),
-            {token.text: token.id for token in added},
+            [*ordinary, *((token.id, self._text_of(token).encode()) for token in added)], {}
         )
         self.special_tokens = {token.text: token.id for token in added if token.special}
         self._always = frozenset(self._added.keys() - self.special_tokens.keys())
         self._splitters: dict[frozenset[str], tuple[AddedTokenSplitter, AddedTokenSplitter]] = {}
-        self.recipe = recipe or TokenizerRecipe()
         self.bos_token, self.eos_token, self.frame = bos_token, eos_token, frame
         # In the engine ids count from the bytes in order; those that the file lacks are left out.
         # The vocabulary goes first: a merge may stand before those that make its parts.
@@ -113,6 +112,9 @@ class PretrainedBPE(ByteLevelTokenizer):
             spelt = {k: self._tokens[i].decode() for k, i in names.items() if i in self._tokens}
             chat_template = ChatTemplate(chat_template, **spelt)
         self.chat_template = chat_template
+
+    def _text_of(self, token: AddedToken) -> str:
+        return self.recipe.normalize(token.text) if token.normalized else token.text
 
     def _check_added(self, vocabulary: Mapping[str, int], made: Collection[str]) -> None:
         """Refuse added tokens of which a text or an id could be read in two ways."""
@@ -264,10 +266,9 @@ class PretrainedBPE(ByteLevelTokenizer):
             return super()._encode_ordinary(text)
         if names not in self._splitters:
             tokens = [self._added[name] for name in names]
-            normalize = self.recipe.normalize
             self._splitters[names] = (
                 AddedTokenSplitter({t.text: t for t in tokens if not t.normalized}),
-                AddedTokenSplitter({normalize(t.text): t for t in tokens if t.normalized}),
+                AddedTokenSplitter({self._text_of(t): t for t in tokens if t.normalized}),
             )
         as_it_came, normalized = self._splitters[names]
         parts: list[str | int] = []
