@@ -7,6 +7,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmlib.teaching.answers.cells import python_of
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -48,8 +50,7 @@ def notebooks(root: Path = ROOT) -> list[Path]:
 
 
 def notebook_code(path: Path) -> ast.Module:
-    """Parse a notebook's code, leaving IPython's own lines out."""
+    """Parse a notebook's code, leaving IPython's own commands out."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    lines = "\n".join(code).splitlines()
-    return ast.parse("\n".join("" if line[:1] in ("%", "!") else line for line in lines))
+    return ast.parse("\n".join(map(python_of, code)))
