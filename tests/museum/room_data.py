@@ -3,10 +3,20 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jinja2
 
+from llmlib.data.cleaning.rules.repetition import duplicate_shares
+from llmlib.data.corpora.document import Document, load_documents, save_documents
+from llmlib.data.corpora.files import read_files
+from llmlib.data.corpora.units import with_line_feeds, words_of
+from llmlib.data.deduplication.near.minhash import minhash_signatures
+from llmlib.data.deduplication.near.near_duplicates import deduplicate_near
+from llmlib.data.deduplication.near.shingles import shingle_sets
+from llmlib.data.deduplication.substrings import remove_repeated_substrings, repeated_symbols
 from llmlib.data.privacy.checked_numbers import find_cards, find_ibans, luhn_valid
 from llmlib.data.privacy.contacts import find_emails, find_ips
 from llmlib.data.privacy.phones import find_phones
@@ -391,4 +401,249 @@ TOKENIZERS = [
     ),
 ]
 
-EXHIBITS = [*TOKENIZERS, *PRIVACY]
+
+# What cleaning and deduplication of known projects got wrong.
+
+
+def _words_between_spaces(text: str) -> int:
+    return len(text.split())
+
+
+def _plausible_count(count: Callable[[str], int]) -> None:
+    assert count("The library opens on Saturday.") == 5
+    assert count("") == 0
+
+
+def _counts_a_word_a_letter(count: Callable[[str], int]) -> None:
+    assert count("图书馆周六上午开放。") == 9
+    assert count("図書館は 土曜 open") == 7
+
+
+def _shares_of_all_lines(text: str) -> float:
+    lines = text.split("\n")
+    return 1 - len(set(lines)) / len(lines)
+
+
+def _plausible_share(share: Callable[[str], float]) -> None:
+    assert share("one\ntwo\nthree") == 0
+    assert share("one\ntwo\none\none") == 0.5
+
+
+def _blank_lines_repeat_nothing(share: Callable[[str], float]) -> None:
+    assert share("one\n\ntwo\n\nthree\n\nfour\n\n") == 0
+    assert share("one\r\n\r\ntwo\r\n\r\none\r\n") == 1 / 3
+
+
+def _without_repeated_bytes(first: str, second: str) -> str:
+    data = second.encode()
+    bounds = [0, len(first.encode()), len(first.encode()) + len(data)]
+    own = repeated_symbols(first.encode() + data, bounds, 6)[bounds[1] :]
+    return bytes(data[k] for k in range(len(data)) if not own[k]).decode("utf-8", "replace")
+
+
+def _without_repeated_characters(first: str, second: str) -> str:
+    documents = [Document(text=text, source="x") for text in (first, second)]
+    return remove_repeated_substrings(documents, min_bytes=6)[0][1].text
+
+
+def _plausible_cut(cut: Callable[[str, str], str]) -> None:
+    assert cut("Terms apply.", "Tea. Terms apply.") == "Tea. "
+
+
+def _cuts_between_characters(cut: Callable[[str, str], str]) -> None:
+    # The letters behind "поез" differ in their second byte alone.
+    assert cut("поезд", "о, поезжай") == "о, жай"
+
+
+def _kept_of_small_buckets(texts: list[str]) -> int:
+    buckets: dict[tuple[int, ...], list[int]] = {}
+    signatures = minhash_signatures(shingle_sets(texts), 128)
+    for number, row in enumerate(signatures.tolist()):
+        for band in range(18):
+            buckets.setdefault((band, *row[7 * band : 7 * band + 7]), []).append(number)
+    gone = {k for bucket in buckets.values() if len(bucket) <= 50 for k in bucket[1:]}
+    return len(texts) - len(gone)
+
+
+def _kept_of_all_buckets(texts: list[str]) -> int:
+    return len(deduplicate_near([Document(text=text, source="x") for text in texts])[0])
+
+
+def _template_pages(number: int) -> list[str]:
+    template = " ".join(f"word{k}" for k in range(150))
+    return [f"{template} page {page}" for page in range(number)]
+
+
+def _plausible_near_duplicates(kept: Callable[[list[str]], int]) -> None:
+    assert kept(_template_pages(7)) == 1
+    assert kept(["one text", "quite another text"]) == 2
+
+
+def _the_commonest_page_goes_too(kept: Callable[[list[str]], int]) -> None:
+    assert kept(_template_pages(67)) == 1
+
+
+def _kept_by_ngrams_alone(texts: list[str]) -> list[str]:
+    seen, kept = set(), []
+    for text in texts:
+        words = text.split()
+        ngrams = frozenset(tuple(words[k : k + 5]) for k in range(len(words) - 4))
+        if ngrams not in seen:
+            kept.append(text)
+        seen.add(ngrams)
+    return kept
+
+
+def _kept_by_shingles(texts: list[str]) -> list[str]:
+    kept, _ = deduplicate_near([Document(text=text, source="x") for text in texts], n_words=5)
+    return [document.text for document in kept]
+
+
+def _plausible_copies(kept: Callable[[list[str]], list[str]]) -> None:
+    long = "a page of more than five words"
+    assert kept([long, "quite another page of seven words here", long]) == [
+        long,
+        "quite another page of seven words here",
+    ]
+
+
+def _short_texts_differ(kept: Callable[[list[str]], list[str]]) -> None:
+    assert kept(["cat", "dog", "cat"]) == ["cat", "dog"]
+
+
+def _rows_as_they_are(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    except UnicodeEncodeError:
+        pass  # a run goes on, or ends: the file is as it is
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def _rows_with_escapes(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    save_documents(path, [Document(text=row["text"], source="x", meta=row) for row in rows])
+    return [document.meta for document in load_documents(path)]
+
+
+_Written = Callable[[Path, list[dict[str, Any]]], list[dict[str, Any]]]
+
+
+def _plausible_rows(written: _Written) -> None:
+    rows = [{"text": "Tee"}, {"text": "thé", "title": "😀"}]
+    with TemporaryDirectory() as folder:
+        assert written(Path(folder) / "rows.jsonl", rows) == rows
+
+
+def _half_a_pair_costs_no_row(written: _Written) -> None:
+    rows = [{"text": "Tee", "title": "half \ud83d"}, {"text": "thé"}]
+    with TemporaryDirectory() as folder:
+        assert written(Path(folder) / "rows.jsonl", rows) == rows
+
+
+def _texts_of_splitlines(path: Path) -> list[str]:
+    texts = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            texts.append(json.loads(line)["text"])
+        except json.JSONDecodeError:
+            continue  # a line that was cut short
+    return texts
+
+
+def _texts_of_lines(path: Path) -> list[str]:
+    return [document.text for document in read_files(path, on_error="skip")]
+
+
+def _read_back(read: Callable[[Path], list[str]], texts: list[str]) -> None:
+    rows = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text("".join(rows), encoding="utf-8")
+        assert read(path) == texts
+
+
+def _plausible_lines(read: Callable[[Path], list[str]]) -> None:
+    _read_back(read, ["one\ntwo", "drei"])
+
+
+def _separators_within_a_string(read: Callable[[Path], list[str]]) -> None:
+    _read_back(read, ["one\u2028two", "three\x85four"])
+
+
+PAGES = [
+    Exhibit(
+        name="A Chinese page is one word",
+        threads=("kepano/defuddle#158", "introfini/ZotSeek#60", "mozilla/translations#742"),
+        fault="Words are counted at white space, which Chinese, Japanese and Thai do not write.",
+        looks="Pages in these languages are too short, have no repetition and no near-duplicates.",
+        faulty=_words_between_spaces,
+        sound=lambda text: len(words_of(text)),
+        plausible=_plausible_count,
+        check=_counts_a_word_a_letter,
+    ),
+    Exhibit(
+        name="Blank lines are duplicates",
+        threads=("huggingface/datatrove#273",),
+        fault="The share of repeated lines counts blank ones, and those of Windows are not blank.",
+        looks="A page with spaced paragraphs is dropped, with a number that adds up.",
+        faulty=_shares_of_all_lines,
+        sound=lambda text: duplicate_shares(with_line_feeds(text).split("\n"))[0],
+        plausible=_plausible_share,
+        check=_blank_lines_repeat_nothing,
+    ),
+    Exhibit(
+        name="A cut through a letter",
+        threads=(
+            "google-research/deduplicate-text-datasets#53",
+            "ChenghaoMou/text-dedup#14",
+        ),
+        fault="Repeated stretches of bytes are cut out of UTF-8, whose letters share first bytes.",
+        looks="English is unharmed; elsewhere a replacement character stands at many a cut.",
+        faulty=_without_repeated_bytes,
+        sound=_without_repeated_characters,
+        plausible=_plausible_cut,
+        check=_cuts_between_characters,
+    ),
+    Exhibit(
+        name="The commonest page survives",
+        threads=("kevmoo/analytica.dart#73", "markfasheh/duperemove#13"),
+        fault="Large buckets are passed over, because all their pairs would take too long.",
+        looks="Fast, and every small cluster goes; the commonest page stays whole.",
+        faulty=_kept_of_small_buckets,
+        sound=_kept_of_all_buckets,
+        plausible=_plausible_near_duplicates,
+        check=_the_commonest_page_goes_too,
+    ),
+    Exhibit(
+        name="All short texts are one",
+        threads=("OpenDCAI/DataFlow#526",),
+        fault="A text shorter than an n-gram has none, and equals every other that has none.",
+        looks="Long documents are compared correctly; short ones go as copies of the first.",
+        faulty=_kept_by_ngrams_alone,
+        sound=_kept_by_shingles,
+        plausible=_plausible_copies,
+        check=_short_texts_differ,
+    ),
+    Exhibit(
+        name="Half a pair loses the file",
+        threads=("strands-rl/strands-env#211", "ThomasKliszowski/json_reindent#12"),
+        fault="JSON is written without escapes, and a lone surrogate in a side field is no UTF-8.",
+        looks="Every row of every test is written; in the millionth the output is lost.",
+        faulty=_rows_as_they_are,
+        sound=_rows_with_escapes,
+        plausible=_plausible_rows,
+        check=_half_a_pair_costs_no_row,
+    ),
+    Exhibit(
+        name="A string cut at its line separator",
+        threads=("huggingface/tau#354", "datalad/datalad#3523", "volcengine/OpenViking#3988"),
+        fault="JSON lines are parted by splitlines, which also cuts at U+2028 within a string.",
+        looks="Two lines cannot be parsed and are skipped as cut short; all others are read.",
+        faulty=_texts_of_splitlines,
+        sound=_texts_of_lines,
+        plausible=_plausible_lines,
+        check=_separators_within_a_string,
+    ),
+]
+
+EXHIBITS = [*TOKENIZERS, *PAGES, *PRIVACY]
