@@ -33,9 +33,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def atomic_write(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a whole file or nothing; text is written as UTF-8."""
+    r"""Write a whole file or nothing; text is written as UTF-8.
+
+    A lone surrogate, which UTF-8 cannot hold, becomes `\udXXX`: in JSON its escape.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(
+            content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        )
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

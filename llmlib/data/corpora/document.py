@@ -94,23 +94,13 @@ def save_documents(path: str | Path, documents: Iterable[Document]) -> None:
 
     A lone surrogate, which UTF-8 cannot hold, is written as JSON's escape, in any field.
     """
-    with atomic_path(path) as temporary, temporary.open("wb") as out:
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as out,
+    ):
         for document in documents:
             row = {"text": document.text, "source": document.source, "meta": document.meta}
-            out.write(json_utf8(row) + b"\n")
-
-
-def json_utf8(value: Any) -> bytes:
-    r"""Write a value as JSON in UTF-8; lone surrogates, which UTF-8 cannot hold, as escapes.
-
-    Example:
-        >>> json_utf8(["é"]) == '["é"]'.encode(), json_utf8(["é", chr(0xD800)])
-        (True, b'["\\u00e9", "\\ud800"]')
-    """
-    try:
-        return json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return json.dumps(value).encode()
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def load_documents(path: str | Path) -> list[Document]:
