@@ -248,7 +248,7 @@ def _cut_as_the_file_says(step: dict[str, Any], text: str) -> list[str]:
     return recipe_from_json({"pre_tokenizer": steps, "model": {}}).pieces(text)
 
 
-def _plausible_cut(cut: Callable[[dict[str, Any], str], list[str]]) -> None:
+def _plausible_words(cut: Callable[[dict[str, Any], str], list[str]]) -> None:
     digits = {"type": "Digits", "individual_digits": True}
     assert cut(digits, "It's a test.") == ["It", "'s", " a", " test", "."]
 
@@ -366,7 +366,7 @@ TOKENIZERS = [
         looks="Words come out the same; numbers get tokens that the model never saw there.",
         faulty=_cut_as_gpt2,
         sound=_cut_as_the_file_says,
-        plausible=_plausible_cut,
+        plausible=_plausible_words,
         check=_cut_of_numbers,
     ),
     Exhibit(

@@ -109,8 +109,8 @@ COLD = (1e-2, 1e-4, 1e-30, 1e-38, 1e-45, 1e-46, 1e-308, 5e-324)
 @pytest.mark.parametrize("offset", [-40.0, -0.0, 0.0, 40.0, 3e4])
 def test_the_coldest_is_greedy(temperature: float, dtype: torch.dtype, offset: float) -> None:
     logits = torch.tensor([[0.0, 32.0, 0.0, -64.0, -math.inf]]).add(offset).to(dtype)
-    for options in ({}, {"top_p": 0.9}, {"top_k": 3, "top_p": 1.0}):
-        sampling = Sampling(temperature=temperature, **options)
+    for top_k, top_p in ((None, None), (None, 0.9), (3, 1.0)):
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         kept = filter_logits(logits, sampling)
         assert kept.softmax(-1)[0].tolist() == [0, 1, 0, 0, 0]
         draws = torch.tensor([0.0, 0.5, 1 - 2**-24])
@@ -146,8 +146,8 @@ def test_infinite_logits_take_all(temperature: float) -> None:
     draws = torch.tensor([0.0, 0.3, 0.7, 1 - 2**-24])
     one = torch.tensor([[1.0, math.inf, -math.inf, 2.0]]).expand(4, -1)
     two = torch.tensor([[1.0, math.inf, -math.inf, math.inf]]).expand(4, -1)
-    for options in ({}, {"top_k": 3}, {"top_p": 0.9}, {"top_k": 9, "top_p": 1.0}):
-        sampling = Sampling(temperature=temperature, **options)
+    for top_k, top_p in ((None, None), (3, None), (None, 0.9), (9, 1.0)):
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         assert choose(one, sampling, draws).tolist() == [1] * 4
         assert choose(two, sampling, draws).tolist() == [1, 1, 3, 3]
     assert choose(two, GREEDY, draws).tolist() == [1] * 4

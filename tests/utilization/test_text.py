@@ -66,3 +66,21 @@ def test_an_empty_prompt_needs_a_start_token() -> None:
     with pytest.raises(ValueError, match="begin it with a start token"):
         generate_text(make(256), Bytes(), [""], max_new_tokens=3)
     assert len(generate_text(make(256), Bytes(), [""], max_new_tokens=3, start_token=0)) == 1
+
+
+@pytest.mark.parametrize("certainty", [0.0, 3e38, float("inf")])
+@pytest.mark.parametrize("temperature", [0.0, 1e-30, 1.0])
+def test_a_stop_token_that_has_all_the_mass_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, certainty: float, temperature: float
+) -> None:
+    model = make(256)
+    logits = torch.full((256,), float("-inf"))
+    logits[7] = certainty
+    monkeypatch.setattr(model, "unembed", lambda hidden: logits.expand(len(hidden), -1))
+    options: dict[str, Any] = {
+        "max_new_tokens": 5, "sampling": Sampling(temperature=temperature), "stop_tokens": [7],
+    }  # fmt: skip
+    assert generate_text(model, Bytes(), ["a", "bcd"], seed=1, **options) == ["", ""]
+    assert list(stream_text(model, Bytes(), "a", seed=1, **options)) == []
+    options["stop_tokens"] = []
+    assert generate_text(model, Bytes(), ["a", "bcd"], seed=1, **options) == ["\x07" * 5] * 2

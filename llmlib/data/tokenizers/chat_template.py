@@ -7,7 +7,7 @@ sandbox: a file from the network may format text, not reach the machine.
 import datetime
 import json
 from collections.abc import Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
@@ -78,7 +78,7 @@ class ChatTemplate:
 class _GenerationBlock(Extension):
     """`{% generation %}` round what an assistant wrote, which training may want to find."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}
 
     @override
     def parse(self, parser: Parser) -> nodes.Node:
