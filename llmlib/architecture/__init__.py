@@ -14,14 +14,14 @@ if TYPE_CHECKING:
         causal_mask,
         scaled_dot_product_attention,
     )
-    from llmlib.architecture.attention.sparse import sparse_mask
+    from llmlib.architecture.attention.sparse_masks import sparse_mask
     from llmlib.architecture.block import Block
     from llmlib.architecture.caches.base import AttentionCache
     from llmlib.architecture.caches.kv_cache import KVCache
-    from llmlib.architecture.caches.state_cache import StateCache
     from llmlib.architecture.caches.memory_cache import MemoryCache
     from llmlib.architecture.caches.paged_cache import PagedCache
     from llmlib.architecture.caches.rolling_cache import RollingCache
+    from llmlib.architecture.caches.state_cache import StateCache
     from llmlib.architecture.config import ModelConfig
     from llmlib.architecture.context import Context, Layout
     from llmlib.architecture.encoder_decoder import EncoderDecoder

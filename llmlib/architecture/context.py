@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from llmlib.architecture.attention.sparse import sparse_mask
+from llmlib.architecture.attention.sparse_masks import sparse_mask
 from llmlib.architecture.caches.base import Cache
 from llmlib.architecture.config import ModelConfig
 

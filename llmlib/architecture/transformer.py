@@ -25,14 +25,11 @@ from llmlib.architecture.context import (
 from llmlib.architecture.exact import wide_type
 from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
 from llmlib.architecture.norms import make_norm
+from llmlib.architecture.positions.alibi import alibi_bias, alibi_slopes
+from llmlib.architecture.positions.relative import T5Bias
 from llmlib.architecture.positions.rope import rope_angles
 from llmlib.architecture.positions.rope_scaling import rope_table
-from llmlib.architecture.positions.schemes import (
-    T5Bias,
-    alibi_bias,
-    alibi_slopes,
-    sinusoidal_positions,
-)
+from llmlib.architecture.positions.sinusoidal import sinusoidal_positions
 
 
 class Transformer(nn.Module):

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from llmlib.architecture import Attention, Transformer
 from llmlib.architecture.exact import KeepsFloat32
+from llmlib.architecture.positions.alibi import alibi_bias, alibi_slopes
 from llmlib.architecture.positions.rope_scaling import rope_table
-from llmlib.architecture.positions.schemes import alibi_bias, alibi_slopes
 from llmlib.architecture.recurrent.retnet import Retention
 from tests.architecture.designs import DESIGNS, VOCAB, decoder
 

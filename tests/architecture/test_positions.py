@@ -17,14 +17,9 @@ from llmlib.architecture import (
     rope_frequencies,
 )
 from llmlib.architecture.kernels.fused import rotate
-from llmlib.architecture.positions.schemes import (
-    RelativeScores,
-    T5Bias,
-    alibi_bias,
-    alibi_slopes,
-    relative_buckets,
-    sinusoidal_positions,
-)
+from llmlib.architecture.positions.alibi import alibi_bias, alibi_slopes
+from llmlib.architecture.positions.relative import RelativeScores, T5Bias, relative_buckets
+from llmlib.architecture.positions.sinusoidal import sinusoidal_positions
 
 SCHEMES = ("sinusoidal", "learned", "t5", "relative", "rope", "alibi", "none")
 ABSOLUTE = ("sinusoidal", "learned")

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from llmlib.architecture import ModelConfig, Transformer, causal_mask
 from llmlib.architecture import scaled_dot_product_attention as attend
-from llmlib.architecture.attention.sparse import (
+from llmlib.architecture.attention.sparse_blocks import sparse_attention
+from llmlib.architecture.attention.sparse_masks import (
     count_attended_pairs,
     fixed_mask,
     global_mask,
@@ -15,7 +16,6 @@ from llmlib.architecture.attention.sparse import (
     strided_mask,
     window_mask,
 )
-from llmlib.architecture.attention.sparse_blocks import sparse_attention
 from llmlib.core.hardware.memory import tracked_allocations
 
 LENGTHS = st.integers(1, 61)

@@ -31,7 +31,7 @@ TABLE = ROOT / "book" / "coverage.csv"
 
 # What counts as done is agreed beforehand. Whoever changes an id or a criterion on purpose puts the
 # new digest here, in the same commit.
-CRITERIA = "e01a25c6446c0a1a7832510c8af39f36d320c3c82205b477dc36ad1275be547e"
+CRITERIA = "36b932f8442a9432f2e3e86c7f0e2c117bacf9abf4527ace1820fa47962108a9"
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.context import Layout
 from llmlib.architecture.experts.routing import route
 from llmlib.architecture.kernels.fused import swiglu
+from llmlib.architecture.positions.alibi import alibi_bias, alibi_slopes
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 from llmlib.architecture.positions.rope_scaling import rope_table
-from llmlib.architecture.positions.schemes import alibi_bias, alibi_slopes
 from llmlib.architecture.pretrained.configs import config_from_folder
 from llmlib.architecture.pretrained.loading import load_pretrained
 from llmlib.architecture.pretrained.saving import save_pretrained

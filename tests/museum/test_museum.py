@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+
 from museum import rooms
 from museum.exhibit import Exhibit
 

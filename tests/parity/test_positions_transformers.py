@@ -10,13 +10,9 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from transformers.models.xlm.modeling_xlm import create_sinusoidal_embeddings
 from transformers.models.xlnet.modeling_xlnet import XLNetRelativeAttention
 
-from llmlib.architecture.positions.schemes import (
-    RelativeScores,
-    alibi_bias,
-    alibi_slopes,
-    relative_buckets,
-    sinusoidal_positions,
-)
+from llmlib.architecture.positions.alibi import alibi_bias, alibi_slopes
+from llmlib.architecture.positions.relative import RelativeScores, relative_buckets
+from llmlib.architecture.positions.sinusoidal import sinusoidal_positions
 
 
 @pytest.mark.covers("arch.pos-relative")

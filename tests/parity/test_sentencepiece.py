@@ -108,8 +108,7 @@ def test_pieces_that_are_not_to_be_used(train_lines: list[str]) -> None:
         model = SentencePieceModel.train(train_lines[:307], 401, model_type=model_type)
         content = proto.ModelProto.FromString(model.model)
         for piece in content.pieces[3:331:3]:
-            if len(piece.piece) > 1:
-                piece.type = proto.ModelProto.SentencePiece.UNUSED
+            piece.type = proto.ModelProto.SentencePiece.UNUSED
         data = content.SerializeToString()
         library = sentencepiece.SentencePieceProcessor(model_proto=data)
         ours = SentencePieceModel(data)

@@ -14,7 +14,7 @@ from llmlib.architecture.context import Angles, Context
 from llmlib.architecture.exact import wide, wide_type
 from llmlib.architecture.kernels.fused import rotate
 from llmlib.architecture.norms import RMSNorm
-from llmlib.architecture.positions.schemes import RelativeScores
+from llmlib.architecture.positions.relative import RelativeScores
 
 
 def causal_mask(

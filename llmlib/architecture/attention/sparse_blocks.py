@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.architecture.attention.sparse import window_mask
+from llmlib.architecture.attention.sparse_masks import window_mask
 from llmlib.architecture.config import ModelConfig
 
 

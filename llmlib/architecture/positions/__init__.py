@@ -1,1 +1,5 @@
-"""How a decoder learns the order of its tokens, and how rotations are stretched beyond it."""
+"""How a model knows the order of its tokens.
+
+RoPE rotates queries and keys; sinusoidal positions, like learned ones, are added to the embeddings;
+T5's buckets, Transformer-XL's projection and ALiBi's lines enter the attention scores.
+"""

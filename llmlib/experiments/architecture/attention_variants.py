@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from llmlib.architecture.attention.grouping import group_heads
-from llmlib.architecture.attention.sparse import count_attended_pairs
+from llmlib.architecture.attention.sparse_masks import count_attended_pairs
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.counts import kv_cache_bytes
 from llmlib.architecture.transformer import Transformer
@@ -175,7 +175,10 @@ EXPERIMENT = Experiment(
     seeds=SEEDS,
     measure=measure,
     equal=("steps", "tokens", "unigram_loss", "text_sha256"),
-    depends=("llmlib.architecture.attention.grouping", "llmlib.architecture.attention.sparse"),
+    depends=(
+        "llmlib.architecture.attention.grouping",
+        "llmlib.architecture.attention.sparse_masks",
+    ),
     claims={
         "arch.attn-mqa-gqa": {
             "smaller caches are worse with every seed, by under 0.05 nats on average, no "

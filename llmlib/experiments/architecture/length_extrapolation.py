@@ -195,7 +195,12 @@ EXPERIMENT = Experiment(
         "chance_loss",
         "text_sha256",
     ),
-    depends=("llmlib.architecture.positions.schemes", "llmlib.architecture.positions.rope"),
+    depends=(
+        "llmlib.architecture.positions.alibi",
+        "llmlib.architecture.positions.relative",
+        "llmlib.architecture.positions.rope",
+        "llmlib.architecture.positions.sinusoidal",
+    ),
     claims={
         "arch.pos-alibi": {
             "at four to eight times the trained length ALiBi's loss rises by less than 0.03 nats "

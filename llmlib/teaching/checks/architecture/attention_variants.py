@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from llmlib.architecture.attention.sparse import window_mask
+from llmlib.architecture.attention.sparse_masks import window_mask
 from llmlib.teaching.authoring import Exercise, args, normal
 
 NOTEBOOK = "04_architecture/05_attention_variants"

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from llmlib.architecture.kernels.fused import rotate
+from llmlib.architecture.positions.alibi import alibi_bias, alibi_slopes
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
-from llmlib.architecture.positions.schemes import alibi_bias, alibi_slopes
 from llmlib.teaching.authoring import Exercise, args, normal
 
 NOTEBOOK = "04_architecture/04_positions"

@@ -1,8 +1,4 @@
-"""Ways to tell a model the order of its tokens, other than rotation (`rope.py`).
-
-Positions are added to the embeddings (sinusoidal, learned) or enter the attention scores as a
-function of the distance (T5's buckets, ALiBi's straight lines, Transformer-XL's projection).
-"""
+"""Learned relative positions: T5's bias by bucket, and Transformer-XL's scores."""
 
 import math
 
@@ -11,36 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmlib.architecture.exact import float64_device
-from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
-
-
-def sinusoidal_positions(
-    positions: Int[Tensor, "*batch T"], d_model: int
-) -> Float[Tensor, "*batch T D"]:
-    r"""Return a vector of sines and cosines for each position, to be added to the embeddings.
-
-    $P_{t,2i} = \sin(t\,\omega_i), \; P_{t,2i+1} = \cos(t\,\omega_i)$ with
-    $\omega_i = 10000^{-2i/D}$
-
-    Args:
-        positions: Index of each token in its text; a distance between tokens may be negative.
-
-    Raises:
-        ValueError: When `d_model` is odd.
-
-    Example:
-        >>> sinusoidal_positions(torch.tensor([0, 1]), 4)
-        tensor([[0.0000, 1.0000, 0.0000, 1.0000],
-                [0.8415, 0.5403, 0.0100, 0.9999]])
-
-    References:
-        Vaswani et al. (2017), Attention Is All You Need, section 3.5.
-    """
-    if d_model % 2:
-        raise ValueError(f"d_model={d_model} is odd: sine and cosine come in pairs, make it even")
-    cos, sin = rope_angles(positions, rope_frequencies(d_model, device=positions.device))
-    return torch.stack((sin, cos), dim=-1).flatten(-2)  # [*batch, T, D]
+from llmlib.architecture.positions.sinusoidal import sinusoidal_positions
 
 
 def relative_buckets(
@@ -118,53 +85,6 @@ class T5Bias(nn.Module):
             bidirectional=self.bidirectional,
         )
         return F.embedding(buckets, self.weight).permute(0, 3, 1, 2)  # [#B, H, T, S]
-
-
-def alibi_slopes(n_heads: int, device: torch.device | None = None) -> Float[Tensor, " H"]:
-    r"""Return how steeply each head's scores fall with the distance.
-
-    $m_h = 2^{-8h/H}$ for $h = 1 \dots H$ when $H$ is a power of two. Otherwise the slopes of the
-    next lower power of two, then every other one of its double until there are enough.
-
-    Raises:
-        ValueError: When there is no head.
-
-    Example:
-        >>> alibi_slopes(4)
-        tensor([0.2500, 0.0625, 0.0156, 0.0039])
-        >>> alibi_slopes(3)
-        tensor([0.0625, 0.0039, 0.2500])
-
-    References:
-        Press et al. (2022), Train Short, Test Long, section 3; the rule for other numbers of
-        heads stands in its code.
-    """
-    if n_heads < 1:
-        raise ValueError(f"n_heads={n_heads}: ALiBi needs at least one head")
-    power = 2 ** (n_heads.bit_length() - 1)  # largest power of two that is not above H
-    home = float64_device(device)
-    heads = torch.arange(1, 2 * power + 1, dtype=torch.float64, device=home)
-    exponents = 8 * torch.cat((heads[:power] / power, heads[::2] / (2 * power)))
-    return torch.exp2(-exponents[:n_heads]).float().to(device)
-
-
-def alibi_bias(
-    slopes: Float[Tensor, " H"], queries: Int[Tensor, "#B T"], keys: Int[Tensor, "#B S"]
-) -> Float[Tensor, "#B H T S"]:
-    r"""Return ALiBi's penalty of each pair, a straight line in the distance; no mask included.
-
-    $B_{h,t,s} = -m_h\,|t - s|$
-
-    Example:
-        >>> alibi_bias(torch.tensor([0.5]), torch.tensor([[2]]), torch.tensor([[0, 1, 2]])).tolist()
-        [[[[-1.0, -0.5, -0.0]]]]
-
-    References:
-        Press et al. (2022), Train Short, Test Long, section 3 (there without the absolute value:
-        its attention is causal).
-    """
-    distances = (queries.unsqueeze(-1) - keys.unsqueeze(-2)).abs()  # [#B, T, S]
-    return -slopes[:, None, None] * distances.unsqueeze(1)  # [#B, H, T, S]
 
 
 class RelativeScores(nn.Module):
