@@ -64,7 +64,7 @@ def test_repetition_is_found_without_spaces(text: str) -> None:
 
 def test_c4_keeps_lines_of_ideographs() -> None:
     text = "首页 | 关于\n这座桥是一百年前建成的。\n好的。\n「もう帰りましょう」\n本当にそうですか？"
-    kept = C4Lines().apply(page(text)).text
+    kept = C4Lines(end_marks=("。", "」", "？")).apply(page(text)).text
     assert kept == "这座桥是一百年前建成的。\n「もう帰りましょう」\n本当にそうですか？"
 
 

@@ -58,8 +58,8 @@ class C4Lines:
 
     min_words: int = 5
     """As `words_of` counts them."""
-    end_marks: tuple[str, ...] = (".", "!", "?", '"', "”", "。", "！", "？", "」", "』")
-    """An ellipsis never counts as an end. The ideographic marks are ours: C4 is English."""
+    end_marks: tuple[str, ...] = (".", "!", "?", '"', "”")
+    """Those of English, as C4 is English. An ellipsis never counts as an end."""
     name: str = "C4 lines"
 
     def apply(self, document: Document) -> Document:
