@@ -187,8 +187,9 @@ def test_bad_input() -> None:
         Unigram([("a", -1.0), ("a", -2.0)])
     with pytest.raises(ValueError, match="without a score"):
         Unigram([("a", -math.inf)])
-    with pytest.raises(ValueError, match="alpha="):
-        LEARNT.sample("a", random.Random(0), alpha=-1.0)
+    for alpha in (-1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="alpha="):
+            LEARNT.sample("a", random.Random(0), alpha=alpha)
     with pytest.raises(ValueError, match="n=0"):
         LEARNT.n_best("a", 0)
     with pytest.raises(ValueError, match="coverage="):

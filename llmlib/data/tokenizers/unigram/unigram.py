@@ -164,14 +164,14 @@ class Unigram(FallbackTokenizer):
             The ids; `decode` gives the same text for all of them.
 
         Raises:
-            ValueError: If `alpha` is negative.
+            ValueError: If `alpha` is negative or infinite.
 
         References:
             Kudo (2018), section 3.3: there over the n best ways; here over all of them, by
             filtering forwards and sampling backwards.
         """
-        if alpha < 0:
-            raise ValueError(f"alpha={alpha} must not be negative")
+        if not 0 <= alpha < math.inf:
+            raise ValueError(f"alpha={alpha} must not be negative, and finite")
         return [i for edges in self._lattices(text) for i in draw_path(edges, rng, alpha)]
 
     def _lattices(self, text: str) -> list[Edges]:
