@@ -17,7 +17,7 @@ class ByteLevelTokenizer(PieceTokenizer):
         special_tokens: Ids by text.
 
     Raises:
-        ValueError: If two tokens have one id.
+        ValueError: If two tokens have one id, or an id is negative.
     """
 
     def __init__(
@@ -29,6 +29,8 @@ class ByteLevelTokenizer(PieceTokenizer):
         self._tokens = dict(both)
         if len(self._tokens) != len(both):
             raise ValueError("two tokens have one id: the file or the special tokens are wrong")
+        if min(self._tokens, default=0) < 0:
+            raise ValueError(f"a token has the id {min(self._tokens)}; ids count from 0")
         self._vocab_size = max(self._tokens, default=-1) + 1
 
     @property

@@ -183,6 +183,15 @@ class PretrainedBPE(ByteLevelTokenizer):
         content = read_json(folder / "tokenizer.json")
         config_path = folder / "tokenizer_config.json"
         config = read_json(config_path) if config_path.exists() else {}
+        try:
+            return cls._from_content(folder, content, config)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{folder}: the tokenizer's files are damaged: {error!r}") from error
+
+    @classmethod
+    def _from_content(
+        cls, folder: Path, content: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> "PretrainedBPE":
         model = check_file(content)
         names = {name: text for name in _NAMED if (text := _spelling(config.get(name)))}
         more = config.get("additional_special_tokens") or ()
