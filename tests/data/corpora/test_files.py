@@ -5,6 +5,7 @@ import gzip
 import io
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -187,7 +188,8 @@ def test_plain_text_is_cut_at_blank_lines_of_every_kind(tmp_path: Path, end: str
 @given(st.lists(st.sampled_from(["a", "bcd", "\r", "\n", "\r\n"]), max_size=13), st.integers(2, 9))
 def test_lines_are_those_of_python_whatever_is_held(pieces, max_bytes) -> None:
     data = "".join(pieces).encode()
-    stream = io.BufferedReader(io.BytesIO(data))  # pyright: ignore[reportArgumentType]
+    raw: Any = io.BytesIO(data)
+    stream = io.BufferedReader(raw)
     lines = [line for _, line in _raw_lines(stream, max_bytes)]
     if all(len(line) <= max_bytes for line in data.splitlines(keepends=True)):
         assert lines == data.splitlines(keepends=True)

@@ -150,3 +150,22 @@ def test_saved_documents_survive_odd_characters(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8") + '{"text": "no source"}\n', encoding="utf-8")
     with pytest.raises(ValueError, match=r"odd\.jsonl, line 3: not a saved document"):
         load_documents(path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\x85", "\u2028"])
+def test_a_docstring_loses_its_margin_whatever_ends_its_lines(end):
+    raw = end.join(("", "Add.", "", "    Exactly.", "      Or so.", "    "))
+    assert docstrings.clean_docstring(raw) == "Add.\n\n    Exactly.\n      Or so."
+    raw = end.join(("Add.", "    Exactly.", "      Or so."))
+    assert docstrings.clean_docstring(raw) == "Add.\nExactly.\n  Or so."
+    assert docstrings.clean_docstring(end * 3) == ""
+
+
+def test_docstrings_of_a_source_with_other_line_ends():
+    source = 'def f():\n    """One.\n\n    Two.\n    """\n'
+    texts = {
+        document.text
+        for end in ("\n", "\r\n", "\r")
+        for document in docstrings.module_docstrings(source.replace("\n", end), "m", "m 1")
+    }
+    assert texts == {"One.\n\nTwo."}
