@@ -12,7 +12,14 @@ import re
 from llmlib.data.corpora.document import Document
 
 _CHARSET = re.compile(rb"<meta[^>]{0,256}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# The longer marks first: one of UTF-32 begins as one of UTF-16.
+BYTE_ORDER_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 
 
 def decode_html(data: bytes) -> str:
@@ -27,7 +34,7 @@ def decode_html(data: bytes) -> str:
         >>> decode_html(b"<meta charset=latin-1><p>caf" + bytes([0xE9]))[-4:]
         'café'
     """
-    for mark, encoding in _MARKS.items():
+    for mark, encoding in BYTE_ORDER_MARKS.items():
         if data.startswith(mark):
             return _decoded(data, encoding)
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.data.corpora.document import Document
-from llmlib.data.corpora.html import decode_html, html_document
+from llmlib.data.corpora.html import BYTE_ORDER_MARKS, decode_html, html_document
 from llmlib.data.corpora.units import text_bytes, with_line_feeds
 
 _COMPRESSED = (".gz", ".zst")
@@ -191,9 +191,13 @@ def _opened(path: Path, *, binary_is_refused: bool = True) -> Iterator[io.Buffer
     try:
         with _stream(path) as stream, io.BufferedReader(stream, 1 << 20) as buffered:
             start = buffered.peek(_SNIFFED)[:_SNIFFED]
-            if binary_is_refused and b"\0" in start:
-                wide = start[:2] in (b"\xff\xfe", b"\xfe\xff")
-                raise Unreadable(0, "UTF-16, not UTF-8" if wide else "binary, not text")
+            if binary_is_refused:
+                marks = (name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark))
+                encoding = next(marks, "utf-8-sig")
+                if encoding != "utf-8-sig":
+                    raise Unreadable(0, f"{encoding.upper()}, not UTF-8")
+                if b"\0" in start:
+                    raise Unreadable(0, "binary, not text")
             yield buffered
     except damaged as error:
         raise Unreadable(0, f"cannot be read ({error or type(error).__name__})") from error

@@ -78,6 +78,8 @@ BAD: dict[str, tuple[bytes, int, str, list[str]]] = {
     ),
     "long.txt": (b"x" * 1000 + b"\nshort\n", 1, "longer than 500 bytes", []),
     "wide.txt": ("Wörter".encode("utf-16"), 0, "UTF-16, not UTF-8", []),
+    "wider.txt": ("Wörter".encode("utf-32"), 0, "UTF-32, not UTF-8", []),
+    "wide han.jsonl": ("字字".encode("utf-16"), 0, "UTF-16, not UTF-8", []),
     "binary.txt": (b"\x89PNG\0\0", 0, "binary, not text", []),
     "cut.jsonl": (b'{"text": "a"}\n{"te\n{"text": "b"}\n', 2, "not JSON", ["a", "b"]),
     "deep.jsonl": (b"[" * 499 + b'\n{"text": "b"}\n', 1, "not JSON", ["b"]),
@@ -298,3 +300,8 @@ def test_real_pages_of_the_environment() -> None:
     assert all("title" in d.meta for d in documents)
     installing = next(d for d in documents if d.meta["module"].endswith("npm-install.html"))
     assert "This command installs a package" in installing.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_pages_are_decoded_by_their_mark(encoding: str) -> None:
+    assert decode_html("<p>Tee für 2 字".encode(encoding)) == "<p>Tee für 2 字"

@@ -21,7 +21,7 @@ from llmlib.data.deduplication.window_hashes import mix
 
 # Every candidate is verified, so a false one costs time only and a miss costs a duplicate.
 _WEIGHTS = (0.01, 0.99)
-_FEW = 16  # documents of a bucket of which all pairs are compared, together with other buckets'
+_FEW = 16  # documents of a bucket of which all pairs are compared, together with other buckets
 
 
 def near_duplicate_pairs(
