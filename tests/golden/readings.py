@@ -86,7 +86,9 @@ def _losses(tiny: Preset, model: Transformer, loader: Any, **options: Any) -> li
     with tempfile.TemporaryDirectory() as runs:
         trainer = Trainer(model, loader, tiny.train, Path(runs), show_progress=False, **options)
         model.train()
-        return [trainer.train_step()["loss"] for _ in range(STEPS)]
+        lines = [trainer.train_step() for _ in range(STEPS)]
+    # What is minimized: with experts their balance loss, logged apart, is in it.
+    return [line["loss"] + line.get("auxiliary_loss", 0.0) for line in lines]
 
 
 def tokenizers() -> Reading:
