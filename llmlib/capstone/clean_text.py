@@ -8,8 +8,8 @@ from typing import Any
 from llmlib.capstone.presets import TextSource
 from llmlib.data.cleaning.pipeline import Pipeline, Step
 from llmlib.data.cleaning.report import FunnelStep
-from llmlib.data.cleaning.rules.gopher import GopherQuality
-from llmlib.data.cleaning.rules.repetition import GopherRepetition
+from llmlib.data.cleaning.rules.gopher_quality import GopherQuality
+from llmlib.data.cleaning.rules.gopher_repetition import GopherRepetition
 from llmlib.data.cleaning.scale.parallel import ParallelPipeline
 from llmlib.data.cleaning.steps import Readable, quality_step
 from llmlib.data.corpora.document import (

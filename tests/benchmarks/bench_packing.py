@@ -19,7 +19,7 @@ from llmlib.core.hardware.machine import machine_class, versions
 from llmlib.data import fixed_corpus
 from llmlib.data.privacy import find_personal
 from llmlib.data.privacy.spans import PERSONAL_KINDS
-from llmlib.data.stream.best_fit import concatenation_truncations, pack_best_fit
+from llmlib.data.stream.best_fit_packing import concatenation_truncations, pack_best_fit
 
 OUTPUT = Path(__file__).parents[2] / "build" / "bench" / "packing.json"
 SEQ_LEN = 2048

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlib.data.stream.best_fit import concatenation_truncations, pack_best_fit
+from llmlib.data.stream.best_fit_packing import concatenation_truncations, pack_best_fit
 
 lengths_lists = st.lists(st.integers(0, 29), min_size=1, max_size=40).filter(any)
 

@@ -27,7 +27,7 @@ from llmlib.capstone.pretrain import build_model
 from llmlib.data import ByteBPE, TokenLoader, fixed_corpus
 from llmlib.data.tokenizers.bpe.character_bpe import CharacterBPE
 from llmlib.data.tokenizers.files.rank_file import RankBPE
-from llmlib.data.tokenizers.files.sentencepiece_model import SentencePieceModel
+from llmlib.data.tokenizers.files.sentencepiece_tokenizer import SentencePieceModel
 from llmlib.data.tokenizers.unigram.unigram import Unigram
 from llmlib.data.tokenizers.wordpiece import WordPiece
 from llmlib.training import Trainer

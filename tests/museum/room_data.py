@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from llmlib.data.cleaning.rules.repetition import duplicate_shares
+from llmlib.data.cleaning.rules.gopher_repetition import duplicate_shares
 from llmlib.data.corpora.document import Document, load_documents, save_documents
 from llmlib.data.corpora.files import read_files
 from llmlib.data.corpora.units import with_line_feeds, words_of

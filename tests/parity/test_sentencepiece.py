@@ -10,7 +10,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from llmlib.data import fixed_corpus, king_james
 from llmlib.data.tokenizers import SentencePieceModel, Tokenizer
-from llmlib.data.tokenizers.files.sentencepiece_file import parse_model
+from llmlib.data.tokenizers.files.sentencepiece_format import parse_model
 
 CHINESE = [
     "深い湖の水は冷たい",

@@ -12,8 +12,8 @@ from transformers import BertTokenizer
 
 from llmlib.data import fixed_corpus, king_james
 from llmlib.data.tokenizers import Normalizer, WordPiece
-from llmlib.data.tokenizers.cutting import bert_words
 from llmlib.data.tokenizers.normalization import BERT_UNCASED
+from llmlib.data.tokenizers.words_and_digits import bert_words
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FOREIGN = [

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from llmlib.data.cleaning.funnel import funnel_figure
     from llmlib.data.cleaning.pipeline import Pipeline
     from llmlib.data.cleaning.rules.c4 import C4Lines, c4_steps
-    from llmlib.data.cleaning.rules.gopher import GopherQuality
+    from llmlib.data.cleaning.rules.gopher_quality import GopherQuality
+    from llmlib.data.cleaning.rules.gopher_repetition import GopherRepetition
     from llmlib.data.cleaning.rules.keywords import KeywordFilter, WithoutKeywordLines, keyword_hits
-    from llmlib.data.cleaning.rules.repetition import GopherRepetition
     from llmlib.data.cleaning.scale.clean_shards import clean_shards
     from llmlib.data.cleaning.scale.parallel import ParallelPipeline
     from llmlib.data.cleaning.steps import Readable, clean

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from llmlib.core.lazy import lazy_face
 
 if TYPE_CHECKING:
-    from llmlib.data.stream.best_fit import pack_best_fit
+    from llmlib.data.stream.best_fit_packing import pack_best_fit
     from llmlib.data.stream.loader import TokenLoader
     from llmlib.data.stream.packing import PackedTokens, TokenSource, document_ids, pack
     from llmlib.data.stream.shards import TokenShards, write_shards

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from llmlib.data.tokenizers.bpe.character_bpe import CharacterBPE
     from llmlib.data.tokenizers.files.pretrained_bpe import PretrainedBPE
     from llmlib.data.tokenizers.files.rank_file import RankBPE
-    from llmlib.data.tokenizers.files.sentencepiece_model import SentencePieceModel
+    from llmlib.data.tokenizers.files.sentencepiece_tokenizer import SentencePieceModel
     from llmlib.data.tokenizers.normalization import Normalizer
     from llmlib.data.tokenizers.pretokenization import pretokenize
     from llmlib.data.tokenizers.protocol import Tokenizer, TrainableTokenizer

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llmlib.data.tokenizers.base import checked_texts
-from llmlib.data.tokenizers.cutting import bert_words
 from llmlib.data.tokenizers.protocol import Tokenizer
+from llmlib.data.tokenizers.words_and_digits import bert_words
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from llmlib.data.tokenizers.base import (
     check_special_tokens,
     checked_texts,
 )
-from llmlib.data.tokenizers.cutting import cut_named
 from llmlib.data.tokenizers.normalization import Normalizer, byte_pieces
 from llmlib.data.tokenizers.pieces import PieceTokenizer, packed
+from llmlib.data.tokenizers.words_and_digits import cut_named
 
 _Kind = TypeVar("_Kind", bound="WordTokenizer")
 

@@ -41,9 +41,9 @@ from llmlib.data.cleaning.classifiers.toxicity import ToxicityFilter
 from llmlib.data.cleaning.crawl import made_up_crawl
 from llmlib.data.cleaning.pipeline import Pipeline
 from llmlib.data.cleaning.report import PipelineReport
-from llmlib.data.cleaning.rules.gopher import GopherQuality
+from llmlib.data.cleaning.rules.gopher_quality import GopherQuality
+from llmlib.data.cleaning.rules.gopher_repetition import GopherRepetition
 from llmlib.data.cleaning.rules.keywords import KeywordFilter, WithoutKeywordLines
-from llmlib.data.cleaning.rules.repetition import GopherRepetition
 from llmlib.data.cleaning.steps import Readable
 from llmlib.data.corpora.document import Document, corpus_sha256
 from llmlib.data.corpora.fixed import fixed_corpus, king_james
@@ -70,9 +70,9 @@ FILTERS = (
     "classifiers.perplexity",
     "classifiers.quality",
     "classifiers.toxicity",
-    "rules.gopher",
+    "rules.gopher_quality",
     "rules.keywords",
-    "rules.repetition",
+    "rules.gopher_repetition",
 )
 
 

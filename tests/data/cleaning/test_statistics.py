@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llmlib.data.cleaning import C4Lines, GopherQuality, GopherRepetition, Pipeline, c4_steps
 from llmlib.data.cleaning.rules.c4 import C4Pages, EnoughSentences
-from llmlib.data.cleaning.rules.repetition import (
+from llmlib.data.cleaning.rules.gopher_repetition import (
     duplicate_ngram_share,
     duplicate_shares,
     top_ngram_share,

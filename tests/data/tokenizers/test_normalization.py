@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmlib.data.tokenizers import CharacterBPE, Normalizer, Unigram
-from llmlib.data.tokenizers.cutting import CUTS, split_digits
 from llmlib.data.tokenizers.normalization import BERT_UNCASED, byte_pieces, independent_segments
+from llmlib.data.tokenizers.words_and_digits import CUTS, split_digits
 
 FORMS = ["NFC", "NFD", "NFKC", "NFKD"]
 # Characters that compose with, decompose into or stand after others.

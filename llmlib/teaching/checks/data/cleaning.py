@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmlib.data.cleaning.rules.repetition import top_ngram_share
+from llmlib.data.cleaning.rules.gopher_repetition import top_ngram_share
 from llmlib.teaching.authoring import Exercise, args, uniform
 
 NOTEBOOK = "03_data/02_cleaning"
