@@ -138,7 +138,7 @@ def test_documents_pass_one_at_a_time(tmp_path: Path) -> None:
 def test_files_do_not_depend_on_the_number_of_processes(
     kind: Literal["documentation", "web"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("stream.splits._BLOCK", "deduplication.contamination.decontamination.HASHED"):
+    for module in ("stream.splits.BLOCK", "deduplication.contamination.decontamination.HASHED"):
         monkeypatch.setattr(f"llmlib.data.{module}_CHARACTERS", 50_000)
     documents = [*itertools.islice(fixed_corpus(), 0, None, 11)]
     corpus = TextSource(kind=kind, max_overlap=0.5 if kind == "documentation" else 1.0)

@@ -105,8 +105,10 @@ class ImplicitFilters(KeepsFloat32):
         self.second = nn.Linear(WIDTH, WIDTH, dtype=dtype)
         self.last = nn.Linear(WIDTH, n_filters * n_channels, bias=False)
         self.skip = nn.Parameter(torch.empty(n_filters * n_channels))
+        self._fixed: tuple[Tensor, Tensor] | None = None
         self._kept: tuple[list[Tensor], Tensor] | None = None
         self.reset_parameters()
+        self._features_and_window()
 
     def reset_parameters(self) -> None:
         """Draw new weights."""
@@ -149,16 +151,27 @@ class ImplicitFilters(KeepsFloat32):
             for old, new in zip(earlier, self.parameters(), strict=True)
         )
 
-    def _taps(self, n_taps: int) -> Tensor:
+    def _features_and_window(self) -> tuple[Tensor, Tensor]:
+        """Return what no parameter changes, for all taps; a buffer would follow `.to(dtype)`."""
         device, exact = self.skip.device, wide_type(self.skip.dtype)
-        with torch.autocast(device.type, enabled=False):
-            hidden = tap_features(n_taps, self.max_len, device=device).to(exact)
+        if self._fixed is None or (self._fixed[0].device, self._fixed[0].dtype) != (device, exact):
+            with torch.inference_mode(False):  # else no gradient could be taken with them later
+                self._fixed = (
+                    tap_features(self.max_len, self.max_len, device=device).to(exact),
+                    decay_window(self.max_len, self.max_len, self.n_channels, device).to(exact),
+                )
+        return self._fixed
+
+    def _taps(self, n_taps: int) -> Tensor:
+        features, window = self._features_and_window()
+        with torch.autocast(self.skip.device.type, enabled=False):
+            hidden = features[:n_taps]
             for linear in (self.first, self.second):
                 hidden = F.linear(hidden, wide(linear.weight), wide(linear.bias))
                 hidden = torch.sin(SINE * hidden)
             shaped = F.linear(hidden, wide(self.last.weight)).mT
             shaped = shaped.view(self.n_filters, self.n_channels, n_taps)
-            filters = shaped * decay_window(n_taps, self.max_len, self.n_channels, device).to(exact)
+            filters = shaped * window[:, :n_taps]
             direct = torch.zeros_like(filters)
             direct[:, :, 0] = wide(self.skip).view(self.n_filters, self.n_channels)
             return filters + direct
