@@ -20,6 +20,8 @@ from project import ROOT, notebooks
 
 SLACK = 1.2
 LIMITS = dict.fromkeys(CHAPTERS, 150.0) | {
+    "data": 200.0,  # with `architecture`, what reads everybody else's files, option by option
+    "architecture": 200.0,
     "training": 300.0,
     "utilization": 450.0,
     "evaluation": 250.0,

@@ -44,7 +44,7 @@ def test_a_cheap_run_is_within_its_limits() -> None:
     assert seconds_on(CHEAP, "comparing outputs") == 8.0
 
 
-AGREED = {"introduction": 150, "scaling": 150, "data": 150, "architecture": 150}
+AGREED = {"introduction": 150, "scaling": 150, "data": 200, "architecture": 200}
 AGREED |= {"evaluation": 250, "training": 300, "adaptation": 300, "utilization": 450}
 AGREED |= {"capstone": 200}
 
@@ -97,7 +97,7 @@ def test_the_calibration_divides() -> None:
     assert problems(replace(costly, slowness=[0.9, 2.0, 9.0])) == []
     assert len(problems(replace(costly, slowness=[0.9, 1.0, 9.0]))) == 1  # the median counts
     assert seconds_on(replace(costly, slowness=[2.0]), "data") == 150.0
-    cheap = one_test("tests/data/test_x.py", 120.0)
+    cheap = one_test("tests/data/test_x.py", 130.0)
     assert len(problems(replace(cheap, slowness=[0.5]))) == 1  # a fast machine is not let off
 
 
@@ -248,7 +248,7 @@ def test_the_closing_stage_fails_when_a_limit_is_exceeded(tmp_path: Path) -> Non
     write_reports(tmp_path, dict.fromkeys(ledger.expected_notebooks(), 5.0), data_s=999.0)
     done = close(tmp_path)
     assert done.returncode == 1
-    assert "OVER: data: 999 processor seconds, 150 are allowed" in done.stdout
+    assert "OVER: data: 999 processor seconds, 200 are allowed" in done.stdout
     assert "1 passed" in done.stdout.splitlines()[-1]
 
     done = close(tmp_path, ATEN_CPU_CAPABILITY="default")

@@ -146,7 +146,7 @@ def draws(family: str, seed: int) -> dict[str, Any]:
 @each_family
 def test_logits_are_equal_or_a_key_is_refused(family, tmp_path):
     torch.manual_seed(5)
-    read = [compare_or_refuse(tmp_path / str(n), draws(family, n)) for n in range(40)]
+    read = [compare_or_refuse(tmp_path / str(n), draws(family, n)) for n in range(24)]
     assert sum(read) >= 4, "some files say nothing that is refused"
 
 
@@ -243,9 +243,9 @@ def test_the_draws_cover_every_field():
 @pytest.mark.slow
 def test_a_saved_model_is_the_same_here_and_in_transformers_or_is_refused(tmp_path):
     torch.manual_seed(7)
-    configs = [config for seed in range(90) if (config := random_config(seed)) is not None]
+    configs = [config for seed in range(50) if (config := random_config(seed)) is not None]
     saved = [saved_equal_or_refused(c, tmp_path / str(n)) for n, c in enumerate(configs)]
-    assert 20 < sum(saved) < len(saved) - 20
+    assert 10 < sum(saved) < len(saved) - 10
 
 
 @pytest.mark.parametrize(
