@@ -3,12 +3,14 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
+
+from llmlib.training.optimizers.polar_express import Quintic
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of the quintic: the steepest slope at 0 that keeps singular values near 1 (Jordan)."""
@@ -16,11 +18,19 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 Scale = Literal["spectral", "rms"]
 
 
+def _each(coefficients: Quintic | Sequence[Quintic], steps: int) -> list[Quintic]:
+    """Return one set of coefficients a step."""
+    first = coefficients[0]
+    if isinstance(first, float):
+        return [cast("Quintic", coefficients)] * steps
+    return list(cast("Sequence[Quintic]", coefficients))
+
+
 def orthogonalize(
     matrices: Float[Tensor, "*batch rows columns"],
     steps: int = 5,
     *,
-    coefficients: tuple[float, float, float] = COEFFICIENTS,
+    coefficients: Quintic | Sequence[Quintic] = COEFFICIENTS,
     dtype: torch.dtype | None = None,
     eps: float = 1e-7,
 ) -> Float[Tensor, "*batch rows columns"]:
@@ -33,6 +43,8 @@ def orthogonalize(
     values end between about 0.7 and 1.2 instead of at 1.
 
     Args:
+        steps: Times that one set of coefficients is applied.
+        coefficients: Of every step, or one set a step, as `polar_express` gives them.
         dtype: Number format of the products; default: that of the matrices.
         eps: Smallest norm divided by, so that a zero matrix stays zero.
 
@@ -46,13 +58,12 @@ def orthogonalize(
         Björck and Bowie (1971), An Iterative Algorithm for Computing the Best Estimate of an
         Orthogonal Matrix.
     """
-    a, b, c = coefficients
     rows, columns = matrices.shape[-2:]
     x = matrices.reshape(-1, rows, columns).to(dtype or matrices.dtype)  # [batch, rows, columns]
     if rows > columns:  # X X^T is then the smaller of the two Gram matrices
         x = x.mT
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(eps)
-    for _ in range(steps):
+    for a, b, c in _each(coefficients, steps):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
@@ -103,6 +114,7 @@ class Muon(torch.optim.Optimizer):
         scale: Scale = "spectral",
         nesterov: bool = True,
         steps: int = 5,
+        coefficients: Quintic | Sequence[Quintic] = COEFFICIENTS,
         dtype: torch.dtype | None = None,
         rows: Sequence[int] | None = None,
     ) -> None:
@@ -119,6 +131,7 @@ class Muon(torch.optim.Optimizer):
             "scale": scale,
             "nesterov": nesterov,
             "steps": steps,
+            "coefficients": coefficients,
             "dtype": dtype,
             "rows": list(rows) if rows else None,
         }
@@ -155,7 +168,12 @@ class Muon(torch.optim.Optimizer):
                     by_shape[piece[0].shape].append(piece)
             for shape, pieces in by_shape.items():
                 stack = torch.stack([update for _, update in pieces])
-                stack = orthogonalize(stack, group["steps"], dtype=group["dtype"])
+                stack = orthogonalize(
+                    stack,
+                    group["steps"],
+                    coefficients=group["coefficients"],
+                    dtype=group["dtype"],
+                )
                 length = group["lr"] * update_scale(shape, group["scale"])
                 for (target, _), update in zip(pieces, stack, strict=True):
                     target.add_(update.to(target.dtype), alpha=-length)
