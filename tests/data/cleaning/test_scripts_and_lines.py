@@ -139,6 +139,8 @@ RUNS = {
     "cookies": "cookies ",
     "tags": "<a ",
     "attributes": '<a b="',
+    "unclosed tags": "<a b=",
+    "unclosed tags of many values": "<a b='c' d=e<p f=\"g\" h=",
     "years": "(c) ",
     "attacks": "you are ",
     "hopes": "hope a ",

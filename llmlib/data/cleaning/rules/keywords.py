@@ -17,7 +17,9 @@ _TAGS = (
     "html|i|iframe|img|input|li|link|meta|nav|ol|option|p|pre|script|section|select|small|span|"
     "strong|style|sub|sup|table|tbody|td|th|thead|title|tr|u|ul|video"
 )
-_VALUE = r"(?:\"[^\"]*\"|'[^']*'|[^\s>\"']+)"
+# A value without quotes stops before the next tag, which is looked at by itself: a thousand tags
+# that never close would each read all that follow.
+_VALUE = rf"(?:\"[^\"]*\"|'[^']*'|(?:[^\s<>\"']++|<(?!/?(?:{_TAGS})\s))++)"
 _ENTITIES = "nbsp|amp|lt|gt|quot|copy|reg|euro|pound|hellip|[lr][ds]quo|[mn]dash|[lr]aquo|bull"
 
 HTML = re.compile(
