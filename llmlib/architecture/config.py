@@ -366,6 +366,11 @@ def _check_blocks(config: ModelConfig) -> None:
         not config.parallel or config.channel_mixer != "none",
         "parallel=True needs a channel mixer beside the mixer",
     )
+    require(
+        not config.is_attention or config.channel_mixer != "rwkv",
+        f"channel_mixer='rwkv' looks one token back, past paddings and borders of documents, and "
+        f"keeps a state that the cache of mixer={config.mixer!r} has no room for: set mixer='rwkv'",
+    )
     if config.n_experts:
         require(
             1 <= config.experts_per_token <= config.n_experts,

@@ -315,6 +315,11 @@ def test_too_long_a_text_is_refused():
         ({"parallel": True, "norm_placement": "post"}, "share one norm"),
         ({"n_experts": 2, "experts_per_token": 3}, "between 1 and"),
         ({"n_experts": 2, "channel_mixer": "none"}, "replace the feed-forward"),
+        ({"channel_mixer": "rwkv"}, "mixer='attention' has no room for: set mixer='rwkv'"),
+        (
+            {"mixer": "latent", "latent_dim": 7, "rope_head_dim": 4, "channel_mixer": "rwkv"},
+            "mixer='latent' has no room",
+        ),
         ({"window": -1}, "must not be negative"),
     ],
 )
