@@ -84,6 +84,26 @@ def test_a_cut_manifest_is_refused(new_trainer: Build, saved: Path) -> None:
         new_trainer(steps=3).run()
 
 
+def test_a_manifest_without_its_keys_is_refused(saved: Path) -> None:
+    file = saved / "checkpoint.json"
+    whole = json.loads(file.read_text())
+    advice = "remove the folder .*step_00000003"
+    file.write_text('{"format": 1}')
+    with pytest.raises(ValueError, match=f"checkpoint.json lacks 'step': {advice}"):
+        best(saved.parent)
+    for key in whole.keys() - {"format"}:
+        file.write_text(json.dumps({name: whole[name] for name in whole if name != key}))
+        with pytest.raises(ValueError, match=f"lacks '{key}': {advice}"):
+            read_manifest(saved)
+        file.write_text(json.dumps({**whole, key: ["x"]}))
+        with pytest.raises(ValueError, match=rf"has {key}=\['x'\], which .* {advice}"):
+            read_manifest(saved)
+    for key in ("tensors", "sizes"):
+        file.write_text(json.dumps({**whole, key: {"model.safetensors": "9"}}))
+        with pytest.raises(ValueError, match=f"no whole number: {advice}"):
+            read_manifest(saved)
+
+
 def test_garbled_tensors_are_refused(new_trainer: Build, saved: Path) -> None:
     file = saved / "optimizer.safetensors"
     file.write_bytes(b"\xff" * file.stat().st_size)

@@ -16,6 +16,16 @@ from llmlib.core.files import read_json
 MANIFEST = "checkpoint.json"
 _NAME = re.compile(r"step_(\d{8,})")
 FORMAT = 1
+_TYPES: dict[str, Any] = {
+    "step": int,
+    "world_size": int,
+    "progress": dict,
+    "score": int | float | None,
+    "config": dict,
+    "model_config": dict,
+    "tensors": dict,
+    "sizes": dict,
+}
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -50,13 +60,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read what a checkpoint's `checkpoint.json` says, and check that its files are whole.
 
     Raises:
-        ValueError: When a file is missing, cut short or from another format.
+        ValueError: When a file is missing, cut short or from another format, or the manifest lacks
+            a key or has a value of another type there.
     """
     manifest = read_part(path / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise ValueError(
             f"{path / MANIFEST} has format {manifest.get('format')}, this version reads {FORMAT}"
         )
+    _check_keys(path / MANIFEST, manifest)
     for name, size in manifest["sizes"].items():
         file = path / name
         found = file.stat().st_size if file.exists() else 0
@@ -91,6 +103,18 @@ def read_part(file: Path) -> dict[str, Any]:
         return read_json(file)
     except ValueError as error:
         raise _damaged(file, f"cannot be read ({error})") from error
+
+
+def _check_keys(file: Path, manifest: Mapping[str, Any]) -> None:
+    for key, kind in _TYPES.items():
+        if key not in manifest:
+            raise _damaged(file, f"lacks {key!r}")
+        if not isinstance(manifest[key], kind):
+            raise _damaged(file, f"has {key}={manifest[key]!r}, which is of another type")
+    for key in ("tensors", "sizes"):
+        for name, number in manifest[key].items():
+            if not isinstance(number, int):
+                raise _damaged(file, f"has {key}[{name!r}]={number!r}, which is no whole number")
 
 
 def _damaged(file: Path, what: str) -> ValueError:
