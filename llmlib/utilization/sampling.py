@@ -31,8 +31,11 @@ class Sampling:
     def __post_init__(self) -> None:
         if not (self.temperature >= 0 and math.isfinite(self.temperature)):
             raise ValueError(f"temperature must be 0 (greedy) or above, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must keep at least 1 token, got {self.top_k}: None keeps all")
+        if self.top_k is not None and not (isinstance(self.top_k, int) and self.top_k >= 1):
+            raise ValueError(
+                f"top_k must be a whole number of at least 1 token, got {self.top_k}: "
+                "None keeps all"
+            )
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie above 0 and not above 1, got {self.top_p}")
 
@@ -61,7 +64,7 @@ def apply_temperature(
         >>> apply_temperature(torch.tensor([3.0, 7.0, 7.0]), 1e-40)
         tensor([-inf, 0., 0.])
     """
-    if temperature <= 0:
+    if not temperature > 0:  # nor if it is no number
         raise ValueError(f"temperature must be positive here, got {temperature}: 0 means argmax")
     logits = _precise(logits)
     best = _best(logits)
@@ -97,7 +100,7 @@ def keep_top_p(logits: Float[Tensor, "*B V"], p: int | float) -> Float[Tensor, "
     """Exclude all but the nucleus: the fewest most probable tokens whose mass is at least p.
 
     Of equally probable tokens at the border, those with lower ids are kept. A mass that reaches p
-    but for the rounding of the logits has reached it: 0.5 and 0.3 are enough for 0.8.
+    but for the rounding of the logits' dtype has reached it: 0.5 and 0.3 are enough for 0.8.
 
     Raises:
         ValueError: If p is out of range, or a row has no distribution.
@@ -109,6 +112,11 @@ def keep_top_p(logits: Float[Tensor, "*B V"], p: int | float) -> Float[Tensor, "
     References:
         Holtzman et al. (2020), "The curious case of neural text degeneration", section 3.1.
     """
+    return _nucleus(logits, p, logits.dtype)
+
+
+def _nucleus(logits: Tensor, p: int | float, rounded_to: torch.dtype) -> Tensor:
+    """`keep_top_p` of logits that were rounded to a dtype, whichever they have now."""
     if not 0 < p <= 1:
         raise ValueError(f"top_p must lie above 0 and not above 1, got {p}")
     _best(logits)
@@ -118,7 +126,8 @@ def keep_top_p(logits: Float[Tensor, "*B V"], p: int | float) -> Float[Tensor, "
     working = _summing(logits)
     # A temperature of 1 changes nothing but infinity, of which softmax makes no number.
     probability = apply_temperature(ordered, 1).softmax(dim=-1, dtype=working)
-    rounding = 8 * torch.finfo(_precise(logits).dtype).eps
+    # Eight units of half precision would be 6 % of the mass in bfloat16: one is enough there.
+    rounding = max(8 * torch.finfo(_precise(logits).dtype).eps, torch.finfo(rounded_to).eps)
     rounding += logits.shape[-1] * torch.finfo(torch.float64).eps  # of the running sum
     enough = probability.cumsum(dim=-1) >= p - rounding
     after = F.pad(enough[..., :-1], (1, 0))  # the token that reaches p is kept, the first always
@@ -133,6 +142,7 @@ def filter_logits(logits: Float[Tensor, "*B V"], sampling: Sampling) -> Float[Te
     Raises:
         ValueError: If a row has no distribution: a logit is not a number, or all are -inf.
     """
+    rounded_to = logits.dtype
     logits = _precise(logits)
     if sampling.is_greedy:
         _best(logits)
@@ -142,7 +152,7 @@ def filter_logits(logits: Float[Tensor, "*B V"], sampling: Sampling) -> Float[Te
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None:
-        logits = keep_top_p(logits, sampling.top_p)
+        logits = _nucleus(logits, sampling.top_p, rounded_to)
     return logits
 
 
@@ -158,13 +168,18 @@ def choose(
         uniform: From 0 to 1; 1 itself, to which half precision may round, gives the last token.
 
     Raises:
-        ValueError: If a number is outside, or a row has no distribution (see `filter_logits`).
+        ValueError: If a number is outside, there is not one for each row, or a row has no
+            distribution (see `filter_logits`).
 
     Example:
         >>> logits = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(3, 1)
         >>> choose(logits, Sampling(), torch.tensor([0.1, 0.6, 0.8]))
         tensor([0, 1, 2])
     """
+    if uniform.shape != logits.shape[:1]:
+        raise ValueError(
+            f"uniform must hold a number for each of {len(logits)} rows, got {list(uniform.shape)}"
+        )
     if sampling.is_greedy:
         _best(logits)
         return logits.argmax(dim=-1)

@@ -5,6 +5,7 @@ from fractions import Fraction
 from itertools import permutations
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -221,7 +222,25 @@ def test_a_nucleus_of_thousands(dtype: torch.dtype) -> None:
         assert kept_by(even, share, dtype) == nucleus(even, share)
         assert kept_by(two_kinds, share, dtype) == nucleus(two_kinds, share)
     for half in HALVES:
-        assert keep_top_p(torch.zeros(2, n, dtype=half), 0.5).isfinite().sum() == n
+        kept = keep_top_p(torch.zeros(2, n, dtype=half), 0.5).isfinite().sum()
+        assert 1 - 2 * torch.finfo(half).eps <= kept / n <= 1  # short by the rounding at most
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_nucleus_in_half_precision(half: torch.dtype) -> None:
+    logits = torch.tensor([0.5, 0.3, 0.2]).to(half).log()
+    for rule in (
+        lambda p: keep_top_p(logits, p),
+        lambda p: filter_logits(logits, Sampling(top_p=p)),
+    ):
+        assert rule(0.8).isfinite().tolist() == [True, True, False]
+        assert rule(0.83).isfinite().all()
+    over = Fraction(3 * torch.finfo(half).eps)
+    for parts in [(5, 3, 2), (5, 3, 1, 1), (4, 3, 2, 1), (9, 1), (1,) * 10, (3, 3, 3, 1)]:
+        shares = [Fraction(part, 10) for part in parts]
+        for p in (Fraction(n, 10) for n in range(1, 10)):
+            assert kept_by(shares, p, half) == nucleus(shares, p), (parts, p)
+            assert kept_by(shares, p + over, half) == nucleus(shares, p + over), (parts, p)
 
 
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=12), st.integers(1, 11))
@@ -260,6 +279,23 @@ def test_the_draws_numbers_are_checked() -> None:
             choose(torch.zeros(1, 3), Sampling(), torch.tensor([value]))
 
 
+@pytest.fixture
+def unchecked_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside the tests nothing checks the annotations."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.mark.usefixtures("unchecked_types")
+def test_values_of_another_type_are_named() -> None:
+    top_k: Any = 2.5
+    with pytest.raises(ValueError, match="top_k must be a whole number"):
+        Sampling(top_k=top_k)
+    for sampling in (GREEDY, Sampling()):
+        for uniform in (torch.zeros(1), torch.zeros(3), torch.zeros(2, 1), torch.tensor(0.5)):
+            with pytest.raises(ValueError, match="for each of 2 rows"):
+                choose(torch.zeros(2, 3), sampling, uniform)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -280,6 +316,8 @@ def test_bad_values_are_named(options: dict[str, Any], message: str) -> None:
 def test_bad_arguments_of_the_filters_are_named() -> None:
     with pytest.raises(ValueError, match="0 means argmax"):
         apply_temperature(P, 0)
+    with pytest.raises(ValueError, match="must be positive"):
+        apply_temperature(P, math.nan)
     with pytest.raises(ValueError, match="top_k"):
         keep_top_k(P, 0)
     with pytest.raises(ValueError, match="top_p"):
