@@ -32,6 +32,15 @@ _IDEOGRAPHIC_DOMAIN = regex.compile(
     rf"(?:[^\W_](?:[\w-]{{0,61}}[^\W_])?\.){{1,4}}"
     rf"(?:中国|中國|香港|台湾|台灣|公司|网络|网址|在线|企业|商城|广告|한국|닷컴|ไทย|みんな|[{TOUCHING}]{{2,8}})"
 )
+# A label of such a script before an ASCII ending, of those that are registered for them.
+_MIXED_DOMAIN = regex.compile(
+    r"((?:[a-z0-9][a-z0-9-]{0,62}\.){0,3}"
+    rf"(?=[\w-]{{0,62}}[{TOUCHING}])[^\W_](?:[\w-]{{0,61}}[^\W_])?\."
+    r"(?:[a-z0-9][a-z0-9-]{0,62}\.){0,2})"
+    r"(?:com|net|org|info|biz|asia|shop|xyz|cc|tv|cn|hk|jp|kh|kr|la|mm|mo|sg|th|tw)"
+    r"(?![A-Za-z0-9]|[_-][A-Za-z0-9])",
+    regex.IGNORECASE,
+)
 _LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]{2,45})\]", re.ASCII)
 _FILE_ENDINGS = {"png", "jpg", "jpeg", "gif", "svg", "webp", "bmp", "ico", "pdf", "txt", "css"}
 _FILE_ENDINGS |= {"js", "jsx", "tsx", "json", "xml", "yaml", "yml", "toml", "html", "htm", "php"}
@@ -43,7 +52,8 @@ _QUAD = r"(?:\d{1,3}\.){3}\d{1,3}"
 _IPV4 = re.compile(rf"{STARTS}(?<!\.)(?<!\w-)({_QUAD})(?:-({_QUAD}))?{ENDS}(?!-\w|\.\d)", re.ASCII)
 _NUMBERED = re.compile(
     r"(?:version|release|section|chapter|clause|v|sec|§|rev|build|==|>=|<=|versión|versão|версия"
-    r"|版本|バージョン|버전)(?:[.:\s=\"'_]|号|은|는|は)*$",
+    r"|版本|バージョン|버전)(?:[.:\s=\"'_]|号|은|는|は)*$"
+    r"|(?:openssl|chrom(?:e|ium)|edg|opr|firmware)[ /]$",  # software numbered in four parts
     re.IGNORECASE,
 )
 # Only addresses of the global networks name someone; besides them those that hold an IPv4 address.
@@ -52,7 +62,8 @@ _IPV6 = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _BEFORE_COLON = re.compile(r"[\w:.]*\Z", re.ASCII)
-_INDEXED = re.compile(r"[\w)\]]\[\Z")
+_ADDRESS_BEGUN = re.compile(r"[0-9A-Fa-f:.]*(?:[0-9A-Fa-f]|::)[:.]*")  # a lone colon is a label's
+_INDEXED = re.compile(r"[\w)\]]\[\Z", re.ASCII)
 # Addresses that name no one: one's own machine, the local network, masks and broadcasts.
 _NOBODY = [
     ipaddress.ip_network(network)
@@ -88,7 +99,8 @@ def find_emails(text: str) -> Iterator[Span]:
         if local is None and at[0] == "@" and domain is None:
             local = _IDEOGRAPHIC_LOCAL.search(plain, *bounds)
         if domain is None and local:
-            domain = _IDEOGRAPHIC_DOMAIN.match(plain, at.end())
+            domain = _MIXED_DOMAIN.match(plain, at.end())
+            domain = domain or _IDEOGRAPHIC_DOMAIN.match(plain, at.end())
         if local is None or domain is None:
             continue
         start, stop = local.start(), domain.end()
@@ -123,7 +135,8 @@ def find_ips(text: str) -> Iterator[Span]:
         if re.search(r"(?<!:):$|:::$", found):  # punctuation
             found = found[:-1]
         start, stop = match.start(), match.start() + len(found)
-        if _global_ipv6(found) and not _is_part(plain, start):
+        called = plain.startswith("()", stop)  # a function, as `2abc::def()`
+        if _global_ipv6(found) and not called and not _is_part(plain, start):
             yield Span(start, stop, "ipv6", text[start:stop])
 
 
@@ -170,4 +183,4 @@ def _is_part(plain: str, start: int) -> bool:
         return True
     joined = _BEFORE_COLON.search(before)
     assert joined  # it may be empty
-    return bool(joined[0]) and re.fullmatch(r"[0-9A-Fa-f:.]+", joined[0]) is not None
+    return _ADDRESS_BEGUN.fullmatch(joined[0]) is not None

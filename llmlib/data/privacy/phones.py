@@ -62,6 +62,7 @@ _CUE = regex.compile(
 _DATE = re.compile(
     r"(?:19|20)\d\d([-./ ])\d{1,2}\1\d{1,2}|\d{1,2}([-./ ])\d{1,2}\2(?:19|20)?\d\d(?! ?\d)"
 )
+_HOURS_OR_YEARS = re.compile(r"24([ /.\-])7\1(?:365)|(?:19|20)\d\d-(?:19|20)\d\d")
 _GOES_ON = re.compile(r"[A-Za-z0-9]|_[A-Za-z0-9]|[.\-]\d|[:/]\d", re.ASCII)
 _TRUNK_ZERO = re.compile(r"[) .\-/]{0,4}\(0\)")  # as in +44 (0)20
 _YEAR = re.compile(r" (?:19|20)\d\d$")
@@ -95,6 +96,8 @@ def find_phones(text: str) -> Iterator[Span]:
         start, stop = match.span(1 if match[1] else 2)
         number = plain[start:stop]
         if start in begun or _DATE.match(number):  # a form knows better where the number ends
+            continue
+        if _HOURS_OR_YEARS.fullmatch(number):
             continue
         clock = plain[stop : stop + 1] in (":", "/")  # its first digits, or those of a date
         tail = (_CLOCK if clock else _YEAR).search(number)

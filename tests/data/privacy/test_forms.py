@@ -286,6 +286,9 @@ def test_national_forms(country: str, number: str) -> None:
         "10.1016/B978-0-08-009306-2.50005-4",
         "An offset of +12345678 bytes",
         "0.5 + 14285714.286",
+        "call us 24 7 365",
+        "Reach us 24/7/365",
+        "call me in 2024-2025",
     ],
 )
 def test_digits_that_call_nobody(text: str) -> None:
@@ -350,6 +353,34 @@ def test_mail_addresses_in_other_scripts_and_disguises() -> None:
     assert not texts_of(find_emails, "We met at example street, AT noon")
 
 
+@pytest.mark.parametrize(
+    "email",
+    ["tanaka@日本語.jp", "用户@例子.com", "info@公司.cn", "john.doe@公司.com.cn", "abc@例え.jp"]
+    + ["ada@mail.公司.cn", "kim@회사.kr", "ada@abc公司.com", "ada@日本語.JP"],
+)
+def test_mail_addresses_with_a_label_of_another_script(email: str) -> None:
+    for around in (
+        "{}",
+        "<{}>",
+        "{}.",
+        "{}。",
+        "{}です",
+        "{}로",
+        "见 {}、a.cn",
+        "({})",
+        "{}发信x.cn",
+    ):
+        assert texts_of(find_emails, around.format(email)) == [email], around
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["图@截图.png", "ada@截图.png", "转发@用户.py", "回复@张三.OK", "见@张三.comment", "@公司.cn"],
+)
+def test_a_mention_in_another_script_is_no_mail_address(text: str) -> None:
+    assert not texts_of(find_emails, text)
+
+
 IPS = [
     "2001:db8::1",
     "2001:DB8::",
@@ -382,6 +413,24 @@ def test_forms_of_machine_addresses(address: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("地址:2001:db8::1", "2001:db8::1"),
+        ("IPv6地址：240e:3a1:4c23:1::1。", "240e:3a1:4c23:1::1"),
+        ("IP:2001:db8::1", "2001:db8::1"),
+        ("서버: 2001:db8::1로", "2001:db8::1"),
+        ("サーバー[2001:db8::1]", "2001:db8::1"),
+        ("服务器[2001:db8::1]:80", "2001:db8::1"),
+        ("アドレスは[2a00:1450:4009:80b::200e]:443です", "2a00:1450:4009:80b::200e"),
+        ("地址2001:db8::1（北京）", "2001:db8::1"),
+        ("OpenSSL at 192.0.2.1", "192.0.2.1"),
+    ],
+)
+def test_machine_addresses_behind_labels(text: str, address: str) -> None:
+    assert [s.text for s in find_personal(text, ["ipv4", "ipv6"])] == [address]
+
+
 def test_ends_of_a_range_are_two_addresses() -> None:
     assert texts_of(find_ips, "192.0.2.1-192.0.2.20") == ["192.0.2.1", "192.0.2.20"]
     assert texts_of(find_ips, "10.0.0.1-10.0.0.20") == []
@@ -406,6 +455,8 @@ def test_ends_of_a_range_are_two_addresses() -> None:
         "版本 1.2.3.4",
         '__version__ = "3.5.0.1"',
     ]
+    + ["行1:2001:db8::1", "类::2001:db8::1", "f(x)[2000::2]", "列a[2000::2]", "2abc::def()"]
+    + ["OpenSSL 3.0.2.1", "Chrome/41.0.228.0 Safari", "firmware 1.2.3.4"]
     + ["192.0.2.256", "192.0.2.1.5", "v1.2.3.4", "127.0.0.1"],
 )
 def test_what_is_the_address_of_no_one(text: str) -> None:
