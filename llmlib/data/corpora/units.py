@@ -22,21 +22,47 @@ LINE_END = r"(?>\r\n|[\n\r\x85\u2028\u2029])"
 r"""Pattern of `re`: a line's end as Unix, Windows, old Macs (`\r`), mainframes (`\x85`) and Unicode
 (U+2028, U+2029) write it; a form feed parts pages, not lines."""
 
+_HIDDEN = "\u200b\u2060\ufeff"
 _EDGE = rf"(?:\b|(?<=[{UNSPACED}])|(?=[{UNSPACED}]))"
 _OTHER_ENDS = ("\r", "\x85", "\u2028", "\u2029")
 _ANY_END = re.compile(LINE_END)
 _SOME_UNSPACED = re.compile(f"[{UNSPACED}]")
+_HIDDEN_AT_LETTERS = re.compile(
+    rf"(?<=[{UNSPACED}])[{_HIDDEN}]++|(?<![{_HIDDEN}])[{_HIDDEN}]++(?=[{UNSPACED}])"
+)
 _WORDS = re.compile(rf"(?=\w)[{UNSPACED}][^\w\s]*|(?:[^\s{UNSPACED}]|[^\w\s])+")
 
 
 def words_of(text: str) -> list[str]:
     """Split a text into words with their punctuation, as `str.split` does where there are spaces.
 
+    What `hidden_spans` finds belongs to no word.
+
     Example:
         >>> words_of("to be, or"), words_of("我有3只猫。ok?")
         (['to', 'be,', 'or'], ['我', '有', '3', '只', '猫。', 'ok?'])
     """
-    return _WORDS.findall(text) if has_unspaced(text) else text.split()
+    if not has_unspaced(text):
+        return text.split()
+    if _may_hide(text):
+        text = _HIDDEN_AT_LETTERS.sub("", text)
+    return _WORDS.findall(text)
+
+
+def hidden_spans(text: str) -> list[tuple[int, int]]:
+    r"""Find characters without width (U+200B, U+2060, U+FEFF) at letters of unspaced scripts.
+
+    Thai, Khmer and Burmese pages write U+200B where a line may break, or leave it out.
+
+    Example:
+        >>> hidden_spans("我\u200b有\u200b cat\u200bs")
+        [(1, 2), (3, 4)]
+    """
+    return [m.span() for m in _HIDDEN_AT_LETTERS.finditer(text)] if _may_hide(text) else []
+
+
+def _may_hide(text: str) -> bool:
+    return any(character in text for character in _HIDDEN)
 
 
 def has_unspaced(text: str) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 import regex
 from jaxtyping import Int64, UInt64
 
-from llmlib.data.corpora.units import UNSPACED
+from llmlib.data.corpora.units import UNSPACED, hidden_spans
 
 HASHED_CHARACTERS = 1 << 18  # small enough for the arrays of a block to stay in the cache
 HASHED_DOCUMENTS = 1 << 12  # a document's index within its block takes 12 bits
@@ -99,15 +99,23 @@ def hashed_words(texts: list[str], kind: Literal["space", "alphanumeric"] = "spa
         >>> words.bounds.tolist(), words.begins.tolist(), bool(words.hashes[0] == words.hashes[3])
         ([0, 3, 5], [0, 3, 7, 0, 4], True)
     """
-    codes = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), "<u4")
+    joined = "\n".join(texts)
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4")
+    seen = None  # where the characters are that belong to words
+    if kind == "space" and (hidden := hidden_spans(joined)):
+        seen = np.delete(np.arange(len(codes)), np.concatenate([np.arange(*h) for h in hidden]))
+        codes = codes[seen]
     loose = _WITHIN if kind == "space" else _OUTSIDE
     begins, ends = _word_edges(_character_classes(kind)[codes], loose)
+    hashes = stretch_hashes(_symbol_values()[codes], begins, ends)
+    if seen is not None:
+        begins, ends = seen[begins], seen[ends - 1] + 1
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     offsets = np.concatenate([[0], np.cumsum(lengths + 1)])  # a line feed after each text
     bounds = np.searchsorted(begins, offsets)
     own_offset = np.repeat(offsets[:-1], np.diff(bounds))
     return HashedWords(
-        hashes=stretch_hashes(_symbol_values()[codes], begins, ends),
+        hashes=hashes,
         bounds=bounds,
         begins=begins - own_offset,
         ends=ends - own_offset,

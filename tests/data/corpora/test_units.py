@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from llmlib.data.corpora.units import (
     LINE_END,
+    hidden_spans,
     is_unspaced,
     text_bytes,
     with_line_feeds,
@@ -22,7 +23,18 @@ def test_words_between_spaces_are_those_of_split(text: str) -> None:
 
 @given(st.text(max_size=31))
 def test_words_hold_all_but_white_space(text: str) -> None:
-    assert "".join(words_of(text)) == "".join(text.split())
+    hidden = {place for span in hidden_spans(text) for place in range(*span)}
+    seen = "".join(c for place, c in enumerate(text) if place not in hidden)
+    assert "".join(words_of(text)) == "".join(seen.split())
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\u2060", "\ufeff", "\u200b\u2060"])
+def test_characters_without_width_hang_on_no_letter_of_an_unspaced_script(hidden: str) -> None:
+    text = f"{hidden}ភា|សា។| ok|ก| |ที่| (a|b)|我。|家|".replace("|", hidden)
+    assert words_of(text) == [
+        "ភា", "សា។", "ok", "ก", "ที่", f"(a{hidden}b)", "我。", "家",
+    ]  # fmt: skip
+    assert words_of(f"a{hidden}b") == [f"a{hidden}b"]  # as `str.split` does
 
 
 @pytest.mark.parametrize(

@@ -239,3 +239,12 @@ def test_nothing_to_do_and_bad_settings():
         lsh_candidates(np.zeros((2, 5), np.uint32), 3, 2)
     with pytest.raises(ValueError, match="at least one hash"):
         minhash_signatures(shingle_sets(["a"]), 0)
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\u2060", "\ufeff"])
+def test_characters_without_width_hide_no_copy(hidden):
+    letters = np.random.default_rng(0).integers(0x1780, 0x17B3, 300)
+    text = "".join(map(chr, letters))
+    copy = hidden.join(text[start : start + 4] for start in range(0, 300, 4))
+    documents = [Document(text=t, source="x") for t in (text, copy)]
+    assert len(deduplicate_near(documents)[0]) == 1
