@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from llmlib.teaching import Exercise, args, authoring, catalogue, expect, grade, peak_bytes, student
+from llmlib.teaching.answers.cells import python_of
 from llmlib.teaching.answers.measured import differentiates, gradient
 from llmlib.teaching.catalogue import Entry
 from llmlib.teaching.grade import (
@@ -212,6 +213,16 @@ CELLS = {
     "in a string": 'def sample_half(x):\n    two = len("""\n!""")\n    return x / two',
     "beside help": "def sample_half(x):\n    return x / 2\nsample_half?\n?sample_half",
     "beside a shell's output": "files = !ls 'it\ndef sample_half(x):\n    return x / 2",
+    "beside an item that takes a shell's output": (
+        "d = {}\nd['a=b'][k(\"]\", x=[1])] = !ls\ndef sample_half(x):\n    return x / 2"
+    ),
+    "beside help behind an assignment": (
+        "x = y?\nd['a'] = y.z??\ndef sample_half(x):\n    return x / 2"
+    ),
+    "beside strings that look like commands": (
+        "s = '''x = y?\nd['a'] = !ls\n'''\nt = \"u = !v\"\ntwo = len(t) - 4\n"
+        "def sample_half(x):\n    return x / two"
+    ),
     "beside a command of two lines": "!ls \\\n  x\ndef sample_half(x):\n    return x / 2",
     "in a timed cell": "\n%%time\ndef sample_half(x):\n    return x / 2",
     "with a timed value": "%time two = int('2')\ndef sample_half(x):\n    return x / two",
@@ -243,6 +254,10 @@ def test_an_answer_is_read_as_a_notebook_would(tmp_path: Path) -> None:
     assert where == dict.fromkeys(CELLS, ("passed", ""))
     for cell in CELLS.values():
         assert exercises_of([cell], catalogue.entries()) == NAMES
+
+
+def test_a_timed_value_of_an_item_stays() -> None:
+    assert python_of("d['a=b'] = %time int('2')\n") == "d['a=b'] = int('2')\n"
 
 
 def test_students_with_files_of_one_name_are_told_apart(

@@ -13,14 +13,20 @@ _ELSEWHERE = frozenset((
 ))  # fmt: skip
 _INDENTED = re.compile(r"(?:[ \t]*\r?\n)*([ \t]+)\S")
 _CELL_MAGIC = re.compile(r"(\s*)%%(\w+)[^\n]*")
+_STRING = r"""(?:"(?!"")(?:\\.|[^"\\\n])*+"|'(?!'')(?:\\.|[^'\\\n])*+')"""
+_BRACKETS = "(?!)"
+for _ in range(3):  # as deep as an index may be
+    _BRACKETS = rf"""[(\[{{](?:{_STRING}|{_BRACKETS}|[^"'\#\n()\[\]{{}}])*+[)\]}}]"""
+# What is assigned to, such as d["a"], and the sign: = inside quotes or brackets is another.
+_ASSIGNED = rf"""(?:{_STRING}|{_BRACKETS}|[^"'=\#\n()\[\]{{}}])++=[ \t]*"""
 _COMMAND = re.compile(
-    r"""[ \t]*(?:[%!?/,;]                              # %magic, !shell, ?help, quick calls
-    | [%\w.*]+(?:\[[^\]\n]*\])?\?{1,2}[ \t\r]*(?:\n|$)  # help?
-    | [^=\#'"(\n]+=[ \t]*[%!])                          # files = !ls""",
+    rf"""[ \t]*(?:[%!?/,;]                              # %magic, !shell, ?help, quick calls
+    | (?:{_ASSIGNED})?[%\w.*]+(?:\[[^\]\n]*\])?\?{{1,2}}[ \t\r]*(?:\n|$)  # help? x = help?
+    | {_ASSIGNED}[%!])                                # files = !ls""",
     re.VERBOSE,
 )
 _COMMAND_LINES = re.compile(r"(?:[^\n]*\\\r?\n)*[^\n]*\n?")
-_TIMED = re.compile(r"([ \t]*(?:[^=\n]+=[ \t]*)?)%time[ \t]+(?=\S)")
+_TIMED = re.compile(rf"([ \t]*(?:{_ASSIGNED})?)%time[ \t]+(?=\S)")
 _TOKEN = re.compile(
     r"""(?:\"{3}(?:\\.|[^\\])*?\"{3} | '{3}(?:\\.|[^\\])*?'{3}
     | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | \#[^\n]* | \\\r?\n)
