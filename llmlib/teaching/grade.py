@@ -156,7 +156,7 @@ def find_notebooks(paths: Sequence[Path]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for path in paths:
-        inside = sorted(path.rglob("*.ipynb")) if path.is_dir() else [path]
+        inside = sorted(path.rglob("*.[iI][pP][yY][nN][bB]")) if path.is_dir() else [path]
         for notebook in inside:
             if not (path.is_dir() and ".ipynb_checkpoints" in notebook.parts):
                 found.setdefault(os.path.normpath(notebook.absolute()), notebook)

@@ -22,6 +22,7 @@ from llmlib.teaching.grade import (
     Grade,
     Limits,
     exercises_of,
+    find_notebooks,
     grade_notebook,
     main,
     read_cells,
@@ -258,6 +259,14 @@ def test_an_answer_is_read_as_a_notebook_would(tmp_path: Path) -> None:
 
 def test_a_timed_value_of_an_item_stays() -> None:
     assert python_of("d['a=b'] = %time int('2')\n") == "d['a=b'] = int('2')\n"
+
+
+def test_a_notebook_in_a_folder_may_end_in_capitals(tmp_path: Path) -> None:
+    for name in ("ada/HW.IPYNB", "bob/hw.Ipynb", "eve/hw.ipynb", "eve/ipynb", "eve/hw.ipynb.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_notebooks([tmp_path])]
+    assert found == ["ada/HW.IPYNB", "bob/hw.Ipynb", "eve/hw.ipynb"]
 
 
 def test_students_with_files_of_one_name_are_told_apart(
