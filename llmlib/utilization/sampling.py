@@ -67,11 +67,7 @@ def apply_temperature(
     if not temperature > 0:  # nor if it is no number
         raise ValueError(f"temperature must be positive here, got {temperature}: 0 means argmax")
     logits = _precise(logits)
-    best = _best(logits)
-    divisor = min(temperature, torch.finfo(logits.dtype).max)  # -inf / inf would be no number
-    # What is best must stay 0 where the divisor rounds to 0, and where best - best is inf - inf.
-    from_best = ((logits - best) / divisor).masked_fill(logits == best, 0.0)
-    return torch.where((best / divisor).isfinite(), logits / divisor, from_best)
+    return _scaled(logits, temperature, _best(logits))
 
 
 def keep_top_k(logits: Float[Tensor, "*B V"], k: int) -> Float[Tensor, "*B V"]:
@@ -92,6 +88,10 @@ def keep_top_k(logits: Float[Tensor, "*B V"], k: int) -> Float[Tensor, "*B V"]:
     if k < 1:
         raise ValueError(f"top_k must keep at least 1 token, got {k}")
     _best(logits)
+    return _top(logits, k)
+
+
+def _top(logits: Tensor, k: int) -> Tensor:
     kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]  # [*B, 1]
     return logits.masked_fill(logits < kth, -math.inf)
 
@@ -112,22 +112,23 @@ def keep_top_p(logits: Float[Tensor, "*B V"], p: int | float) -> Float[Tensor, "
     References:
         Holtzman et al. (2020), "The curious case of neural text degeneration", section 3.1.
     """
+    if not 0 < p <= 1:
+        raise ValueError(f"top_p must lie above 0 and not above 1, got {p}")
+    _best(logits)
     return _nucleus(logits, p, logits.dtype)
 
 
 def _nucleus(logits: Tensor, p: int | float, rounded_to: torch.dtype) -> Tensor:
     """`keep_top_p` of logits that were rounded to a dtype, whichever they have now."""
-    if not 0 < p <= 1:
-        raise ValueError(f"top_p must lie above 0 and not above 1, got {p}")
-    _best(logits)
     if p == 1:
         return logits  # a rounded running sum could reach 1 before the last tokens
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
     working = _summing(logits)
     # A temperature of 1 changes nothing but infinity, of which softmax makes no number.
-    probability = apply_temperature(ordered, 1).softmax(dim=-1, dtype=working)
+    precise = _precise(ordered)
+    probability = _scaled(precise, 1, precise[..., :1]).softmax(dim=-1, dtype=working)
     # Eight units of half precision would be 6 % of the mass in bfloat16: one is enough there.
-    rounding = max(8 * torch.finfo(_precise(logits).dtype).eps, torch.finfo(rounded_to).eps)
+    rounding = max(8 * torch.finfo(precise.dtype).eps, torch.finfo(rounded_to).eps)
     rounding += logits.shape[-1] * torch.finfo(torch.float64).eps  # of the running sum
     enough = probability.cumsum(dim=-1) >= p - rounding
     after = F.pad(enough[..., :-1], (1, 0))  # the token that reaches p is kept, the first always
@@ -144,13 +145,13 @@ def filter_logits(logits: Float[Tensor, "*B V"], sampling: Sampling) -> Float[Te
     """
     rounded_to = logits.dtype
     logits = _precise(logits)
+    best = _best(logits)
     if sampling.is_greedy:
-        _best(logits)
-        best = logits.argmax(dim=-1, keepdim=True)
-        return torch.full_like(logits, -math.inf).scatter(-1, best, 0.0)
-    logits = apply_temperature(logits, sampling.temperature)
+        first = logits.argmax(dim=-1, keepdim=True)
+        return torch.full_like(logits, -math.inf).scatter(-1, first, 0.0)
+    logits = _scaled(logits, sampling.temperature, best)
     if sampling.top_k is not None:
-        logits = keep_top_k(logits, sampling.top_k)
+        logits = _top(logits, sampling.top_k)
     if sampling.top_p is not None:
         logits = _nucleus(logits, sampling.top_p, rounded_to)
     return logits
@@ -188,11 +189,22 @@ def choose(
     working = _summing(logits)
     probability = filter_logits(logits, sampling).softmax(dim=-1, dtype=working)
     # Excluded tokens are set to 0, which no target is below: rounding cannot pick one of them.
-    cumulative = probability.cumsum(dim=-1).masked_fill(probability == 0, 0.0)
+    cumulative = probability.cumsum(dim=-1).masked_fill_(probability == 0, 0.0)
     total = cumulative.amax(dim=-1)
     scaled = uniform.to(working).to(total.device) * total
     target = torch.minimum(scaled, total.nextafter(torch.zeros_like(total)))
     return (cumulative > target[:, None]).byte().argmax(dim=-1)  # the first of equals
+
+
+def _scaled(logits: Tensor, temperature: int | float, best: Tensor) -> Tensor:
+    """`apply_temperature` of logits in float32 or better, whose largest of each row is `best`."""
+    divisor = min(temperature, torch.finfo(logits.dtype).max)  # -inf / inf would be no number
+    in_range = (best / divisor).isfinite()
+    if in_range.all():
+        return logits / divisor
+    # What is best must stay 0 where the divisor rounds to 0, and where best - best is inf - inf.
+    from_best = ((logits - best) / divisor).masked_fill(logits == best, 0.0)
+    return torch.where(in_range, logits / divisor, from_best)
 
 
 def _precise(logits: Tensor) -> Tensor:
