@@ -6,6 +6,7 @@ boundary is a matter of Latin letters and digits alone.
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from llmlib.data.corpora.units import UNSPACED
 
@@ -38,6 +39,7 @@ class _Plain(dict[int, int]):
 _PLAIN = _Plain()
 
 
+@lru_cache(maxsize=1)  # every rule for numbers asks for the same text in turn
 def fold(text: str) -> str:
     """Write full-width forms, digits of any script, spaces and hyphens as ASCII, each in its place.
 
