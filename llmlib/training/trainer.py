@@ -181,14 +181,14 @@ class Trainer:
         micro_batches = [next(self.batches) for _ in range(self.config.accumulate)]
         counts = torch.tensor([count_targets(b) for b in micro_batches], device=self.device)
         total = sum_over_ranks(counts.sum())
+        shares = self._backward(micro_batches, counts / total.clamp_min(1))
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
+        loss, *beside = self._exchange(shares)
         if not total:
             raise ValueError(
                 f"no target of step {self.step + 1} counts, so there is nothing to learn: nothing "
                 "was updated, look at the batches"
             )
-        share, auxiliary = self._backward(micro_batches, counts / total)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
-        loss, *beside = self._exchange(torch.stack([share, *auxiliary]))
         norm = whole(norm).item()
         self._require_finite(loss + sum(beside), norm)
         factor = self.config.schedule.factor(self.step + 1, self.config.steps)
@@ -207,18 +207,15 @@ class Trainer:
             **self.meter.read(),
         }
 
-    def _backward(
-        self, micro_batches: list[Batch], weights: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _backward(self, micro_batches: list[Batch], weights: Tensor) -> Tensor:
         """Accumulate the gradient of the mean over all targets; return this process's share of it.
 
-        The second value is the share of the auxiliary losses, where there are any.
+        Behind it stands the share of the auxiliary losses, where there are any.
 
         Micro-batches count by their number of targets. A mean of means would give a target in a
         batch with much padding more weight than one in a full batch.
         """
-        loss, beside = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        has_auxiliary = False
+        loss, beside = torch.zeros((), device=self.device), list[Tensor]()
         for i, (batch, weight) in enumerate(zip(micro_batches, weights, strict=True)):
             with accumulating(self.objective, is_last=i == len(weights) - 1):
                 with autocast(self.config.precision, self.device), auxiliary_losses() as heard:
@@ -228,10 +225,9 @@ class Trainer:
                 (share * world_size()).backward()
             loss += share.detach()
             for auxiliary in heard:
-                has_auxiliary = True
                 loss -= auxiliary * weight
-                beside += auxiliary * weight
-        return loss, (beside,) if has_auxiliary else ()
+                beside.append(auxiliary * weight)
+        return torch.stack([loss, *([torch.stack(beside).sum()] if beside else [])])
 
     def _exchange(self, shares: Tensor) -> list[float]:
         """Add up the losses; stop or save when any process wants to, so that all do it together.
