@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from notebook_rules import VOLATILE, Notebook, problems, source
+from notebook_rules import VOLATILE, Notebook, problems, source, text
 from project import ROOT, Address, address, notebooks
 from setup_cell import setup_cell
 
@@ -22,13 +22,13 @@ def read(path: Path) -> dict[str, Any]:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Store a notebook the way nbformat does, so that tools agree on every byte."""
-    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-    if text != path.read_text(encoding="utf-8"):
-        path.write_text(text, encoding="utf-8")
+    stored = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    if stored != path.read_text(encoding="utf-8"):
+        path.write_text(stored, encoding="utf-8")
 
 
-def as_lines(text: str) -> list[str]:
-    return text.splitlines(keepends=True)
+def as_lines(whole: str) -> list[str]:
+    return whole.splitlines(keepends=True)
 
 
 def put_setup_cell(content: dict[str, Any], where: Address) -> None:
@@ -67,16 +67,10 @@ def joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for output in outputs:
         last = whole[-1] if whole else {}
         if output["output_type"] == "stream" and last.get("name") == output["name"]:
-            text = whole_text(last["text"]) + whole_text(output["text"])
-            whole[-1] = last | {"text": text.splitlines(keepends=True)}
+            whole[-1] = last | {"text": as_lines(text(last["text"]) + text(output["text"]))}
         else:
             whole.append(output)
     return whole
-
-
-def whole_text(text: str | list[str]) -> str:
-    """Return a multi-line string of a notebook, which may be stored line by line."""
-    return text if isinstance(text, str) else "".join(text)
 
 
 def fix(path: Path, where: Address) -> None:
