@@ -26,7 +26,8 @@ def find_personal(text: str, kinds: Collection[str] = PERSONAL_KINDS) -> list[Sp
     """Find personal and secret items in a text, none overlapping another.
 
     All rules run whatever is asked for, so that a card number is not taken for a telephone number
-    when cards are not wanted; only names, the slowest, are skipped where they are not.
+    when cards are not wanted; only names, for which no number is taken, are skipped where they are
+    not wanted.
 
     Args:
         kinds: Names are the least sure and the most useful to keep: a corpus without the names of
