@@ -7,7 +7,7 @@ import torch
 
 from llmlib.core.hardware.device import supports_bfloat16
 
-Precision = Literal["float32", "bfloat16", "auto"]
+Precision = Literal["float32", "float16", "bfloat16", "auto"]
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
@@ -24,14 +24,14 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
         raise ValueError(f"precision={precision!r} is unknown: one of {get_args(Precision)}")
     if precision == "float32" or (precision == "auto" and not supports_bfloat16(device)):
         return torch.float32
-    return torch.bfloat16
+    return torch.float16 if precision == "float16" else torch.bfloat16
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which matrix products run in the chosen format.
 
-    Parameters, gradients and optimizer state stay float32. bfloat16 has float32's range, so unlike
-    float16 it needs no loss scaling.
+    Parameters, gradients and optimizer state stay float32. bfloat16 has float32's range; float16
+    has not, and needs a `LossScaler`.
 
     Example:
         >>> with autocast("bfloat16", torch.device("cpu")):
