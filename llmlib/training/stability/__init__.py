@@ -1,0 +1,1 @@
+"""What keeps a run from spikes, and what brings it back from one."""
