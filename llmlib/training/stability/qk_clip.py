@@ -128,7 +128,7 @@ def shrink_heads(attention: AnyAttention, factors: Float[Tensor, " H"]) -> None:
         _scale_rows(attention.qkv, 0, width, factors.sqrt())
         _scale_rows(attention.qkv, heads * width, width, factors.sqrt())
     else:
-        _scale_rows(attention.qkv, 0, width, factors.sqrt())
+        _scale_rows(attention.qkv, 0, width, factors)
 
 
 def _scale_rows(linear: nn.Linear, start: int, width: int, factors: Float[Tensor, " H"]) -> None:
