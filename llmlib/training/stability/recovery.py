@@ -26,7 +26,7 @@ class Recovery:
     - `is_needed(line)` after each step; of a step that was not finite, with `{"step": ..., "loss":
       nan}`;
     - if so `go_back(folder)`, which returns the checkpoint to load and removes later ones; then it
-      reads and drops `skip` updates' worth of batches, writes `event(to_step)` to the metrics and
+      reads and drops `skip` updates' worth of batches, writes `event(to_step, skipped)` to the metrics and
       saves the checkpoint anew, with the new place in the data;
     - `state_dict()` into each checkpoint, `load_state_dict` only when a run is continued.
 
@@ -107,18 +107,18 @@ class Recovery:
                     remove(path)
         return old_enough[-1]
 
-    def event(self, to_step: int, accumulate: int = 1) -> dict[str, Any]:
+    def event(self, to_step: int, left_out: int) -> dict[str, Any]:
         """Return the metrics line that says what was done; its `step` is the one gone back to.
 
         Args:
-            accumulate: Micro-batches of an update; those left out are counted a process.
+            left_out: Micro-batches of a process that were read and are not learned from.
         """
         return {
             "step": to_step,
             "event": ROLLED_BACK,
             "from_step": self.step,
             "to_step": to_step,
-            "skipped_micro_batches": (self.step - to_step + self.skip) * accumulate,
+            "skipped_micro_batches": left_out,
             "why": self.why,
         }
 
