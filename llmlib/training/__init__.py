@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from llmlib.training.checkpointing.files import best, checkpoints, latest, read_manifest
     from llmlib.training.config import TrainConfig, accumulation
     from llmlib.training.distributed import process_group
+    from llmlib.training.memory.chunked_loss import linear_cross_entropy
     from llmlib.training.metrics import read_metrics, throughput
     from llmlib.training.objectives.causal_and_prefix import (
         language_modeling,
         prefix_language_modeling,
     )
     from llmlib.training.objectives.denoising import mixture_of_denoisers, span_corruption
-    from llmlib.training.objectives.next_token import linear_cross_entropy, next_token_loss
+    from llmlib.training.objectives.next_token import next_token_loss
     from llmlib.training.optimizers.adamw import adamw, param_groups, parameter_roles
     from llmlib.training.optimizers.combined import (
         CombinedOptimizer,

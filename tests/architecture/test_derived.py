@@ -19,7 +19,7 @@ from llmlib.architecture.kernels.input_major import input_major
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 from llmlib.architecture.recurrent.scan import linear_scan
 from llmlib.architecture.recurrent.selective import selective_scan
-from llmlib.training.objectives.next_token import linear_cross_entropy
+from llmlib.training.memory.chunked_loss import linear_cross_entropy
 from llmlib.utilization import GREEDY, generate
 from tests.architecture.designs import DESIGNS, VOCAB, decoder
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from llmlib.core.lazy import lazy_face
 
 if TYPE_CHECKING:
+    from llmlib.training.memory.chunked_loss import linear_cross_entropy
     from llmlib.training.objectives.causal_and_prefix import (
         language_modeling,
         prefix_language_modeling,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     )
     from llmlib.training.objectives.next_token import (
         hidden_states,
-        linear_cross_entropy,
         next_token_loss,
     )
 

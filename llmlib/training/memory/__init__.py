@@ -1,0 +1,1 @@
+"""Where a training step's bytes go, and how to do with fewer."""
