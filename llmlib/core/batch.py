@@ -1,5 +1,7 @@
 """What a model learns from at once: a dictionary of tensors that all have one row an example."""
 
+from typing import Any, Protocol, runtime_checkable
+
 from torch import Tensor
 
 Batch = dict[str, Tensor]
@@ -14,6 +16,23 @@ Batch = dict[str, Tensor]
 
 IGNORE = -100
 """Target of a position that does not count, as in `torch.nn.functional.cross_entropy`."""
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """An endless source of batches that can say its place and return to it."""
+
+    def __next__(self) -> Batch:
+        """Return the next micro-batch of this process."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place as JSON values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Go to a place."""
+        ...
 
 
 def count_targets(batch: Batch) -> int:

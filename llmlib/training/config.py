@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from llmlib.training.batches.ramp import BatchRamp
 from llmlib.training.distributed import Parallel
 from llmlib.training.optimizers.schedules import Schedule
 from llmlib.training.precision import Precision
@@ -43,6 +44,8 @@ class TrainConfig:
     """Factor of the peak at each step."""
     accumulate: int = 1
     """Micro-batches a process reads for one update; see `accumulation`."""
+    batch_ramp: BatchRamp | None = None
+    """How many micro-batches instead, while the batch grows."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`adamw`, or `muon` (Muon for hidden matrices, AdamW for the rest)."""
     muon_lr: float = 0.02
@@ -54,8 +57,10 @@ class TrainConfig:
     """Decoupled weight decay of matrices."""
     clip: float = 1.0
     """Largest allowed norm of the gradient; 0 never clips."""
+    clipping: Literal["norm", "zscore"] = "norm"
+    """`norm` clips at `clip`, `zscore` at what is usual for the run, see `ZScoreClipping`."""
     precision: Precision = "float32"
-    """`float32`, `bfloat16` or `auto`."""
+    """`float32`, `bfloat16`, `auto`, or `float16` with loss scaling."""
     seed: int = 0
     """Start of the random generators (dropout); process r adds r."""
     compile: bool = False
@@ -89,6 +94,7 @@ class TrainConfig:
             "precision": Precision,
             "parallel": Parallel,
             "optimizer": Literal["adamw", "muon"],
+            "clipping": Literal["norm", "zscore"],
         }
         for name, known in choices.items():
             if getattr(self, name) not in get_args(known):

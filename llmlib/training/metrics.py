@@ -85,12 +85,12 @@ class MetricsFile:
             self._board = SummaryWriter(str(tensorboard), purge_step=after_step + 1)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line of numbers, `step` among them, visible to other processes at once."""
+        """Append a line, `step` among its numbers, visible to other processes at once."""
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if self._board is not None:
             for name, value in line.items():
-                if name != "step":
+                if name != "step" and not isinstance(value, str):
                     self._board.add_scalar(name, value, line["step"])
 
     def __enter__(self) -> "MetricsFile":

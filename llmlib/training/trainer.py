@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from llmlib.core.batch import Batch, count_targets
+from llmlib.core.batch import Batch, Batches, count_targets
 from llmlib.core.seeding import seed_everything
 from llmlib.training.checkpointing import checkpoint
 from llmlib.training.checkpointing.files import best, latest, read_manifest
@@ -29,31 +29,17 @@ from llmlib.training.distributed import (
     world_size,
 )
 from llmlib.training.held_out import mean_loss
+from llmlib.training.loss_scaling import LossScaler
 from llmlib.training.metrics import Meter, MetricsFile
 from llmlib.training.objectives.auxiliary import auxiliary_losses
 from llmlib.training.objectives.next_token import next_token_loss
 from llmlib.training.optimizers.combined import build_optimizer
 from llmlib.training.precision import autocast
 from llmlib.training.progress import StopRequest, TrainingProgress, stop_on_signals
+from llmlib.training.stability.clipping import Clipping, NormClipping, ZScoreClipping
+from llmlib.training.stability.recovery import Recovery
 
 Line = dict[str, Any]
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """An endless source of batches that can say its place and return to it."""
-
-    def __next__(self) -> Batch:
-        """Return the next micro-batch of this process."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place as JSON values."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Go to a place."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +75,8 @@ class Trainer:
         held_out: Batches to evaluate on, the same each time (as many in each process).
         flops_per_token: FLOPs of a training step per token; with `peak_flops` reports MFU.
         peak_flops: FLOPs per second of this process's device at best.
+        recovery: Takes the run back before a spike and past its data; without it a loss that is not
+            finite ends the run.
     """
 
     def __init__(
@@ -104,6 +92,7 @@ class Trainer:
         held_out: Sequence[Batch] = (),
         flops_per_token: float | None = None,
         peak_flops: float | None = None,
+        recovery: Recovery | None = None,
         show_progress: bool = True,
     ) -> None:
         self.model, self.batches, self.config, self.folder = model, batches, config, folder
@@ -119,7 +108,14 @@ class Trainer:
         self.optimizer = make_optimizer(model) if make_optimizer else build_optimizer(model, config)
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.reported_rate = self.peak_rates[0] if make_optimizer else config.lr
-        self.step = 0
+        self.clip: Clipping = (
+            ZScoreClipping() if config.clipping == "zscore" else NormClipping(config.clip)
+        )
+        self.scaler = LossScaler() if config.precision == "float16" else None
+        self.recovery = recovery
+        if recovery is not None:
+            recovery.require(checkpoint_every=config.checkpoint_every, keep=config.keep)
+        self.step, self.micro_batches = 0, 0
         self.meter = Meter(flops_per_token, peak_flops and peak_flops * world_size())
         self.held_out_loss: float | None = None
         self.best_loss = math.inf
@@ -130,7 +126,8 @@ class Trainer:
         """Train to the last step, or until Ctrl-C.
 
         Raises:
-            FloatingPointError: When loss or gradient stop being finite numbers.
+            FloatingPointError: When loss or gradient stop being finite numbers and no recovery
+                helps.
             OSError: When a checkpoint cannot be written.
             ValueError: When the folder's newest checkpoint does not fit this run, or no target of a
                 step counts.
@@ -143,8 +140,15 @@ class Trainer:
             self._open_metrics() as metrics,
         ):
             self.saved_at = time.monotonic()
+            if path is None and self.recovery is not None:
+                path = self.save()  # to have something to go back to
             while self.step < config.steps and not self.stop.agreed:
-                line = self.train_step()
+                line = self._step_or_go_back()
+                if "event" in line:
+                    progress.say(f"{line['why']}: back to step {self.step}, its data are left out")
+                    if metrics:
+                        metrics.write(line)
+                    continue
                 last = self.step == config.steps
                 if self.held_out and (last or _due(self.step, config.eval_every)):
                     line["held_out_loss"] = self.evaluate()
@@ -170,39 +174,86 @@ class Trainer:
             checkpoint=path,
         )
 
+    def _step_or_go_back(self) -> Line:
+        """Return a step's metrics, or what was done instead of going on from a spike."""
+        if self.recovery is None:
+            return self.train_step()
+        try:
+            line = self.train_step()
+        except FloatingPointError:
+            line = {"step": self.step + 1, "loss": math.nan}
+        if not self.recovery.is_needed(line):
+            return line
+        event = self._go_back()
+        return event | {"spike": line["loss"]} if math.isfinite(line["loss"]) else event
+
+    def _go_back(self) -> Line:
+        assert self.recovery is not None
+        path = self.recovery.go_back(self.folder / "checkpoints")
+        read, seconds = self.micro_batches, self.meter.seconds
+        found = self._load(path)
+        left_out = read - self.micro_batches
+        self.micro_batches, self.meter.seconds = read, seconds  # data and time go on
+        for _ in range(self.recovery.skip):
+            left_out += len(self._next_batches())
+        self.optimizer.zero_grad()
+        self.best_loss = self._best_loss()
+        self.save(found.score)  # with the new place in the data
+        return self.recovery.event(self.step, left_out)
+
+    def _next_batches(self) -> list[Batch]:
+        """Read the micro-batches of one update."""
+        ramp, n = self.config.batch_ramp, self.config.accumulate
+        if ramp is not None:
+            n = ramp.micro_batches(self.meter.tokens)
+        self.micro_batches += n
+        return [next(self.batches) for _ in range(n)]
+
     def train_step(self) -> Line:
         """Do one update; return the step's metrics, as its loss in nats per token.
+
+        In float16 an update whose gradient overflows is left out, and the step counts as done.
 
         Raises:
             FloatingPointError: When loss or gradient are not finite; nothing is updated then.
             ValueError: When no target counts; weight decay would change the model all the same.
         """
         began = time.perf_counter()
-        micro_batches = [next(self.batches) for _ in range(self.config.accumulate)]
+        micro_batches = self._next_batches()
         counts = torch.tensor([count_targets(b) for b in micro_batches], device=self.device)
         total = sum_over_ranks(counts.sum())
         shares = self._backward(micro_batches, counts / total.clamp_min(1))
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
+        parameters = list(self.model.parameters())
+        overflowed = self.scaler and ~self.scaler.unscale(
+            [p.grad for p in parameters if p.grad is not None]
+        )
+        norm = self.clip(parameters)
         loss, *beside = self._exchange(shares)
         if not total:
             raise ValueError(
                 f"no target of step {self.step + 1} counts, so there is nothing to learn: nothing "
                 "was updated, look at the batches"
             )
-        norm = whole(norm).item()
+        left_out = overflowed is not None and bool(overflowed)
+        norm = 0.0 if left_out else whole(norm).item()
         self._require_finite(loss + sum(beside), norm)
         factor = self.config.schedule.factor(self.step + 1, self.config.steps)
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * factor
-        self.optimizer.step()
+        scale = {"loss_scale": self.scaler.factor} if self.scaler else {}
+        if self.scaler:
+            self.scaler.update(all_finite=not left_out)
+        if not left_out:
+            self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        self.meter.count(int(total), time.perf_counter() - began)
+        self.meter.count(0 if left_out else int(total), time.perf_counter() - began)
         return {
             "step": self.step,
             "loss": loss,
             **({"auxiliary_loss": beside[0]} if beside else {}),
-            "grad_norm": norm,
+            **({"overflow": True} if left_out else {"grad_norm": norm}),
+            **scale,
             "lr": self.reported_rate * factor,
             **self.meter.read(),
         }
@@ -222,7 +273,8 @@ class Trainer:
                     mean = self.objective(on_device(batch, self.device))
                 share = mean * weight
                 # Data parallelism averages over processes; the shares are to be added up.
-                (share * world_size()).backward()
+                total = share * world_size()
+                (self.scaler.scale(total) if self.scaler else total).backward()
             loss += share.detach()
             for auxiliary in heard:
                 loss -= auxiliary * weight
@@ -259,6 +311,8 @@ class Trainer:
                 "tokens": self.meter.tokens,
                 "seconds": self.meter.seconds,
                 "held_out_loss": self.held_out_loss,
+                "micro_batches": self.micro_batches,
+                **{name: part.state_dict() for name, part in self._stateful().items()},
             },
             score=score,
             loader=self.batches.state_dict(),
@@ -284,6 +338,24 @@ class Trainer:
         if path is None:
             seed_everything(self.config.seed + rank())
             return None
+        found = self._load(path)
+        self.batches.load_state_dict(found.loader)
+        if self.recovery is not None and "recovery" in found.progress:
+            self.recovery.load_state_dict(found.progress["recovery"])
+        self.best_loss = self._best_loss()
+        return path
+
+    def _best_loss(self) -> float:
+        path = best(self.folder / "checkpoints")
+        return math.inf if path is None else read_manifest(path)["score"]
+
+    def _stateful(self) -> dict[str, Any]:
+        """Return what remembers earlier steps besides model, optimizer and generators."""
+        parts = {"clipping": self.clip, "scaler": self.scaler, "recovery": self.recovery}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _load(self, path: Path) -> checkpoint.Checkpoint:
+        """Put everything but the place in the data, and the recovery, back to a checkpoint."""
         found = checkpoint.load(
             path,
             model=self.model,
@@ -291,15 +363,15 @@ class Trainer:
             model_config=self.model_config,
             config=self.config.recipe(),
         )
-        self.batches.load_state_dict(found.loader)
         self.step = found.step
+        self.micro_batches = found.progress["micro_batches"]
         self.meter.tokens = found.progress["tokens"]
         self.meter.seconds = found.progress["seconds"]
         self.held_out_loss = found.progress["held_out_loss"]
-        best_path = best(self.folder / "checkpoints")
-        if best_path is not None:
-            self.best_loss = read_manifest(best_path)["score"]
-        return path
+        self.clip.load_state_dict(found.progress["clipping"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(found.progress["scaler"])
+        return found
 
     def _open_metrics(self) -> AbstractContextManager[MetricsFile | None]:
         if rank() != 0:

@@ -45,7 +45,7 @@ class RandomBatches:
 
 def build(folder: Path, **changes: Any) -> Trainer:
     """Build a trainer; changes are fields of TrainConfig, arguments of Trainer, or those below."""
-    names = ("make_optimizer", "held_out", "model_config", "loss_fn", "show_progress")
+    names = ("make_optimizer", "held_out", "model_config", "loss_fn", "recovery", "show_progress")
     arguments = {name: changes.pop(name) for name in names if name in changes}
     batches = RandomBatches(delay=changes.pop("delay", 0.0))
     config = CONFIG.replace(**changes.pop("model", {}))
