@@ -1,12 +1,13 @@
 """How much of a gradient is noise, and up to which batch averaging more of it away pays."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from llmlib.core.batch import Batch, count_targets
+from llmlib.training.distributed import LossFn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +81,7 @@ def split_noise(
     )
 
 
-def measure_noise(
-    model: nn.Module, batches: Iterable[Batch], loss_fn: Callable[[nn.Module, Batch], Tensor]
-) -> GradientNoise:
+def measure_noise(model: nn.Module, batches: Iterable[Batch], loss_fn: LossFn) -> GradientNoise:
     """Estimate the noise of a model's gradient from micro-batches; the batch counts targets.
 
     The micro-batches are the small batches and their union is the large one, as in an update that
