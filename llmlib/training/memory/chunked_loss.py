@@ -136,6 +136,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         exact = wide_type(hidden.dtype)
         n_counted = (targets != IGNORE).sum().clamp_min(1).to(exact)
+        # float16 would flush what is divided by so many targets, before a loss scale could lift it:
+        # there the division waits for the scale.
+        lift = n_counted if hidden.dtype == torch.float16 else torch.ones_like(n_counted)
         total, z_loss = hidden.new_zeros((), dtype=exact), hidden.new_zeros((), dtype=exact)
         grad_hidden = torch.empty_like(hidden) if learns and hidden.requires_grad else None
         # Sums over many rows: kept in float32 even when the factors are bfloat16.
@@ -147,7 +150,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + chunk)
             logits = torch.mm(hidden[rows], weight.T, out=room[: len(hidden) - start])
             loss, z_part, grad = _loss_and_gradient(
-                logits.to(exact), targets[rows], n_counted, z_weight
+                logits.to(exact), targets[rows], n_counted, z_weight, lift
             )
             total += loss
             z_loss += z_part
@@ -158,7 +161,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 grad_weight.addmm_(grad.T, hidden[rows])
             elif grad_weight is not None:
                 grad_weight += grad.T @ hidden[rows]
-        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.save_for_backward(grad_hidden, grad_weight, lift)
         ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(z_loss)
         return total + z_loss if z_weight else total, z_loss
@@ -168,8 +171,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad: Tensor, _: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        if grad_hidden is not None:
+        grad_hidden, grad_weight, lift = ctx.saved_tensors
+        grad = grad / lift
+        if grad_hidden is not None and grad_hidden.dtype == torch.float16:
+            grad_hidden = (wide(grad_hidden) * grad).to(grad_hidden.dtype)
+        elif grad_hidden is not None:
             grad_hidden = grad_hidden * grad.to(grad_hidden.dtype)
         if grad_weight is not None:
             grad_weight = (grad_weight * grad).to(ctx.weight_dtype)
@@ -177,9 +183,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _loss_and_gradient(
-    logits: Tensor, targets: Tensor, n_counted: Tensor, z_weight: float
+    logits: Tensor, targets: Tensor, n_counted: Tensor, z_weight: float, lift: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the two losses' shares of some rows and the gradient, which overwrites the logits."""
+    """Return the two losses' shares of some rows and `lift` times the gradient, over the logits."""
     counts = (targets != IGNORE).unsqueeze(-1)  # [rows, 1]
     index = targets.unsqueeze(-1).where(counts, 0)
     highest = logits.amax(dim=-1, keepdim=True)
@@ -194,6 +200,6 @@ def _loss_and_gradient(
         normalizer = partition.log() + highest
         z_loss = z_weight * (normalizer.square() * weights).sum()
         scale = scale * (1 + 2 * z_weight * normalizer)
-    logits *= scale
-    logits.scatter_add_(-1, index, -weights)
+    logits *= scale * lift
+    logits.scatter_add_(-1, index, -weights * lift)
     return loss, z_loss, logits

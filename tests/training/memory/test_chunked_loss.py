@@ -131,3 +131,20 @@ def test_it_is_what_a_trainer_learns_by():
     with tracked_allocations() as memory:
         next_token_loss(model, batch).backward()
     assert memory.peak_bytes < 4 * 7 * 577 * VOCAB / 2
+
+
+def test_float16_keeps_the_gradients_of_rare_tokens_for_the_loss_scale() -> None:
+    generator = torch.Generator().manual_seed(7)
+    hidden, weight = (
+        torch.randn(n, 13, generator=generator).half().requires_grad_() for n in (4099, 211)
+    )
+    targets = torch.randint(211, (4099,), generator=generator)
+    targets[::3] = IGNORE
+    scale = 2.0**12
+    (linear_cross_entropy(hidden, weight, targets) * scale).backward()
+    exact = [p.detach().float().requires_grad_() for p in (hidden, weight)]
+    (linear_cross_entropy(*exact, targets) * scale).backward()
+    for half, whole in zip((hidden, weight), exact, strict=True):
+        assert half.grad is not None and whole.grad is not None
+        difference = (half.grad.float() - whole.grad).norm() / whole.grad.norm()
+        assert difference < 2e-3
