@@ -26,8 +26,8 @@ class Recovery:
     - `is_needed(line)` after each step; of a step that was not finite, with `{"step": ..., "loss":
       nan}`;
     - if so `go_back(folder)`, which returns the checkpoint to load and removes later ones; then it
-      reads and drops `skip` updates' worth of batches, writes `event(to_step, skipped)` to the metrics and
-      saves the checkpoint anew, with the new place in the data;
+      reads and drops `skip` updates' worth of batches, saves the checkpoint anew with the new place
+      in the data, and writes `event(to_step, left_out)` to the metrics;
     - `state_dict()` into each checkpoint, `load_state_dict` only when a run is continued.
 
     Args:
@@ -58,6 +58,7 @@ class Recovery:
             raise ValueError(f"back={back} and limit={limit} must be at least 1, skip={skip} 0")
         self.detector, self.back, self.skip, self.limit = detector, back, skip, limit
         self.times, self.why, self.step = 0, "", 0
+        self.sound = 0  # the latest step known to be so: the start, then what was gone back to
 
     def require(self, *, checkpoint_every: int, keep: int) -> None:
         """Check that there will be a checkpoint to go back to.
@@ -87,9 +88,9 @@ class Recovery:
             FloatingPointError: If the run has gone back `limit` times, or none is old enough.
         """
         self.times += 1
-        old_enough = [
-            path for path in checkpoints(folder) if (step_of(path) or 0) <= self.step - self.back
-        ]
+        # A second spike soon after a return has no checkpoint that is older; that one is sound.
+        last = max(self.step - self.back, self.sound)
+        old_enough = [path for path in checkpoints(folder) if (step_of(path) or 0) <= last]
         if self.times > self.limit or not old_enough:
             what = (
                 f"after {self.limit} returns already: the cause is not in the skipped data"
@@ -105,6 +106,7 @@ class Recovery:
             for path in checkpoints(folder):
                 if path not in old_enough:
                     remove(path)
+        self.sound = step_of(old_enough[-1]) or 0
         return old_enough[-1]
 
     def event(self, to_step: int, left_out: int) -> dict[str, Any]:
@@ -123,13 +125,14 @@ class Recovery:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the detector's window and how often the run went back, as JSON values."""
-        return {"detector": self.detector.state_dict(), "times": self.times}
+        """Return the detector's window, how often the run went back and whereto, as JSON values."""
+        state = {"detector": self.detector.state_dict(), "times": self.times}
+        return state | {"sound": self.sound}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Go on from such a state."""
         self.detector.load_state_dict(state["detector"])
-        self.times = state["times"]
+        self.times, self.sound = state["times"], state["sound"]
 
 
 def lines_that_count(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
