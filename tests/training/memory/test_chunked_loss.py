@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from llmlib.architecture import ModelConfig, Transformer
@@ -126,7 +126,7 @@ def test_an_accelerator_takes_as_many_rows_as_fill_what_the_hidden_states_do():
 def test_it_is_what_a_trainer_learns_by():
     """No step of a model whose head is most of it ever holds the logits."""
     config = ModelConfig(vocab_size=VOCAB, d_model=14, n_layers=1, n_heads=1, max_seq_len=577)
-    model: nn.Module = Transformer(config)
+    model = Transformer(config)
     batch = language_modeling(torch.randint(VOCAB, (7, 578)))
     with tracked_allocations() as memory:
         next_token_loss(model, batch).backward()
@@ -136,9 +136,9 @@ def test_it_is_what_a_trainer_learns_by():
 def test_float16_keeps_the_gradients_of_rare_tokens_for_the_loss_scale() -> None:
     generator = torch.Generator().manual_seed(7)
     hidden, weight = (
-        torch.randn(n, 13, generator=generator).half().requires_grad_() for n in (4099, 211)
+        torch.randn(n, 13, generator=generator).half().requires_grad_() for n in (16_411, 1009)
     )
-    targets = torch.randint(211, (4099,), generator=generator)
+    targets = torch.randint(1009, (16_411,), generator=generator)
     targets[::3] = IGNORE
     scale = 2.0**12
     (linear_cross_entropy(hidden, weight, targets) * scale).backward()
@@ -147,4 +147,4 @@ def test_float16_keeps_the_gradients_of_rare_tokens_for_the_loss_scale() -> None
     for half, whole in zip((hidden, weight), exact, strict=True):
         assert half.grad is not None and whole.grad is not None
         difference = (half.grad.float() - whole.grad).norm() / whole.grad.norm()
-        assert difference < 2e-3
+        assert difference < 1e-3
