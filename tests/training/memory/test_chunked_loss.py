@@ -143,7 +143,7 @@ def test_float16_keeps_the_gradients_of_rare_tokens_for_the_loss_scale() -> None
     scale = 2.0**12
     (linear_cross_entropy(hidden, weight, targets) * scale).backward()
     exact = [p.detach().float().requires_grad_() for p in (hidden, weight)]
-    (linear_cross_entropy(*exact, targets) * scale).backward()
+    (linear_cross_entropy(exact[0], exact[1], targets) * scale).backward()
     for half, whole in zip((hidden, weight), exact, strict=True):
         assert half.grad is not None and whole.grad is not None
         difference = (half.grad.float() - whole.grad).norm() / whole.grad.norm()
