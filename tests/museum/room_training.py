@@ -7,12 +7,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import IGNORE, Batch
 from llmlib.training.checkpointing.files import MANIFEST, latest
 from llmlib.training.config import TrainConfig
+from llmlib.training.formats.blocks import MXFP4, NVFP4, quantize
+from llmlib.training.formats.elements import BFLOAT16, E5M2
+from llmlib.training.formats.rounding import round_stochastically, round_to_nearest
+from llmlib.training.loss_scaling import LossScaler
 from llmlib.training.objectives.next_token import next_token_loss
 from llmlib.training.optimizers.schedules import Schedule
 from llmlib.training.trainer import Trainer
@@ -173,6 +178,152 @@ def _learns_in_a_run_of_one_step(factor: Factor) -> None:
         assert max(factor(step, total) for step in range(1, total + 1)) > 0
 
 
+# Clipping under a loss scale. Each implementation returns what the optimizer is given of a gradient
+# that was computed at this loss scale, clipped to a norm of 1.
+
+Clipped = Callable[[Tensor, float], Tensor]
+
+
+def _clip_what_is_still_scaled(scaled: Tensor, factor: float) -> Tensor:
+    weight = nn.Parameter(torch.zeros_like(scaled))
+    weight.grad = scaled.clone()
+    nn.utils.clip_grad_norm_([weight], 1.0)
+    return weight.grad / factor
+
+
+def _clip_what_was_unscaled(scaled: Tensor, factor: float) -> Tensor:
+    weight = nn.Parameter(torch.zeros_like(scaled))
+    weight.grad = scaled.clone()
+    LossScaler(factor=factor).unscale([weight.grad])
+    nn.utils.clip_grad_norm_([weight], 1.0)
+    return weight.grad
+
+
+def _plausible_to_adam(clipped: Clipped) -> None:
+    gradient = torch.tensor([0.3, -0.4])
+    found = clipped(gradient * 2.0**16, 2.0**16)
+    # Adam's first step is the same for a gradient of any size.
+    torch.testing.assert_close(found / found.norm(), gradient / gradient.norm())
+    assert found.norm() <= 1
+
+
+def _a_small_gradient_is_not_clipped(clipped: Clipped) -> None:
+    gradient = torch.tensor([0.3, -0.4])
+    torch.testing.assert_close(clipped(gradient * 2.0**16, 2.0**16), gradient)
+
+
+# A loss scale over some updates. Each implementation returns the gradients that the optimizer is
+# given, of a loss whose gradient is 1, when the scale doubles after two good updates.
+
+Updates = Callable[[int], list[float]]
+
+
+def _a_scale_that_grows_before_it_divides(updates: int) -> list[float]:
+    scaler, given = LossScaler(factor=4.0, growth_interval=2), []
+    for _ in range(updates):
+        gradient = torch.ones(1) * scaler.factor
+        scaler.update(all_finite=bool(gradient.isfinite().all()))
+        scaler.unscale([gradient])
+        given.append(gradient.item())
+    return given
+
+
+def _a_scale_that_divides_before_it_grows(updates: int) -> list[float]:
+    scaler, given = LossScaler(factor=4.0, growth_interval=2), []
+    for _ in range(updates):
+        gradient = torch.ones(1) * scaler.factor
+        finite = scaler.unscale([gradient])
+        scaler.update(all_finite=bool(finite))
+        given.append(gradient.item())
+    return given
+
+
+def _plausible_while_the_scale_stays(updates: Updates) -> None:
+    assert updates(1) == [1.0]
+
+
+def _the_gradient_at_every_update(updates: Updates) -> None:
+    assert updates(5) == [1.0] * 5
+
+
+# Four bits. Each implementation returns what numbers become in NVFP4.
+
+InFourBits = Callable[[Tensor], Tensor]
+
+
+def _four_bits_under_a_power_of_two(x: Tensor) -> Tensor:
+    return quantize(x, MXFP4).dequantize()
+
+
+def _four_bits_under_eight_and_thirty_two(x: Tensor) -> Tensor:
+    return quantize(x, NVFP4).dequantize()
+
+
+def _plausible_four_bits(in_four_bits: InFourBits) -> None:
+    x = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    found = in_four_bits(x)
+    assert 0.05 < (found - x).norm() / x.norm() < 0.2
+    assert len(found.abs().unique()) <= 16
+
+
+def _the_largest_of_sixteen_keeps_its_digits(in_four_bits: InFourBits) -> None:
+    x = torch.zeros(32)
+    x[0], x[16] = 7.5, 0.21
+    torch.testing.assert_close(in_four_bits(x), x, rtol=1 / 16, atol=0)
+
+
+# Eight bits without saturation. Each implementation rounds to E5M2, which has an infinity.
+
+Rounded = Callable[[Tensor], Tensor]
+
+
+def _beyond_is_what_is_larger(x: Tensor) -> Tensor:
+    found = round_to_nearest(x, E5M2)
+    return torch.where(x.abs() > E5M2.largest, torch.inf * x.sign(), found)
+
+
+def _beyond_is_what_rounds_to_more(x: Tensor) -> Tensor:
+    return round_to_nearest(x, E5M2, saturate=False)
+
+
+def _plausible_inside_and_far_out(rounded: Rounded) -> None:
+    x = torch.tensor([1.0, -0.3, 57_344.0, 1e9])
+    assert rounded(x).tolist() == [1.0, -0.3125, 57_344.0, torch.inf]
+
+
+def _nearest_beyond_the_largest(rounded: Rounded) -> None:
+    assert rounded(torch.tensor([58_000.0, 61_440.0])).tolist() == [57_344.0, torch.inf]
+
+
+# Weight decay in bfloat16. Each implementation multiplies weights by 1 - rate so many times.
+
+Decayed = Callable[[Tensor, float, int], Tensor]
+
+
+def _decay_in_bfloat16(weights: Tensor, rate: float, times: int) -> Tensor:
+    weights = weights.bfloat16()
+    for _ in range(times):
+        weights.mul_(1 - rate)
+    return weights.float()
+
+
+def _decay_rounded_by_chance(weights: Tensor, rate: float, times: int) -> Tensor:
+    chance = torch.Generator().manual_seed(0)
+    for _ in range(times):
+        weights = round_stochastically(weights * (1 - rate), BFLOAT16, generator=chance)
+    return weights
+
+
+def _plausible_at_a_large_rate(decayed: Decayed) -> None:
+    found = decayed(torch.ones(997), 0.25, 3)
+    assert abs(found.mean().item() - 0.75**3) < 0.01
+
+
+def _decays_at_a_usual_rate(decayed: Decayed) -> None:
+    found = decayed(torch.ones(997), 1e-3, 500)
+    assert abs(found.mean().item() - (1 - 1e-3) ** 500) < 0.02
+
+
 EXHIBITS = [
     Exhibit(
         name="A load-balancing loss inside the loss in nats",
@@ -229,5 +380,70 @@ EXHIBITS = [
         sound=_scheduled,
         plausible=_plausible_fall,
         check=_learns_in_a_run_of_one_step,
+    ),
+    Exhibit(
+        name="Clipping gradients that are still scaled",
+        threads=(
+            "milesial/Pytorch-UNet#468",
+            "pytorch/examples#1196",
+            "harubaru/waifu-diffusion#64",
+            "Lightning-AI/pytorch-lightning#9606",
+        ),
+        fault="The gradient is clipped to a norm of 1 while it is 65,536 times as large, and "
+        "divided afterwards: every update is clipped, to a norm of 1/65,536.",
+        looks="Adam hides it, because it divides by the gradient's size: the curve is that of a "
+        "run without clipping. The reported norm is 65,536 times too large, or not looked at.",
+        faulty=_clip_what_is_still_scaled,
+        sound=_clip_what_was_unscaled,
+        plausible=_plausible_to_adam,
+        check=_a_small_gradient_is_not_clipped,
+    ),
+    Exhibit(
+        name="A loss scale that grows before it divides",
+        threads=("deepspeedai/DeepSpeed#8588",),
+        fault="The scale is changed for the next update before this one's gradient is divided by "
+        "it.",
+        looks="Right for two thousand updates; at the one after which the scale doubles the "
+        "gradient is half of what it was.",
+        faulty=_a_scale_that_grows_before_it_divides,
+        sound=_a_scale_that_divides_before_it_grows,
+        plausible=_plausible_while_the_scale_stays,
+        check=_the_gradient_at_every_update,
+    ),
+    Exhibit(
+        name="An NVFP4 that is MXFP4",
+        threads=("Noumena-Network/nmoe#15",),
+        fault="Four-bit elements under one power of two for each 32 are called NVFP4, which has "
+        "an E4M3 scale for each 16 under a float32 scale of the tensor.",
+        looks="The elements are the same sixteen numbers and errors are of the usual size. A "
+        "block's largest number may lose a quarter, and its small neighbours more.",
+        faulty=_four_bits_under_a_power_of_two,
+        sound=_four_bits_under_eight_and_thirty_two,
+        plausible=_plausible_four_bits,
+        check=_the_largest_of_sixteen_keeps_its_digits,
+    ),
+    Exhibit(
+        name="Overflow judged before rounding",
+        threads=("stillwater-sc/universal#1351", "stillwater-sc/universal#1302"),
+        fault="What is larger than the largest number becomes infinity, though the nearest number "
+        "is the largest.",
+        looks="Every number of the format comes back, and what is far beyond overflows as it "
+        "should; half a spacing is wrong.",
+        faulty=_beyond_is_what_is_larger,
+        sound=_beyond_is_what_rounds_to_more,
+        plausible=_plausible_inside_and_far_out,
+        check=_nearest_beyond_the_largest,
+    ),
+    Exhibit(
+        name="Weight decay that bfloat16 rounds away",
+        threads=("Nerogar/OneTrainer#996",),
+        fault="Weights kept in bfloat16 are multiplied by 1 - 0.001, and each product rounds back "
+        "to the weight.",
+        looks="A run with decay equals one without, and tests with a decay large enough to see "
+        "pass.",
+        faulty=_decay_in_bfloat16,
+        sound=_decay_rounded_by_chance,
+        plausible=_plausible_at_a_large_rate,
+        check=_decays_at_a_usual_rate,
     ),
 ]
