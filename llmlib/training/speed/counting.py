@@ -46,11 +46,12 @@ class _WorkMode(TorchDispatchMode):
 def counted_work() -> Iterator[dict[str, Work]]:
     """Count the FLOPs and bytes of the tensors that each operation in the block reads and writes.
 
-    Products count as torch's counter counts them, and the fused attention kernel of processors by
-    the products that it makes, of the causal half seven instead of six: the scores are made again
-    on the way back. Element-wise operations count one FLOP a number written, whichever they are.
-    Views move nothing. A number that stays in a cache from one operation to the next counts in
-    both: these are the bytes that the operations ask for.
+    Products count as torch's counter counts them. Those that are added in place count too, which it
+    passes over, and the products inside the fused attention kernel of processors: of the causal
+    half seven instead of six, since the scores are made again on the way back. Element-wise
+    operations count one FLOP a number written, whichever they are. Views move nothing. A number
+    that stays in a cache from one operation to the next counts in both: these are the bytes that
+    the operations ask for.
 
     Example:
         >>> with counted_work() as found:
@@ -112,8 +113,10 @@ def _moved_bytes(
 
 def _flops(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
     """Return an operation's FLOPs: of products exactly, of the rest one a number."""
-    if func._overloadpacket in flop_registry:
-        return int(flop_registry[func._overloadpacket](*args, **kwargs, out_val=result))
+    packet = getattr(torch.ops.aten, name.rstrip("_"), None)  # torch knows no sums in place
+    if packet in flop_registry:
+        kwargs = {key: value for key, value in kwargs.items() if key != "out"}
+        return int(flop_registry[packet](*args, **kwargs, out_val=result))
     if name == _ATTENTION:
         return 4 * _attended(args[0], args[1], is_causal=args[4])
     if name == _ATTENTION + "_backward":

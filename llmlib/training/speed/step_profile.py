@@ -1,7 +1,9 @@
 """Where the time of one training step goes, by kinds of operations, from PyTorch's profiler."""
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 Kind = Literal["matrix products", "attention", "element-wise", "optimizer", "other"]
 
-_PRODUCT = re.compile(r"(b?add|badd)?b?m[mv](_dtype)?_?$|addr_?$|dot$|_?mkldnn_linear.*|linear$")
+_PRODUCT = re.compile(r"(b?add|badd)?b?m[mv](_dtype)?_?$|addr_?$|dot$|_?mkldnn_linear.*")
 _ATTENTION = re.compile(r".*scaled_dot_product.*(flash|efficient|cudnn|cpu).*")
 # Passes over memory that torch does not mark as pointwise: sums, copies, look-ups.
 _PASSES = re.compile(
@@ -76,8 +78,14 @@ def profile_step(
     """
     for _ in range(warm_up):
         step()
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    profiler = profile(activities=[ProfilerActivity.CPU])
+    with _quiet():
+        profiler.start()
+    try:
         step()
+    finally:
+        with _quiet():
+            profiler.stop()
     if trace is not None:
         profiler.export_chrome_trace(str(trace))
     seconds: dict[Kind, float] = dict.fromkeys(get_args(Kind), 0.0)
@@ -91,6 +99,19 @@ def profile_step(
         operations[event.name] = operations.get(event.name, 0.0) + own
     by_time = sorted(operations.items(), key=lambda item: -item[1])
     return StepProfile(seconds=seconds, calls=calls, operations=dict(by_time))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what the profiler's C++ library notes on the process's standard error."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as sink:
+        os.dup2(sink.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def kind_of_operation(name: str) -> Kind:
