@@ -22,6 +22,7 @@ from llmlib.training.objectives.next_token import next_token_loss
 from llmlib.training.optimizers.schedules import Schedule
 from llmlib.training.trainer import Trainer
 from museum.exhibit import Exhibit
+from museum.optimizer_faults import OPTIMIZER_FAULTS
 
 # What a run reports as its loss. Each implementation returns it for one update.
 
@@ -324,6 +325,128 @@ def _decays_at_a_usual_rate(decayed: Decayed) -> None:
     assert abs(found.mean().item() - (1 - 1e-3) ** 500) < 0.02
 
 
+# What each update of a run with accumulated micro-batches takes for its rate.
+
+Rates = Callable[[int, int], list[float]]
+
+
+def _stepped_by_micro_batch(updates: int, micro_batches: int) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 - (n + 1) / updates)
+    rates = []
+    for _ in range(updates):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for _ in range(micro_batches):
+            schedule.step()
+    return rates
+
+
+def _rates_of_the_trainer(updates: int, micro_batches: int) -> list[float]:
+    with TemporaryDirectory() as folder:
+        linear = Schedule(kind="linear")
+        config = TrainConfig(steps=updates, accumulate=micro_batches, lr=1.0, schedule=linear)
+        batches = Listed([_batch(seed) for seed in range(updates * micro_batches)])
+        trainer = Trainer(_small(), batches, config, Path(folder), show_progress=False)
+        return [trainer.train_step()["lr"] for _ in range(updates)]
+
+
+def _plausible_without_accumulation(rates: Rates) -> None:
+    assert rates(4, 1) == [0.75, 0.5, 0.25, 0.0]
+
+
+def _same_rates_with_accumulation(rates: Rates) -> None:
+    assert rates(4, 3) == [0.75, 0.5, 0.25, 0.0]
+
+
+# Which batches a run reads that was stopped after some, by their numbers.
+
+Read = Callable[[int, int], list[int]]
+
+
+class Numbered:
+    """Batches whose place can be saved, and the numbers of those that were read."""
+
+    def __init__(self) -> None:
+        self.place, self.numbers = 0, list[int]()
+
+    def __next__(self) -> Batch:
+        self.numbers.append(self.place)
+        self.place += 1
+        return _batch(self.numbers[-1])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.place = state["place"]
+
+
+def _seeded_at_the_start(stopped_after: int, total: int) -> list[int]:
+    numbers = []
+    for steps in (stopped_after, total - stopped_after):
+        batches = Numbered()  # each start of the program makes it anew
+        for _ in range(steps):
+            next(batches)
+        numbers += batches.numbers
+    return numbers
+
+
+def _read_by_the_trainer(stopped_after: int, total: int) -> list[int]:
+    numbers = []
+    with TemporaryDirectory() as folder:
+        for last in (stopped_after, total):
+            batches = Numbered()
+            config = TrainConfig(steps=total)
+            trainer = Trainer(_small(), batches, config, Path(folder), show_progress=False)
+            if last < total:
+                for _ in range(last):
+                    trainer.train_step()
+                trainer.save()
+            else:
+                trainer.run()
+            numbers += batches.numbers
+    return numbers
+
+
+def _plausible_for_a_run_without_a_stop(read: Read) -> None:
+    assert read(0, 3) == [0, 1, 2]
+
+
+def _reads_on_where_it_stopped(read: Read) -> None:
+    assert read(2, 5) == [0, 1, 2, 3, 4]
+
+
+# The loss of a model on held-out batches.
+
+Evaluation = Callable[[Transformer, list[Batch]], float]
+
+
+@torch.no_grad()
+def _without_gradients_alone(model: Transformer, batches: list[Batch]) -> float:
+    return sum(next_token_loss(model, batch).item() for batch in batches) / len(batches)
+
+
+def _trainers_evaluation(model: Transformer, batches: list[Batch]) -> float:
+    with TemporaryDirectory() as folder:
+        config, held_out = TrainConfig(steps=1), batches
+        trainer = Trainer(
+            model, Listed([]), config, Path(folder), held_out=held_out, show_progress=False
+        )
+        return trainer.evaluate()
+
+
+def _plausible_without_dropout(evaluation: Evaluation) -> None:
+    model, batches = _small(), [_batch(1), _batch(2)]
+    assert abs(evaluation(model, batches) - _nats(model, batches)) < 1e-5
+    assert model.training
+
+
+def _same_twice_with_dropout(evaluation: Evaluation) -> None:
+    model, batches = _small(dropout=0.2), [_batch(1), _batch(2)]
+    assert evaluation(model, batches) == evaluation(model, batches)
+
+
 EXHIBITS = [
     Exhibit(
         name="A load-balancing loss inside the loss in nats",
@@ -339,7 +462,7 @@ EXHIBITS = [
     ),
     Exhibit(
         name="A mean of means over micro-batches",
-        threads=("huggingface/transformers#34191",),
+        threads=("huggingface/transformers#34191", "meta-pytorch/torchtune#1875"),
         fault="The losses of accumulated micro-batches are averaged, whatever number of targets "
         "each has, so that a target among few counts more than one among many.",
         looks="Exactly right while all texts are equally long, and near enough to right otherwise.",
@@ -446,4 +569,42 @@ EXHIBITS = [
         plausible=_plausible_at_a_large_rate,
         check=_decays_at_a_usual_rate,
     ),
+    Exhibit(
+        name="A schedule stepped by micro-batches",
+        threads=(
+            "huggingface/accelerate#963",
+            "Lightning-AI/pytorch-lightning#1476",
+            "deepspeedai/Megatron-DeepSpeed#218",
+        ),
+        fault="The schedule moves on with each micro-batch, and an update takes several.",
+        looks="Right without accumulation. With it the rate is at its end after a part of the run, "
+        "and the curve flattens as if the model had learnt what it can.",
+        faulty=_stepped_by_micro_batch,
+        sound=_rates_of_the_trainer,
+        plausible=_plausible_without_accumulation,
+        check=_same_rates_with_accumulation,
+    ),
+    Exhibit(
+        name="A continued run that begins its data again",
+        threads=("karpathy/nanoGPT#467",),
+        fault="A checkpoint holds weights, optimizer and step; the generator of the batches is "
+        "seeded when the program starts.",
+        looks="The curve goes on where it stopped and falls faster than before: the rows are known "
+        "by then.",
+        faulty=_seeded_at_the_start,
+        sound=_read_by_the_trainer,
+        plausible=_plausible_for_a_run_without_a_stop,
+        check=_reads_on_where_it_stopped,
+    ),
+    Exhibit(
+        name="Dropout in the evaluation",
+        threads=("ipolharvard/ethos-ares#20",),
+        fault="Gradients are turned off for the evaluation, and dropout is not.",
+        looks="A held-out curve of the right shape, a little too high, as if the model overfitted.",
+        faulty=_without_gradients_alone,
+        sound=_trainers_evaluation,
+        plausible=_plausible_without_dropout,
+        check=_same_twice_with_dropout,
+    ),
+    *OPTIMIZER_FAULTS,
 ]
