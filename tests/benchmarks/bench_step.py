@@ -66,14 +66,16 @@ def theirs() -> LlamaForCausalLM:
 
 
 def their_gpt2() -> GPT2LMHeadModel:
-    return GPT2LMHeadModel(
+    model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=VOCAB, n_embd=CONFIG.d_model, n_layer=CONFIG.n_layers,
             n_head=CONFIG.n_heads, n_positions=LENGTH, tie_word_embeddings=False,
             activation_function="gelu", resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
-            attn_implementation="sdpa", bos_token_id=0, eos_token_id=0,
+            bos_token_id=0, eos_token_id=0,
         )
     )  # fmt: skip
+    model.set_attn_implementation("sdpa")
+    return model
 
 
 class PlainBlock(nn.Module):
