@@ -21,6 +21,7 @@ from llmlib.training.loss_scaling import LossScaler
 from llmlib.training.objectives.next_token import next_token_loss
 from llmlib.training.optimizers.schedules import Schedule
 from llmlib.training.trainer import Trainer
+from museum.clipping_faults import CLIPPING_FAULTS
 from museum.exhibit import Exhibit
 from museum.optimizer_faults import OPTIMIZER_FAULTS
 
@@ -607,4 +608,5 @@ EXHIBITS = [
         check=_same_twice_with_dropout,
     ),
     *OPTIMIZER_FAULTS,
+    *CLIPPING_FAULTS,
 ]
