@@ -1,0 +1,178 @@
+"""The loop of the speed run, and the clock that says how long a recipe's step takes."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmlib.core.batch import Batch
+from llmlib.data.stream.loader import TokenLoader
+from llmlib.data.stream.packing import TokenSource
+from llmlib.experiments.training.speed_run.model import SpeedDecoder, build, loss_of
+from llmlib.experiments.training.speed_run.recipe import LENGTH, Recipe
+from llmlib.training.checkpointing.named_state import AnyOptimizer
+from llmlib.training.optimizers.adamw import adamw, parameter_roles
+from llmlib.training.optimizers.combined import muon_with_adamw
+from llmlib.training.optimizers.polar_express import polar_express
+
+
+def optimizer_of(model: SpeedDecoder, recipe: Recipe) -> AnyOptimizer:
+    common: dict[str, Any] = {
+        "lr": recipe.lr,
+        "betas": (0.9, recipe.beta2),
+        "weight_decay": recipe.weight_decay,
+    }
+    if recipe.optimizer == "adamw":
+        return adamw(model, **common)
+    optimizer = muon_with_adamw(
+        model,
+        muon_lr=recipe.muon_lr,
+        momentum=recipe.momentum,
+        stacked_rows=model.stacked_rows,
+        **common,
+    )
+    roles = parameter_roles(model)
+    tables = {id(p) for name, p in model.named_parameters() if roles[name] == "embedding"}
+    for group in optimizer.param_groups:
+        if "rows" in group:
+            group["steps"] = recipe.newton_steps
+            if recipe.polar:
+                group["coefficients"] = polar_express(recipe.newton_steps)
+        elif any(id(p) in tables for p in group["params"]):
+            group["lr"] *= recipe.embedding_rate
+    return optimizer
+
+
+def batches_of(recipe: Recipe, source: TokenSource, steps: int, seed: int) -> Iterator[Batch]:
+    for number, (n_steps, batch, length) in enumerate(recipe.stretches(steps)):
+        loader = TokenLoader(
+            source,
+            batch_size=batch,
+            seq_len=length,
+            seed=seed + 1000 * number,
+            documents=recipe.documents,
+        )
+        for _ in range(n_steps):
+            yield next(loader)
+
+
+class Stepper:
+    """Takes a recipe's steps one at a time."""
+
+    def __init__(self, recipe: Recipe, steps: int, seed: int) -> None:
+        self.recipe, self.steps, self.step = recipe, steps, 0
+        self.model = build(recipe, seed)
+        self.optimizer = optimizer_of(self.model, recipe)
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule = recipe.schedule_of(steps)
+        self.sums: list[Tensor] = []
+        self.n_summed = 0
+
+    def take(self, batch: Batch) -> float:
+        """Do one update and return the loss before it."""
+        loss = loss_of(self.model, batch)
+        loss.backward()
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.step += 1
+        factor = self.schedule.factor(self.step, self.steps)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._remember()
+        return loss.item()
+
+    def _remember(self) -> None:
+        begin = self.steps - round(self.recipe.average * self.steps)
+        if self.step <= begin or (self.steps - self.step) % 5:
+            return
+        weights = [p.detach() for p in self.model.parameters()]
+        if not self.sums:
+            self.sums = [torch.zeros_like(w) for w in weights]
+        torch._foreach_add_(self.sums, weights)  # pyright: ignore[reportPrivateImportUsage]
+        self.n_summed += 1
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Put the averaged weights in place, if there are any."""
+        for parameter, total in zip(self.model.parameters(), self.sums, strict=False):
+            parameter.copy_(total / self.n_summed)
+
+
+def train_for(
+    recipe: Recipe, source: TokenSource, *, steps: int, seed: int
+) -> tuple[SpeedDecoder, dict[str, Any]]:
+    """Train from a seed; stop where the loss is no number.
+
+    Returns:
+        The model, and the run's losses (mean of ten steps), tokens and seconds.
+    """
+    stepper = Stepper(recipe, steps, seed)
+    wall, processor = time.perf_counter(), time.process_time()
+    losses: list[float] = []
+    tokens = 0
+    for batch in batches_of(recipe, source, steps, seed):
+        losses.append(stepper.take(batch))
+        tokens += batch["targets"].numel()
+        if not math.isfinite(losses[-1]):
+            break
+    stepper.finish()
+    return stepper.model, {
+        "train_losses": [round(_mean(losses[i : i + 10]), 3) for i in range(0, len(losses), 10)],
+        "tokens": tokens,
+        "training_cpu_seconds": round(time.process_time() - processor, 1),
+        "training_seconds": round(time.perf_counter() - wall, 1),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+@torch.no_grad()
+def loss_on(model: SpeedDecoder, source: TokenSource, *, rows: int = 0) -> float:
+    """Measure the mean loss in nats a token, on all windows or on so many, evenly spaced."""
+    model.eval()
+    n_windows = (source.n_tokens - 1) // LENGTH
+    rows = min(rows or n_windows, n_windows)
+    chosen = [i * n_windows // rows for i in range(rows)]
+    total = 0.0
+    for first in range(0, rows, 16):
+        windows = [
+            torch.from_numpy(source.read(i * LENGTH, (i + 1) * LENGTH + 1).astype("int64"))
+            for i in chosen[first : first + 16]
+        ]
+        stack = torch.stack(windows)
+        batch = {"inputs": stack[:, :-1].contiguous(), "targets": stack[:, 1:].contiguous()}
+        total += loss_of(model, batch).item() * len(windows)
+    model.train()
+    return total / rows
+
+
+def step_seconds(recipes: Sequence[Recipe], source: TokenSource, *, rounds: int) -> list[float]:
+    """Clock a step of each recipe, in turns, in processor seconds: the least of the rounds.
+
+    A recipe with a ramp is clocked in each of its stretches, which count by their length.
+    """
+    runs: list[list[tuple[Stepper, Batch, float]]] = []
+    for recipe in recipes:
+        runs.append([])
+        for n_steps, batch, length in recipe.stretches(1000):
+            loader = TokenLoader(
+                source, batch_size=batch, seq_len=length, seed=0, documents=recipe.documents
+            )
+            runs[-1].append((Stepper(recipe, 1000, 0), next(loader), n_steps / 1000))
+    seconds: list[list[list[float]]] = [[] for _ in recipes]
+    for _ in range(rounds + 1):  # the first round builds the optimizers' states
+        for mine, stretches in zip(seconds, runs, strict=True):
+            times = []
+            for stepper, batch, share in stretches:
+                began = time.process_time()
+                stepper.take(batch)
+                times.append((time.process_time() - began) * share)
+            mine.append(times)
+    return [sum(min(column) for column in zip(*mine[1:], strict=True)) for mine in seconds]

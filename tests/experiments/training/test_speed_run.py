@@ -1,0 +1,168 @@
+"""The speed run: its baseline, its tricks, its loop and clock, and the page that logs it."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from llmlib.architecture.transformer import Transformer
+from llmlib.data.stream.packing import PackedTokens, pack
+from llmlib.experiments.training.speed_run import loop
+from llmlib.experiments.training.speed_run.loop import (
+    Stepper,
+    batches_of,
+    loss_on,
+    optimizer_of,
+    step_seconds,
+    train_for,
+)
+from llmlib.experiments.training.speed_run.model import SpeedDecoder, build, loss_of
+from llmlib.experiments.training.speed_run.recipe import LENGTH, VOCAB_SIZE, Recipe
+
+TRICKS = {
+    "value_embeddings": "values",
+    "first_skip": "skips",
+    "shift": "shifts",
+}
+
+
+def small(**changes: Any) -> Recipe:
+    return Recipe(**{"d_model": 64, "n_layers": 2, **changes})
+
+
+@pytest.fixture(scope="module")
+def source() -> PackedTokens:
+    rng = np.random.default_rng(3)
+    return pack([rng.integers(1, 97, size=n) for n in (1999, 3001, 2503)], 0)
+
+
+def test_the_defaults_are_gpt_2_without_biases() -> None:
+    ours = Transformer(Recipe().model_config)
+    theirs = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=VOCAB_SIZE, n_positions=LENGTH, n_embd=192, n_layer=4, n_head=3
+        )
+    )  # fmt: skip
+    count = sum(p.numel() for n, p in theirs.named_parameters() if not n.endswith("bias"))
+    assert sum(p.numel() for p in ours.parameters()) == count
+    spread = ours.blocks[0].get_parameter("feedforward.out.weight").std().item()
+    assert spread == pytest.approx(0.02 / 8**0.5, rel=0.02)
+    groups = optimizer_of(build(small(), 0), small()).param_groups
+    assert [(g["lr"], g["weight_decay"], g["betas"]) for g in groups] == [
+        (6e-4, 0.1, (0.9, 0.95)),
+        (6e-4, 0.0, (0.9, 0.95)),
+    ]
+    schedule = Recipe().schedule_of(500)
+    assert [round(schedule.factor(step, 500), 3) for step in (5, 10, 500)] == [0.5, 1.0, 0.1]
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_a_trick_is_silent_at_first_and_looks_back_only(trick: str) -> None:
+    tokens = torch.randint(97, (2, 13))
+    recipe = small(**{trick: True})
+    model = build(recipe, 5)
+    plain = SpeedDecoder(small())
+    plain.load_state_dict(model.state_dict(), strict=False)
+    added = getattr(model, TRICKS[trick])
+    with torch.no_grad():
+        if trick == "value_embeddings":
+            for table in added.values():
+                table.weight.zero_()
+        torch.testing.assert_close(model(tokens), plain(tokens))
+        for parameter in [added] if isinstance(added, torch.nn.Parameter) else added.parameters():
+            parameter.add_(torch.randn_like(parameter))
+        before = model(tokens)
+        assert (before - plain(tokens)).abs().max() > 1e-3
+        tokens[:, 7] = (tokens[:, 7] + 1) % 97
+        torch.testing.assert_close(model(tokens)[:, :7], before[:, :7])
+
+
+def test_outputs_that_start_at_zero_leave_the_stream_alone() -> None:
+    model = build(small(zero_outputs=True), 0)
+    tokens = torch.randint(97, (1, 11))
+    expected = model.norm(model.embed(tokens, model.context(tokens)))
+    torch.testing.assert_close(model.hidden(tokens), expected)
+    head = build(small(tied=False, zero_head=True), 0)
+    assert not head(tokens).any()
+
+
+def test_soft_cap_bounds_logits_and_z_loss_is_for_training_alone() -> None:
+    batch = {"inputs": torch.randint(97, (2, 11)), "targets": torch.randint(97, (2, 11))}
+    plain, capped, with_z = (
+        build(small(**extra), 0) for extra in ({}, {"soft_cap": 1e4}, {"z_loss": 0.1})
+    )
+    torch.testing.assert_close(loss_of(plain, batch), loss_of(capped, batch))
+    denominator = plain(batch["inputs"]).logsumexp(-1)
+    extra = loss_of(with_z, batch) - loss_of(plain, batch)
+    torch.testing.assert_close(extra, 0.1 * denominator.square().mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loss_of(with_z.eval(), batch), loss_of(plain, batch))
+
+
+def test_muon_takes_the_recipe_s_polynomials_and_rates() -> None:
+    how = {"optimizer": "muon", "lr": 0.5, "embedding_rate": 3.0, "polar": True}
+    recipe = small(**how, newton_steps=3)
+    groups = optimizer_of(build(recipe, 0), recipe).param_groups
+    muon = [g for g in groups if "rows" in g]
+    assert all(len(g["coefficients"]) == g["steps"] == 3 for g in muon)
+    assert sorted(g["lr"] for g in groups if "rows" not in g) == [0.5, 1.5]
+
+
+def test_a_run_is_cut_into_its_stretches(source: PackedTokens) -> None:
+    recipe = Recipe(ramp=[[0.3, 2, 32], [0.5, 3, 64]], batch=1)
+    assert recipe.stretches(10) == [(3, 2, 32), (2, 3, 64), (5, 1, LENGTH)]
+    shapes = [tuple(b["inputs"].shape) for b in batches_of(recipe, source, 10, seed=0)]
+    assert shapes == [(2, 32)] * 3 + [(3, 64)] * 2 + [(1, LENGTH)] * 5
+
+
+def test_the_last_weights_are_averaged(source: PackedTokens) -> None:
+    recipe = small(batch=1, average=0.5, ramp=[[1.0, 1, 16]])
+    stepper = Stepper(recipe, 20, seed=1)
+    kept = []
+    for step, batch in enumerate(batches_of(recipe, source, 20, seed=1), 1):
+        stepper.take(batch)
+        if step in (15, 20):
+            kept.append([p.detach().clone() for p in stepper.model.parameters()])
+    stepper.finish()
+    for parameter, first, second in zip(stepper.model.parameters(), *kept, strict=True):
+        torch.testing.assert_close(parameter, (first + second) / 2)
+
+
+def test_training_learns_and_repeats(source: PackedTokens) -> None:
+    recipe = small(batch=2, lr=3e-3, ramp=[[1.0, 2, 32]])
+    first, found = train_for(recipe, source, steps=7, seed=2)
+    second, again = train_for(recipe, source, steps=7, seed=2)
+    assert found["train_losses"] == again["train_losses"]
+    assert found["tokens"] == 7 * 2 * 32
+    assert loss_on(first, source, rows=3) == loss_on(second, source, rows=3)
+    assert loss_on(first, source, rows=3) < loss_on(build(recipe, 2), source, rows=3)
+
+
+def test_the_loss_is_the_mean_over_all_windows(source: PackedTokens) -> None:
+    model = build(small(), 0)
+    n_windows = (source.n_tokens - 1) // LENGTH
+    tokens = torch.from_numpy(source.tokens[: n_windows * LENGTH + 1].astype("int64"))
+    with torch.no_grad():
+        expected = [
+            loss_of(model, {"inputs": tokens[None, i : i + LENGTH],
+                            "targets": tokens[None, i + 1 : i + LENGTH + 1]}).item()
+            for i in range(0, n_windows * LENGTH, LENGTH)
+        ]  # fmt: skip
+    assert loss_on(model, source) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_the_clock_takes_the_least_of_its_rounds(
+    source: PackedTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two recipes, the second of two halves; each reading of the clock is a second after the last,
+    and two after the last of a step in the round that was disturbed."""
+    taken: list[Recipe] = []
+    monkeypatch.setattr(loop.Stepper, "take", lambda self, _: taken.append(self.recipe))
+    readings = itertools.accumulate(itertools.chain([0], itertools.cycle([1.0] * 6 + [2.0] * 6)))
+    monkeypatch.setattr(loop.time, "process_time", lambda: next(readings))
+    ramped = small(batch=1, ramp=[[0.5, 1, 32]])
+    found = step_seconds((small(batch=1), ramped), source, rounds=2)
+    assert len(taken) == 3 * 3
+    assert found == [1.0, 1.0]
