@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from llmlib.architecture.transformer import Transformer
 from llmlib.core.seeding import seed_everything
-from llmlib.experiments.experiment import Experiment, Run
+from llmlib.core.statistics import Interval
+from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import short_text
 from llmlib.experiments.short_training import (
     loss_on_text,
