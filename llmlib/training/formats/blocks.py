@@ -125,7 +125,7 @@ def quantize(
     """
     if not x.dim():
         raise ValueError("blocks lie along the last axis: give the number an axis, x.view(1)")
-    x = x.float()
+    x = x.float().contiguous()  # a transposed matrix would be read across its rows many times
     blocks = _blocks(x, form.size)
     if blocks.numel():
         largest = blocks.abs().amax(dim=-1, keepdim=True)

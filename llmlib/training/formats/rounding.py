@@ -4,7 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmlib.training.formats.elements import ElementFormat
+from llmlib.training.formats.elements import BFLOAT16, FLOAT16, ElementFormat
+
+_NATIVE = {BFLOAT16: torch.bfloat16, FLOAT16: torch.float16}
 
 
 def round_to_nearest(
@@ -32,6 +34,9 @@ def round_to_nearest(
         OCP 8-bit Floating Point Specification (2023), revision 1.0, section 5.2.
     """
     x = x.float()
+    native = None if saturate else _NATIVE.get(to)
+    if native is not None:  # the same numbers in a tenth of the time
+        return x.to(native).float()
     spacing = to.spacing(x)
     return _overflow((x / spacing).round() * spacing, to, saturate)
 

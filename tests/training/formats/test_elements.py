@@ -209,3 +209,17 @@ def test_chance_overflows_as_the_nearest_does() -> None:
     found = round_stochastically(x, E4M3)
     assert found[:3].tolist() == [448, -448, 448] and found[3].isnan()
     assert round_stochastically(x, E5M2, saturate=False)[:2].tolist() == [torch.inf, -torch.inf]
+
+
+@pytest.mark.parametrize("form", [FLOAT16, BFLOAT16], ids=lambda form: form.name)
+def test_the_processors_own_rounding_is_the_arithmetic(form: ElementFormat) -> None:
+    """Without saturation 16 bits are rounded natively, with it by spacings."""
+    generator = torch.Generator().manual_seed(5)
+    bits = torch.randint(-(2**31), 2**31, (100_003,), generator=generator).int()
+    x = bits.view(torch.float32)
+    x = torch.cat([x[x.isfinite()], every(torch.float16), every(torch.float16) * 1.0009766])
+    native = round_to_nearest(x, form, saturate=False)
+    arithmetic = round_to_nearest(x, form)
+    fits = native.isfinite()
+    assert 0.05 < fits.float().mean() and torch.equal(native[fits], arithmetic[fits])
+    assert (arithmetic[~fits].abs() == form.largest).all()
