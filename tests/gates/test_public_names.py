@@ -15,6 +15,7 @@ MAX_MODULES = 12
 PRIVATE = (
     "llmlib/experiments/architecture/",
     "llmlib/experiments/data/",
+    "llmlib/experiments/training/",
     "llmlib/experiments/worlds/",
     "llmlib/teaching/checks/",
 )
