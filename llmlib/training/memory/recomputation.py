@@ -75,7 +75,9 @@ class _Again:
                 f"the function kept {self.n_forgotten} tensors at first and {len(kept)} when run "
                 "again: it must do the same each time, so draw no branch from outside"
             )
-        return dict(enumerate(kept))
+        found = dict(enumerate(kept))
+        kept.clear()  # the second graph lives on where a module keeps one of its results
+        return found
 
 
 def _surroundings(device: torch.device) -> Callable[[], Any]:
