@@ -38,9 +38,10 @@ from llmlib.training.trainer import Trainer
 
 SEEDS = tuple(range(20))
 STEPS, BATCH, LENGTH, LR = 100, 12, 32, 1e-2
-AT, BROKEN, BURST = 80, 12, 100.0
-"""The fault begins after so many updates; the broken data are so many batches in a row, the burst
-is one update at so many times its rate."""
+AT, BROKEN = 80, 12
+"""The fault begins after so many updates; the broken data are so many batches in a row."""
+BURSTS = {"burst": 100.0, "large burst": 300.0}
+"""Times its rate at which one update is made."""
 MARGIN = 0.05
 """Nats a byte above the twin without a fault; less is survived."""
 FAULTS = ("broken data", "burst")
@@ -146,8 +147,8 @@ def new_run(
         recovery=recovery if defence == "go back" else None,
         show_progress=False,
     )
-    if fault == "burst":
-        plant_burst(trainer.optimizer, at=at, factor=BURST)
+    if fault in BURSTS:
+        plant_burst(trainer.optimizer, at=at, factor=BURSTS[fault])
     return trainer
 
 
@@ -157,7 +158,8 @@ def measure(run: Run) -> Run:
     with TemporaryDirectory() as folder:
         trainer = new_run(run["fault"], run["defence"], run["seed"], Path(folder))
         try:
-            trainer.run()
+            if not trainer.run().finished:
+                raise KeyboardInterrupt  # a run that was stopped is none of the record
             loss = loss_on_text(trainer.model.eval(), text.held_out, rows=256, length=LENGTH)  # pyright: ignore[reportArgumentType]
         except FloatingPointError:
             loss = math.inf
@@ -190,14 +192,21 @@ def survivors(runs: Runs, fault: str, defence: str) -> int:
     return sum(nats < MARGIN for nats in harm(runs, fault, defence))
 
 
-def _all_survive_by_going_back(runs: Runs) -> bool:
-    returned = all(run["returns"] for run in runs.where(defence="go back"))
-    n = [survivors(runs, fault, "go back") for fault in FAULTS]
-    return returned and n == [20, 20] and wilson(20, 20).low > 0.83
+def _survive_by_going_back(runs: Runs) -> bool:
+    n = {fault: survivors(runs, fault, "go back") for fault in (*FAULTS, "large burst")}
+    return n == {"broken data": 20, "burst": 19, "large burst": 20} and wilson(20, 20).low > 0.83
+
+
+def _the_one_saw_no_sign(runs: Runs) -> bool:
+    unseen = [run for run in runs.where(defence="go back") if not run["returns"]]
+    seen = [run for run in runs.where(defence="go back") if run["returns"]]
+    lost = harm(runs, "burst", "go back")[unseen[0]["seed"]]
+    return len(unseen) == 1 and lost > MARGIN and min(run["returns"][0][0] for run in seen) > AT
 
 
 def _none_survives_otherwise(runs: Runs) -> bool:
-    return not any(survivors(runs, fault, defence) for fault in FAULTS for defence in DEFENCES[:-1])
+    small = [survivors(runs, fault, defence) for fault in FAULTS for defence in DEFENCES[:-1]]
+    return not any([*small, survivors(runs, "large burst", "none")])
 
 
 def _clipping_shows_nothing(runs: Runs) -> bool:
@@ -212,6 +221,7 @@ EXPERIMENT = Experiment(
     conditions=[
         {"fault": "clean", "defence": "none"},
         *({"fault": fault, "defence": defence} for fault in FAULTS for defence in DEFENCES),
+        *({"fault": "large burst", "defence": defence} for defence in ("none", "go back")),
     ],
     seeds=SEEDS,
     measure=measure,
@@ -223,9 +233,11 @@ EXPERIMENT = Experiment(
     ),
     claims={
         "train.stability": {
-            "by going back and leaving out data, 20 of 20 runs survive broken data and 20 of 20 a "
-            "burst, a share of at least 0.83 each": _all_survive_by_going_back,
-            "without going back none of 120 runs does": _none_survives_otherwise,
+            "by going back and leaving out data, 20 of 20 runs survive broken data, 20 of 20 an "
+            "update at 300 times its rate and 19 of 20 one at 100 times": _survive_by_going_back,
+            "the one that does not had no loss above the detector's bar; no other goes back before "
+            "its fault": _the_one_saw_no_sign,
+            "without going back none of 140 runs does": _none_survives_otherwise,
             "neither clipping by norm nor by z-score is shown to help after either fault": (
                 _clipping_shows_nothing
             ),

@@ -20,6 +20,9 @@ class Recovery:
     behind it. It helps where the data did it, or a state that the same data meet only once; a
     cause in the schedule comes again, and the run ends at `limit`.
 
+    A run that is killed and continued goes back as it would have done. One that was stopped with
+    Ctrl-C has a checkpoint more, and may go back to that.
+
     What the trainer calls, in this order:
 
     - `require(checkpoint_every=..., keep=...)` before the first step, and a checkpoint of step 0;
@@ -40,7 +43,7 @@ class Recovery:
         ValueError: If a setting is out of its range.
 
     Example:
-        >>> recovery = Recovery(SpikeDetector(window=4), back=2)
+        >>> recovery = Recovery(SpikeDetector(window=6), back=2)
         >>> [recovery.is_needed({"step": s, "loss": l}) for s, l in enumerate((3, 3.1, 3, 9), 1)]
         [False, False, False, True]
         >>> recovery.why
