@@ -16,8 +16,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from llmlib.training.checkpointing.named_state import AnyOptimizer
+from llmlib.training.optimizers.adamw import Group
 
-Group = dict[str, Any]
 _PIECE = 1 << 20  # bytes of zeros at once
 
 

@@ -16,7 +16,7 @@ INDEX_BYTES = 8  # of a token's id
 # Operations on each number, roots, exponentials and divisions counted as one.
 NORM, NORM_BACKWARD = 4, 8
 ROTATION = 3  # of two numbers: four products, two sums
-GATED, UNGATED = 15, 10
+GATED_ACTIVATION, UNGATED_ACTIVATION = 15, 10
 SOFTMAX = 5
 CLIP = 3
 ADAMW = 14
@@ -88,7 +88,7 @@ def step_operations(
 
     per_layer = {"sandwich": 4}.get(config.norm_placement, 2) // (2 if config.parallel else 1)
     norms = layers * per_layer + config.has_final_norm + config.embedding_norm
-    activation = (GATED if config.is_gated else UNGATED) * config.d_ff
+    activation = (GATED_ACTIVATION if config.is_gated else UNGATED_ACTIVATION) * config.d_ff
     operations = {
         "embedding": _embedding(config, rows, size),
         "norm": passes((NORM + NORM_BACKWARD) * rows * width, 5 * rows * width, norms),

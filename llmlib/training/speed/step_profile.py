@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-Kind = Literal["matrix products", "attention", "element-wise", "optimizer", "other"]
+KernelKind = Literal["matrix products", "attention", "element-wise", "optimizer", "other"]
 
 _PRODUCT = re.compile(r"(b?add|badd)?b?m[mv](_dtype)?_?$|addr_?$|dot$|_?mkldnn_linear.*")
 _ATTENTION = re.compile(r".*scaled_dot_product.*(flash|efficient|cudnn|cpu).*")
@@ -28,15 +28,15 @@ _PASSES = re.compile(
 class StepProfile:
     """The time of one step and its kernels, by kind and by operation."""
 
-    seconds: dict[Kind, float]
+    seconds: dict[KernelKind, float]
     """Each kind's own time; what an operation calls counts there."""
-    calls: dict[Kind, int]
+    calls: dict[KernelKind, int]
     """Kernels that ran: calls that compute or move numbers by themselves. Of `other`, none."""
     operations: dict[str, float]
     """Own seconds of each operation and Python function, the longest first."""
 
     @property
-    def shares(self) -> dict[Kind, float]:
+    def shares(self) -> dict[KernelKind, float]:
         """Each kind's part of the whole."""
         total = sum(self.seconds.values())
         return {kind: value / total for kind, value in self.seconds.items()}
@@ -88,8 +88,8 @@ def profile_step(
             profiler.stop()
     if trace is not None:
         profiler.export_chrome_trace(str(trace))
-    seconds: dict[Kind, float] = dict.fromkeys(get_args(Kind), 0.0)
-    calls: dict[Kind, int] = dict.fromkeys(get_args(Kind), 0)
+    seconds: dict[KernelKind, float] = dict.fromkeys(get_args(KernelKind), 0.0)
+    calls: dict[KernelKind, int] = dict.fromkeys(get_args(KernelKind), 0)
     operations: dict[str, float] = {}
     for event in profiler.events() or []:
         kind = "optimizer" if _in_optimizer(event) else kind_of_operation(event.name)
@@ -114,7 +114,7 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def kind_of_operation(name: str) -> Kind:
+def kind_of_operation(name: str) -> KernelKind:
     """Tell the kind of an operation by the name that PyTorch's profiler gives it.
 
     Example:
