@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.transformer import Transformer
-from llmlib.core.batch import Batch
+from llmlib.core.batch import Batch, Batches
 from llmlib.core.seeding import seed_everything
 from llmlib.core.statistics import wilson
 from llmlib.data.corpora.document import corpus_sha256
@@ -76,7 +76,7 @@ class BrokenData:
         length: How many are broken.
     """
 
-    def __init__(self, batches: TokenLoader, *, at: int, length: int, vocab_size: int) -> None:
+    def __init__(self, batches: Batches, *, at: int, length: int, vocab_size: int) -> None:
         self.batches, self.at, self.length, self.vocab_size = batches, at, length, vocab_size
         self.position = 0
 
@@ -148,7 +148,7 @@ def new_run(
         show_progress=False,
     )
     if fault in BURSTS:
-        plant_burst(trainer.optimizer, at=at, factor=BURSTS[fault])
+        plant_burst(trainer.optimizer, at=at, factor=BURSTS[fault])  # pyright: ignore[reportArgumentType]
     return trainer
 
 

@@ -58,9 +58,11 @@ def shrink_embedding_gradient(embedding: nn.Module, share: float = 0.1) -> Remov
         Zeng et al. (2023), GLM-130B, section 3.
     """
     _require_share(share)
-    return embedding.register_forward_hook(
-        lambda _module, _inputs, output: shrink_gradient(output, share)
-    )
+
+    def after_forward(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        return shrink_gradient(output, share)
+
+    return embedding.register_forward_hook(after_forward)
 
 
 def _require_share(share: float) -> None:

@@ -29,7 +29,7 @@ class Counted:
 
 
 def broken(at: int = 5, length: int = 2) -> BrokenData:
-    return BrokenData(Counted(), at=at, length=length, vocab_size=11)  # pyright: ignore[reportArgumentType]
+    return BrokenData(Counted(), at=at, length=length, vocab_size=11)
 
 
 def test_some_batches_in_a_row_are_broken_and_the_others_untouched() -> None:
@@ -44,7 +44,8 @@ def test_some_batches_in_a_row_are_broken_and_the_others_untouched() -> None:
 def test_continued_from_json_it_gives_the_same(stopped: int) -> None:
     whole, first, second = broken(), broken(), broken()
     for _ in range(stopped):
-        next(whole), next(first)
+        next(whole)
+        next(first)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for _ in range(4):
         assert torch.equal(next(whole)["inputs"], next(second)["inputs"])
