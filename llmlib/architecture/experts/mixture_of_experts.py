@@ -199,12 +199,16 @@ class MixtureOfExperts(nn.Module):
             routing = self._with_capacity(routing, *x.shape[:2])
         grouping = group_by_expert(routing)
         rows = spread(tokens, grouping)  # [A, D]
-        hidden = grouped_linear(rows, self.up.matrices, grouping.counts)  # [A, 2 F] if gated
-        y = grouped_linear(
-            activate(hidden, self.activation), self.out.matrices, grouping.counts
-        )  # [A, D]
+        y = self.transform(rows, grouping.counts)  # [A, D]
         result = combine(y, routing.gates, grouping).view_as(x)
         return result if self.shared is None else result + self.shared(x)
+
+    def transform(
+        self, rows: Float[Tensor, "A D"], counts: Int[Tensor, " E"]
+    ) -> Float[Tensor, "A D"]:
+        """Put each group of rows through its own expert."""
+        hidden = grouped_linear(rows, self.up.matrices, counts)  # [A, 2 F] if gated
+        return grouped_linear(activate(hidden, self.activation), self.out.matrices, counts)
 
     def _with_capacity(self, routing: Routing, n_rows: int, n_places: int) -> Routing:
         """Mark what is dropped; first come the first tokens of all rows, then the second ones."""
