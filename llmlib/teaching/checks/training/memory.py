@@ -1,4 +1,4 @@
-"""Checks of the exercises on memory of chapters/05_training/05_memory_and_speed.ipynb."""
+"""Checks of the exercises on memory of chapters/05_training/05_memory.ipynb."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from llmlib.teaching.authoring import Exercise, args, normal
 
-NOTEBOOK = "05_training/05_memory_and_speed"
+NOTEBOOK = "05_training/05_memory"
 
 # How many blocks to recompute
 

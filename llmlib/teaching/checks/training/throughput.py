@@ -1,11 +1,11 @@
-"""Checks of the exercises on speed of chapters/05_training/05_memory_and_speed.ipynb."""
+"""Checks of the exercises on speed of chapters/05_training/06_speed.ipynb."""
 
 import math
 from collections.abc import Callable
 
 from llmlib.teaching.authoring import Exercise, args
 
-NOTEBOOK = "05_training/05_memory_and_speed"
+NOTEBOOK = "05_training/06_speed"
 
 # Rows that reach the ridge
 
