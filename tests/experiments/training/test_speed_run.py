@@ -20,6 +20,7 @@ from llmlib.experiments.training.speed_run.loop import (
     train_for,
 )
 from llmlib.experiments.training.speed_run.model import SpeedDecoder, build, loss_of
+from llmlib.experiments.training.speed_run.pairs import pairs_loss
 from llmlib.experiments.training.speed_run.recipe import LENGTH, VOCAB_SIZE, Recipe
 
 TRICKS = {
@@ -166,3 +167,10 @@ def test_the_clock_takes_the_least_of_its_rounds(
     found = step_seconds((small(batch=1), ramped), source, rounds=2)
     assert len(taken) == 3 * 3
     assert found == [1.0, 1.0]
+
+
+def test_pairs_are_counted() -> None:
+    learnt, asked = pack([[1, 2] * 40], 0), pack([[1, 2, 1]], 0)
+    shares = np.array([2, 41, 41]) / 84
+    chances = [(40 + 20 * shares[2]) / 60, (39 + 20 * shares[1]) / 60, 20 * shares[0] / 60]
+    assert pairs_loss(learnt, asked, 3) == pytest.approx(-np.mean(np.log(chances)))
