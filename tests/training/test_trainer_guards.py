@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from llmlib.core.batch import Batch
 from llmlib.training import Trainer, next_token_loss
 from llmlib.training.batches.ramp import BatchRamp
+from llmlib.training.distributed import Objective
 from llmlib.training.loss_scaling import LossScaler
 from llmlib.training.metrics import read_metrics
 from llmlib.training.stability.recovery import Recovery, lines_that_count
@@ -70,7 +71,7 @@ def test_an_overflow_leaves_the_update_out_and_halves_the_scale(new_trainer: Bui
     assert line["overflow"] and line["loss_scale"] == 1024 and line["tokens"] == 0
     assert "grad_norm" not in line
     assert torch.equal(weights(trainer), before) and trainer.scaler.factor == 512
-    trainer.objective.loss_fn = next_token_loss
+    trainer.objective = Objective(trainer.model, next_token_loss)
     line = trainer.train_step()
     assert "overflow" not in line and line["step"] == 2
     assert not torch.equal(weights(trainer), before)

@@ -82,7 +82,7 @@ def measure(run: Run, *, steps: int = STEPS, rows: int = 320) -> Run:
         finite = scaler is None or bool(scaler.unscale(gradients))
         if scaler:
             scaler.update(finite)
-        torch._foreach_mul_(gradients, 1 / SHARE)  # the sum over the micro-batches
+        torch._foreach_mul_(gradients, 1 / SHARE)  # the sum over the micro-batches  # pyright: ignore[reportPrivateImportUsage]
         if finite:
             optimizer.step()
         skipped += not finite

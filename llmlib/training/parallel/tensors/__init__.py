@@ -1,0 +1,1 @@
+"""Matrices on several processes: by columns and rows, by words, in squares."""
