@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from llmlib.core.statistics import t_test
 from llmlib.experiments.experiment import Runs
 from llmlib.experiments.short_text import VOCAB_SIZE
 from llmlib.experiments.short_training import small_decoder
@@ -55,7 +56,7 @@ def test_polar_express_differs_from_muon_in_its_coefficients_alone() -> None:
 
 def test_differences_are_paired_by_seed_and_corrected_for_six() -> None:
     runs = Runs([
-        {"optimizer": name, "lr": lr, "seed": seed, "held_out_loss": base + seed + 0.01 * seed}
+        {"optimizer": name, "lr": lr, "seed": seed, "held_out_loss": seed + base * (1 + seed / 100)}
         for base, (name, lr) in enumerate(RATES.items())
         for seed in SEEDS
     ])  # fmt: skip
@@ -63,8 +64,9 @@ def test_differences_are_paired_by_seed_and_corrected_for_six() -> None:
     assert len(found) == 6 and "adamw" not in found
     place = list(RATES).index
     for name, (gaps, p) in found.items():
-        assert gaps == pytest.approx([place(name) - place("adamw")] * 5)
-        assert p < 1e-6
+        apart = place(name) - place("adamw")
+        assert gaps == pytest.approx([apart * (1 + seed / 100) for seed in SEEDS])
+        assert p == pytest.approx(6 * t_test(gaps))
 
 
 @pytest.mark.slow
