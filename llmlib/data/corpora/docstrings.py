@@ -4,7 +4,6 @@ import ast
 import warnings
 
 from llmlib.data.corpora.document import Document
-from llmlib.data.corpora.units import with_line_feeds
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -19,7 +18,7 @@ def clean_docstring(raw: str) -> str:
         >>> clean_docstring("Add.\n\n    Exactly.\n    ")
         'Add.\n\nExactly.'
     """
-    first, *rest = with_line_feeds(raw).expandtabs().split("\n")
+    first, *rest = raw.expandtabs().split("\n")
     margin = min((len(line) - len(line.lstrip(" ")) for line in rest if line.strip(" ")), default=0)
     lines = [first.lstrip(" "), *(line[margin:] for line in rest)]
     full = [number for number, line in enumerate(lines) if line.strip(" ")]
