@@ -33,10 +33,10 @@ def test_every_block_says_where_it_is_from() -> None:
     assert PAGE.count("```python") == len(QUOTED.findall(PAGE)) == 3
 
 
-def test_the_examples_are_the_shortest_of_the_book() -> None:
+def test_the_experiment_is_among_the_shortest_of_the_book() -> None:
     def length(path: Path) -> int:
         return len(path.read_text(encoding="utf-8").splitlines())
 
     shown = ROOT / QUOTED.findall(PAGE)[0][0]
     declared = [ROOT / f"{module.replace('.', '/')}.py" for module in catalogue.modules().values()]
-    assert min(declared, key=length) == shown
+    assert shown in sorted(declared, key=length)[:5]
