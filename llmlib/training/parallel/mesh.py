@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from math import prod
 
-import torch
 import torch.distributed as dist
 
 from llmlib.training.parallel.communicator import Communicator
@@ -76,15 +75,3 @@ class Mesh:
                     assert isinstance(group, dist.ProcessGroup)
                     found[axis] = Communicator(group)
         return found
-
-
-def shard_bounds(length: int, parts: int) -> list[tuple[int, int]]:
-    """Return where each of several nearly equal shards begins and ends.
-
-    Example:
-        >>> shard_bounds(7, 3)
-        [(0, 3), (3, 5), (5, 7)]
-    """
-    pieces = torch.arange(length).tensor_split(parts)
-    ends = torch.tensor([len(piece) for piece in pieces]).cumsum(0).tolist()
-    return list(zip([0, *ends[:-1]], ends, strict=True))
