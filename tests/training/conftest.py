@@ -9,6 +9,8 @@ import pytest
 
 from llmlib.training import Trainer
 
+collect_ignore = ["killing.py"]  # a program: it finds its neighbour as a script does
+
 
 @pytest.fixture(scope="session")
 def program() -> ModuleType:

@@ -63,9 +63,9 @@ def every(rank: int, world_size: int) -> dict[Any, Any]:
     }
 
 
-@pytest.fixture(scope="module", params=[2, 3])
-def runs(request: pytest.FixtureRequest) -> list[dict[Any, Any]]:
-    return launch(every, request.param, timeout_s=240)
+@pytest.fixture(scope="module")
+def runs() -> list[dict[Any, Any]]:
+    return launch(every, 3, timeout_s=240)
 
 
 def alone(design: str) -> tuple[float, dict[str, Tensor]]:
