@@ -79,7 +79,7 @@ class ElementFormat:
         return self.smallest_normal * 2.0**-self.mantissa_bits
 
     def spacing(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the distance of neighbouring numbers at |x|, as if there were no largest one.
+        """Return the distance of neighbouring numbers at $|x|$, as if there were no largest one.
 
         Example:
             >>> E4M3.spacing(torch.tensor([0.0, 1.0, 1.9, 2.0, 500.0]))

@@ -85,11 +85,11 @@ class FlatUnit:
 class ZeRO:
     r"""Trains one model on P processes that share its optimizer state, gradients and parameters.
 
-    | stage | each process keeps, in bytes a parameter (float32, Adam) | sends, of the parameters |
-    |---|---|---|
-    | 1 | 4 + 4 + 8/P | $2\tfrac{P-1}{P}$ |
-    | 2 | 4 + (4 + 8)/P | $2\tfrac{P-1}{P}$ |
-    | 3 | (4 + 4 + 8)/P | $3\tfrac{P-1}{P}$ |
+    What each process keeps, in bytes a parameter (float32, Adam), and sends, of the parameters:
+
+    - stage 1: $4 + 4 + 8/P$, and $2\tfrac{P-1}{P}$;
+    - stage 2: $4 + (4 + 8)/P$, and $2\tfrac{P-1}{P}$;
+    - stage 3: $(4 + 4 + 8)/P$, and $3\tfrac{P-1}{P}$.
 
     Stages 1 and 2 send as much as plain data parallelism: instead of an all-reduce of the gradient,
     its reduce-scatter and an all-gather of the new parameters. ZeROStage 3 gathers the parameters
