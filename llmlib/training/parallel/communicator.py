@@ -25,12 +25,6 @@ class Communicator:
 
     Everything here is built from sending to one process and receiving from one, so that the bytes
     that a technique moves are counted where they leave, not computed from its formula.
-
-    Example:
-        >>> from llmlib.core.processes.launcher import launch
-        >>> from llmlib.training.parallel.communicator import pass_on
-        >>> launch(pass_on, 2)  # each process sends its number, 8 bytes, to the next one
-        [(1, 8), (0, 8)]
     """
 
     group: dist.ProcessGroup | None = None
@@ -103,12 +97,3 @@ class Communicator:
     def _everywhere(self, rank: int) -> int:
         """Turn a rank of this group into one of all processes."""
         return rank if self.group is None else dist.get_global_rank(self.group, rank)
-
-
-def pass_on(rank: int, world_size: int) -> tuple[int, int]:
-    """Send this rank to the next one in the ring; return what came and the bytes sent."""
-    import torch
-
-    comm, came = Communicator(), torch.zeros(1, dtype=torch.int64)
-    comm.exchange("rank", {comm.next: torch.tensor([rank])}, {comm.previous: came})
-    return int(came), comm.sent_bytes

@@ -16,7 +16,8 @@ from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import Batch, count_targets
 from llmlib.training.memory.chunked_loss import linear_cross_entropy
 from llmlib.training.parallel.communicator import Communicator
-from llmlib.training.parallel.ring import all_to_all, ring_all_reduce
+from llmlib.training.parallel.ring import all_to_all, ring_all_reduce, sum_together
+from llmlib.training.parallel.transposed import transposed
 
 Way = Literal["ring", "ulysses"]
 
@@ -156,38 +157,22 @@ def heads_for_tokens(
     References:
         Jacobs et al. (2023), DeepSpeed Ulysses, section 3.1.
     """
-    return cast("Tensor", _HeadsForTokens.apply(x, shards, comm))
+    return transposed(
+        x,
+        partial(_to_tokens, shards=shards, comm=comm),
+        partial(_to_heads, shards=shards, comm=comm),
+    )
 
 
 def tokens_for_heads(
     x: Float[Tensor, "B part S K"], shards: list[Int[Tensor, " _"]], comm: Communicator
 ) -> Float[Tensor, "B heads T K"]:
     """Trade back: the own tokens, with all heads."""
-    return cast("Tensor", _TokensForHeads.apply(x, shards, comm))
-
-
-class _HeadsForTokens(autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, shards: list[Tensor], comm: Communicator) -> Tensor:
-        ctx.shards, ctx.comm = shards, comm
-        return _to_tokens(x, shards, comm)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _to_heads(grad, ctx.shards, ctx.comm), None, None
-
-
-class _TokensForHeads(autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, shards: list[Tensor], comm: Communicator) -> Tensor:
-        ctx.shards, ctx.comm = shards, comm
-        return _to_heads(x, shards, comm)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _to_tokens(grad, ctx.shards, ctx.comm), None, None
+    return transposed(
+        x,
+        partial(_to_heads, shards=shards, comm=comm),
+        partial(_to_tokens, shards=shards, comm=comm),
+    )
 
 
 def _to_tokens(x: Tensor, shards: list[Tensor], comm: Communicator) -> Tensor:
@@ -261,12 +246,7 @@ class ContextParallel:
         share = count_targets({"targets": targets}) / total
         (loss * share).backward()
         found = (loss.detach() * share).double().view(1)
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        ring_all_reduce(self.comm, flat)
-        pieces = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, piece in zip(gradients, pieces, strict=True):
-            gradient.copy_(piece.view_as(gradient))
+        sum_together(self.comm, [p.grad for p in model.parameters() if p.grad is not None])
         ring_all_reduce(self.comm, found)
         return found[0]
 

@@ -1,12 +1,11 @@
 """Expert parallelism: each process has some of the experts, tokens travel to them and back."""
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, autograd, nn
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
 
 from llmlib.architecture.experts.grouped_linear import Stacked
 from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
@@ -15,7 +14,8 @@ from llmlib.core.batch import Batch
 from llmlib.training.distributed import LossFn
 from llmlib.training.parallel.communicator import Communicator
 from llmlib.training.parallel.data_parallel import target_shares
-from llmlib.training.parallel.ring import all_to_all, ring_all_reduce
+from llmlib.training.parallel.ring import all_to_all, ring_all_reduce, sum_together
+from llmlib.training.parallel.transposed import transposed
 
 
 class ExpertParallel:
@@ -62,13 +62,10 @@ class ExpertParallel:
             loss += mine.detach()
         own = set(self.own)
         shared = [p for p in self.model.parameters() if p not in own]
-        flat = torch.cat([
-            (torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in shared
-        ])  # fmt: skip
-        ring_all_reduce(self.comm, flat)
-        pieces = flat.split([p.numel() for p in shared])
-        for parameter, piece in zip(shared, pieces, strict=True):
-            parameter.grad = piece.view_as(parameter)
+        for parameter in shared:
+            if parameter.grad is None:  # not met here, but perhaps elsewhere
+                parameter.grad = torch.zeros_like(parameter)
+        sum_together(self.comm, [p.grad for p in shared if p.grad is not None])
         ring_all_reduce(self.comm, loss)
         return loss[0]
 
@@ -82,28 +79,14 @@ class ExpertParallel:
             all_to_all(comm, list(per_process), [per_process[0].shape] * size)
         )  # [P, E / P]
         gives, takes = per_process.sum(1).tolist(), came.sum(1).tolist()
-        mine = cast("Tensor", _Exchange.apply(rows, gives, takes, comm))
+        go = partial(_sent, gives=gives, takes=takes, comm=comm)
+        come = partial(_sent, gives=takes, takes=gives, comm=comm)
+        mine = transposed(rows, go, come)
         # What came is sorted by process, then by expert: bring each expert's together.
         experts = torch.arange(came.shape[1]).repeat(size).repeat_interleave(came.flatten())
         order = experts.argsort(stable=True)
         done = transform(mine[order], came.sum(0))[order.argsort()]
-        return cast("Tensor", _Exchange.apply(done, takes, gives, comm))
-
-
-class _Exchange(autograd.Function):
-    """Rows to other processes by their numbers; gradients the other way."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, gives: list[int], takes: list[int], comm: Communicator
-    ) -> Tensor:
-        ctx.gives, ctx.takes, ctx.comm = gives, takes, comm
-        return _sent(rows, gives, takes, comm)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _sent(grad, ctx.takes, ctx.gives, ctx.comm), None, None, None
+        return transposed(done, come, go)
 
 
 def _sent(rows: Tensor, gives: list[int], takes: list[int], comm: Communicator) -> Tensor:

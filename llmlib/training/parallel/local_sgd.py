@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from llmlib.training.parallel.communicator import Communicator
-from llmlib.training.parallel.ring import ring_all_reduce
+from llmlib.training.parallel.ring import sum_together
 
 
 class DiLoCo:
@@ -45,12 +45,9 @@ class DiLoCo:
         """Average the workers' changes, step the shared weights, and start the next lap there."""
         own = list(self.model.parameters())
         changes = [before - after for before, after in zip(self.shared, own, strict=True)]
-        flat = torch.cat([change.flatten() for change in changes])
-        ring_all_reduce(self.comm, flat)
-        flat /= self.comm.size
-        pieces = flat.split([change.numel() for change in changes])
-        for weight, piece in zip(self.shared, pieces, strict=True):
-            weight.grad = piece.view_as(weight)
+        sum_together(self.comm, changes)
+        for weight, change in zip(self.shared, changes, strict=True):
+            weight.grad = change / self.comm.size
         self.optimizer.step()
         for mine, weight in zip(own, self.shared, strict=True):
             mine.copy_(weight)

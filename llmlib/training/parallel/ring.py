@@ -62,6 +62,15 @@ def ring_all_reduce(comm: Communicator, flat: Shaped[Tensor, " n"]) -> None:
     ring_all_gather(comm, flat)
 
 
+def sum_together(comm: Communicator, tensors: Sequence[Tensor]) -> None:
+    """Add each of several tensors up over all processes, in place, by one ring for all of them."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    ring_all_reduce(comm, flat)
+    pieces = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, piece in zip(tensors, pieces, strict=True):
+        tensor.copy_(piece.view_as(tensor))
+
+
 def all_to_all(
     comm: Communicator, parts: Sequence[Tensor], shapes: Sequence[torch.Size]
 ) -> list[Tensor]:

@@ -1,12 +1,12 @@
 """Tensor parallelism: each process holds some columns, rows, heads and words of every matrix."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, autograd, nn
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmlib.architecture.attention.multihead import Attention
@@ -17,70 +17,25 @@ from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import Batch, count_targets
 from llmlib.training.objectives.next_token import hidden_states
 from llmlib.training.parallel.communicator import Communicator
-from llmlib.training.parallel.ring import ring_all_gather, ring_all_reduce, ring_reduce_scatter
+from llmlib.training.parallel.ring import (
+    ring_all_gather,
+    ring_all_reduce,
+    ring_reduce_scatter,
+    sum_together,
+)
 from llmlib.training.parallel.tensors.vocabulary import (
     VocabularyParallelEmbedding,
     split_cross_entropy,
 )
+from llmlib.training.parallel.transposed import transposed
 
 Places = Literal["copied", "split"]
 """Between the split products every process has all tokens (`copied`), or its own share of each
 row's (`split`, sequence parallelism)."""
 
 
-class _ToAll(autograd.Function):
-    """Into a column-split product: forward nothing, backward the sum over processes."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, comm: Communicator) -> Tensor:
-        ctx.comm = comm
-        return x.view_as(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _summed(grad, ctx.comm), None
-
-
-class _FromAll(autograd.Function):
-    """Out of a row-split product: forward the sum over processes, backward nothing."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, comm: Communicator) -> Tensor:
-        return _summed(x, comm)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return grad, None
-
-
-class _GatherTokens(autograd.Function):
-    """All tokens from everyone's share; backward the own share of the sum."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, comm: Communicator) -> Tensor:
-        ctx.comm = comm
-        return _gathered(x, comm)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _scattered(grad, ctx.comm), None
-
-
-class _ScatterTokens(autograd.Function):
-    """The own share of the sum over processes; backward everyone's share."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, comm: Communicator) -> Tensor:
-        ctx.comm = comm
-        return _scattered(x, comm)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _gathered(grad, ctx.comm), None
+def _as_it_is(x: Tensor) -> Tensor:
+    return x.view_as(x)
 
 
 def _summed(x: Tensor, comm: Communicator) -> Tensor:
@@ -148,12 +103,16 @@ class RowParallel(nn.Module):
 
 def enter(x: Float[Tensor, "B T D"], comm: Communicator, places: Places) -> Float[Tensor, "B S D"]:
     """Bring all tokens into a split product; the gradient is summed over the processes."""
-    return cast("Tensor", (_GatherTokens if places == "split" else _ToAll).apply(x, comm))
+    if places == "split":
+        return transposed(x, partial(_gathered, comm=comm), partial(_scattered, comm=comm))
+    return transposed(x, _as_it_is, partial(_summed, comm=comm))
 
 
 def leave(x: Float[Tensor, "B T D"], comm: Communicator, places: Places) -> Float[Tensor, "B S D"]:
     """Sum what the processes have of a product, for all tokens or the own share."""
-    return cast("Tensor", (_ScatterTokens if places == "split" else _FromAll).apply(x, comm))
+    if places == "split":
+        return transposed(x, partial(_scattered, comm=comm), partial(_gathered, comm=comm))
+    return transposed(x, partial(_summed, comm=comm), _as_it_is)
 
 
 @dataclass(frozen=True)
@@ -307,11 +266,7 @@ class TensorParallel:
     def _sum_partial(self) -> None:
         gradients = [p.grad for p in self.partial if p.grad is not None]
         if gradients:
-            flat = torch.cat([gradient.flatten() for gradient in gradients])
-            ring_all_reduce(self.comm, flat)
-            pieces = flat.split([gradient.numel() for gradient in gradients])
-            for gradient, piece in zip(gradients, pieces, strict=True):
-                gradient.copy_(piece.view_as(gradient))
+            sum_together(self.comm, gradients)
 
 
 def _require_plain(config: ModelConfig, size: int) -> None:
