@@ -1,12 +1,14 @@
 """Nothing derived outlives its source, and no backward pass writes into what is not its own."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from llmlib.architecture import Transformer
 from llmlib.architecture.attention.blocked import blocked_causal_attention
@@ -19,7 +21,16 @@ from llmlib.architecture.kernels.input_major import input_major
 from llmlib.architecture.positions.rope import rope_angles, rope_frequencies
 from llmlib.architecture.recurrent.scan import linear_scan
 from llmlib.architecture.recurrent.selective import selective_scan
+from llmlib.training.formats.blocks import MXFP8
+from llmlib.training.formats.linear import LowPrecisionLinear, ProductRecipe
 from llmlib.training.memory.chunked_loss import linear_cross_entropy
+from llmlib.training.parallel.communicator import Communicator
+from llmlib.training.parallel.context_parallel import ring_attention
+from llmlib.training.parallel.pipelines.stages import DeferredLinear
+from llmlib.training.parallel.tensors.squares import linear_2d
+from llmlib.training.parallel.tensors.vocabulary import split_cross_entropy
+from llmlib.training.parallel.transposed import transposed
+from llmlib.training.stability.embedding_gradient import shrink_gradient
 from llmlib.utilization import GREEDY, generate
 from tests.architecture.designs import DESIGNS, VOCAB, decoder
 
@@ -132,6 +143,11 @@ ROUTING = route(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), 2
 GROUPING = group_by_expert(ROUTING)
 ANGLES = rope_angles(torch.arange(5)[None], rope_frequencies(6))
 HEADS = (2, 2, 5, 6)
+ALONE = object.__new__(Communicator)  # a group of one process, which has nothing to send
+ALONE.rank, ALONE.size, ALONE.sent, ALONE.events = 0, 1, Counter(), []
+FEW_BITS = LowPrecisionLinear(
+    nn.Linear(4, 5, bias=False), ProductRecipe(operands=MXFP8, gradients=MXFP8)
+)
 FUNCTIONS: dict[str, tuple[list[tuple[int, ...]], Callable[..., Any]]] = {
     "linear scan": ([(2, 5, 3), (2, 5, 3), (2, 3)], lambda a, b, h: linear_scan(a.sigmoid(), b, h)),
     # One number of state, or one channel: transposed, the last state's gradient lies as it is.
@@ -163,6 +179,21 @@ FUNCTIONS: dict[str, tuple[list[tuple[int, ...]], Callable[..., Any]]] = {
     "cross-entropy": (
         [(6, 4), (7, 4)], lambda x, w: linear_cross_entropy(x, w, torch.arange(6), 4),
     ),
+    "smaller gradient": ([(2, 5, 6)], lambda x: shrink_gradient(x, 0.1)),
+    "products of few bits": (
+        [(6, 4), (5, 4)], lambda x, w: functional_call(FEW_BITS, {"weight": w}, (x,)),
+    ),
+    "a map and its transpose": (
+        [(2, 5, 6)], lambda x: transposed(x, lambda x: 3 * x, lambda grad: 3 * grad),
+    ),
+    "ring": (
+        [HEADS] * 3, lambda q, k, v: ring_attention(q, k, v, [torch.arange(5)], ALONE),
+    ),
+    "squares": ([(6, 4), (4, 5)], lambda x, w: linear_2d(x, w, ALONE, ALONE)),
+    "split cross-entropy": (
+        [(6, 4), (7, 4)], lambda x, w: split_cross_entropy(x, w, torch.arange(6), 7, ALONE),
+    ),
+    "weights put off": ([(6, 4)], DeferredLinear(nn.Linear(4, 5), list)),
 }  # fmt: skip
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": torch.randn_like,
@@ -191,13 +222,14 @@ def test_a_backward_pass_writes_into_nothing_of_the_caller(name, layout):
 
 
 def test_every_function_with_a_gradient_of_its_own_is_asked():
-    """Those of the architecture and of the objectives; a new one belongs into the list above."""
+    """A new one belongs into the list above."""
     import llmlib.architecture.transformer  # noqa: F401
 
     classes = torch.autograd.Function.__subclasses__()
-    floors = ("llmlib.architecture.", "llmlib.training.memory.", "llmlib.training.objectives.")
-    ours = {c.__name__ for c in classes if c.__module__.startswith(floors)}
+    ours = {c.__name__ for c in classes if c.__module__.startswith("llmlib.")}
     assert ours == {
         "_LinearScan", "_SelectiveScan", "_RMSNorm", "_SwiGLU", "_Rotate", "_BlockedAttention",
         "_FlashAttention", "_GroupedLinear", "_Spread", "_Combine", "_LinearCrossEntropy",
+        "_Shrink", "_Products", "_Transposed", "_RingAttention", "_Summa", "_SplitCrossEntropy",
+        "_DeferredLinear",
     }  # fmt: skip

@@ -1,7 +1,9 @@
-"""The tiny run of program.py as a fixture."""
+"""The tiny run of program.py, and a disk that is full, as fixtures."""
 
 import importlib.util
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -27,3 +29,19 @@ def new_trainer(program: ModuleType, tmp_path: Path) -> Callable[..., Trainer]:
         return program.build(tmp_path / folder, **changes)
 
     return build
+
+
+@contextmanager
+def _largest_file(n_bytes: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def largest_file() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which every write beyond a size fails, as on a full disk."""
+    return _largest_file

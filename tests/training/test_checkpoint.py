@@ -1,10 +1,9 @@
 """Checkpoints are whole or absent, and a wrong one is refused in one sentence."""
 
 import json
-import resource
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +40,6 @@ def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> No
     manifest["sizes"]["model.safetensors"] = (path / "model.safetensors").stat().st_size
     manifest["tensors"]["model.safetensors"] = len(tensors)
     (path / "checkpoint.json").write_text(json.dumps(manifest))
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """Let every write beyond a size fail, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_loads_into_a_fresh_model(new_trainer: Build, saved: Path) -> None:
@@ -147,7 +135,9 @@ def test_more_processes_than_before_are_refused(
         new_trainer(steps=3).run()
 
 
-def test_a_full_disk_leaves_earlier_checkpoints_whole(new_trainer: Build) -> None:
+def test_a_full_disk_leaves_earlier_checkpoints_whole(
+    new_trainer: Build, largest_file: Callable[[int], AbstractContextManager[None]]
+) -> None:
     trainer = new_trainer(steps=9, checkpoint_every=4)
     result = new_trainer("reference", steps=9).run()
     size = (result.checkpoint / "optimizer.safetensors").stat().st_size

@@ -1,9 +1,7 @@
 """Optimizer state on a disk: the same steps, less memory, and what happens when the disk ends."""
 
-import resource
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,18 +125,7 @@ def test_a_trainer_stops_and_goes_on_with_or_without(
         assert losses(tmp_path / name) == expected
 
 
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """Let every write beyond a size fail, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_is_named_before_it_can_kill(tmp_path):
+def test_a_full_disk_is_named_before_it_can_kill(tmp_path, largest_file):
     model = matrices()
     optimizer = OffloadedOptimizer(adamw(model, 1e-2), StateFolder(tmp_path))
     with largest_file(1000), pytest.raises(OSError, match="bytes of optimizer state do not go"):
