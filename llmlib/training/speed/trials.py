@@ -26,7 +26,8 @@ def operation_trials(config: ModelConfig, batch_size: int, seq_len: int) -> dict
     memory of the largest operation until the dictionary is forgotten.
 
     Raises:
-        ValueError: See `step_operations`.
+        ValueError: When the configuration is another than that of a dense decoder with full
+            attention, feed-forward layers, and positions by rotation or none.
 
     Example:
         >>> config = ModelConfig(vocab_size=11, d_model=16, n_layers=2, n_heads=2, max_seq_len=8)
