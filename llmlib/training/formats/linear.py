@@ -171,7 +171,9 @@ class _Products(torch.autograd.Function):
     @staticmethod
     @override
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         recipe: ProductRecipe = ctx.recipe
         gradient, rows = grad_outputs[0].flatten(end_dim=-2), x.flatten(end_dim=-2)
