@@ -50,6 +50,8 @@ class TrainConfig:
     """`adamw`, or `muon` (Muon for hidden matrices, AdamW for the rest)."""
     muon_lr: float = 0.02
     """Peak learning rate of Muon."""
+    muon_steps: int = 5
+    """Newton-Schulz steps of Muon."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     """Betas and epsilon are AdamW's."""
@@ -81,7 +83,8 @@ class TrainConfig:
     """Write the metrics for TensorBoard too."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "lr", "muon_lr", "eps", "log_every", "keep"):
+        above = ("steps", "accumulate", "lr", "muon_lr", "muon_steps", "eps", "log_every", "keep")
+        for name in above:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above zero")
         counts = ("weight_decay", "clip", "seed", "eval_every", "checkpoint_every")

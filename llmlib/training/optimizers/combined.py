@@ -78,6 +78,7 @@ def muon_with_adamw(
     momentum: float = 0.95,
     scale: Scale = "spectral",
     muon_dtype: torch.dtype | None = None,
+    muon_steps: int = 5,
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float = 1e-8,
     weight_decay: float = 0.1,
@@ -118,6 +119,7 @@ def muon_with_adamw(
         momentum=momentum,
         weight_decay=weight_decay,
         scale=scale,
+        steps=muon_steps,
         dtype=muon_dtype,
     )
     return CombinedOptimizer([muon, adamw_from_groups(rest, lr, betas, eps)] if rest else [muon])
@@ -156,6 +158,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> AnyOptimizer:
     return muon_with_adamw(
         model,
         muon_lr=config.muon_lr,
+        muon_steps=config.muon_steps,
         muon_dtype=dtype,
         # Queries, keys and values share one parameter, and so do gate and values.
         stacked_rows=getattr(model, "stacked_rows", None),
