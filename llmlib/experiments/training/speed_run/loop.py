@@ -22,15 +22,13 @@ from llmlib.training.optimizers.polar_express import polar_express
 def optimizer_of(model: SpeedDecoder, recipe: Recipe) -> AnyOptimizer:
     common: dict[str, Any] = {
         "lr": recipe.lr,
-        "betas": (0.9, recipe.beta2),
+        "betas": (0.9, 0.95),
         "weight_decay": recipe.weight_decay,
     }
     if recipe.optimizer == "adamw":
         return adamw(model, **common)
     optimizer = muon_with_adamw(
         model,
-        muon_lr=recipe.muon_lr,
-        momentum=recipe.momentum,
         stacked_rows=model.stacked_rows,
         **common,
     )

@@ -24,9 +24,7 @@ class Recipe:
     bias: bool = False
     qk_norm: bool = False
     tied: bool = True
-    embedding_scale: float = 1.0
     embedding_norm: bool = False
-    init_std: float = 0.02
     d_model: int = 192
     n_layers: int = 4
     d_ff: int = 0
@@ -48,12 +46,9 @@ class Recipe:
     lr: float = 6e-4
     embedding_rate: float = 1.0
     """Rate of embeddings and output matrix as a multiple of `lr`; with Muon alone."""
-    muon_lr: float = 0.02
-    momentum: float = 0.95
     newton_steps: int = 5
     polar: bool = False
     """Take Polar Express' coefficients in place of Jordan's."""
-    beta2: float = 0.95
     weight_decay: float = 0.1
     clip: float = 1.0
     schedule: Kind = "cosine"
@@ -86,9 +81,7 @@ class Recipe:
             bias=self.bias,
             qk_norm=self.qk_norm,
             tie_embeddings=self.tied,
-            embedding_scale=self.embedding_scale,
             embedding_norm=self.embedding_norm,
-            init_std=self.init_std,
             d_ff=self.d_ff,
         )
 
