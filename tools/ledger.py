@@ -20,9 +20,11 @@ from project import ROOT, notebooks
 
 SLACK = 1.2
 LIMITS = dict.fromkeys(CHAPTERS, 150.0) | {
-    "data": 200.0,  # with `architecture`, what reads everybody else's files, option by option
-    "architecture": 200.0,
-    "training": 300.0,
+    # These three hold others to account, file by file and process by process; where a neighbour
+    # shares the caches, they take half as much again as alone, which no calibration tells.
+    "data": 260.0,
+    "architecture": 260.0,
+    "training": 350.0,
     "utilization": 450.0,
     "evaluation": 250.0,
     "adaptation": 300.0,
@@ -30,7 +32,8 @@ LIMITS = dict.fromkeys(CHAPTERS, 150.0) | {
     HOUSE: 200.0,
 }
 """For the tests of each chapter, and for those that belong to none."""
-GATES_LIMIT, BOOK_LIMIT = 240.0, 300.0
+GATES_LIMIT, BOOK_LIMIT = 300.0, 300.0
+WHOLE_LIMIT = 45 * 60 * 2  # 45 minutes of two cores: all limits together stay below
 # The aim is 16 on average; the two chapters that stand take 18 to 19, so that is what is enforced.
 MEAN_NOTEBOOK_LIMIT, NOTEBOOK_LIMIT, NOTEBOOKS_LIMIT = 17.0, 60.0, 1450.0
 DEAREST_TESTS, DEAREST_NOTEBOOKS = 10, 5

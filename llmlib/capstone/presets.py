@@ -136,7 +136,12 @@ class Preset:
 LAPTOP = Preset(
     name="laptop",
     model=ModelConfig(
-        vocab_size=4096, d_model=256, n_layers=4, n_heads=4, max_seq_len=512, qk_norm=True,
+        vocab_size=4096,
+        d_model=256,
+        n_layers=4,
+        n_heads=4,
+        max_seq_len=512,
+        qk_norm=True,
         activation="relu_squared",
     ),  # fmt: skip
     train=TrainConfig(

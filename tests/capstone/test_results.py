@@ -18,6 +18,7 @@ from llmlib.capstone.end_to_end import prepare_preset
 from llmlib.capstone.measure import baselines
 from llmlib.capstone.prepare import load_prepared
 from llmlib.capstone.presets import TextSource
+from llmlib.capstone.recipe_gain import describe_gain, recipe_gain
 from llmlib.core.resources import resource
 from llmlib.core.statistics import t_interval
 from llmlib.data import Document, fixed_corpus
@@ -70,8 +71,15 @@ def runs_with_leaks() -> list[Run]:
     return read_runs("capstone_with_leaks")
 
 
+def runs_before() -> list[Run]:
+    """Runs of the recipe before the speed run, on the text of today."""
+    return read_runs("capstone_before_speed_run")
+
+
 def test_what_leaks_hand_over_is_measured_on_the_same_text():
-    pairs = [sorted(lines, key=lambda run: run["seed"]) for lines in (runs_with_leaks(), runs())]
+    pairs = [
+        sorted(lines, key=lambda run: run["seed"]) for lines in (runs_with_leaks(), runs_before())
+    ]
     gains = []
     for leaky, clean in zip(*pairs, strict=True):
         assert config_of(leaky) == config_of(clean)
@@ -82,6 +90,22 @@ def test_what_leaks_hand_over_is_measured_on_the_same_text():
         for key in ("xz_bits_per_byte", "ngram_bits_per_byte"):
             assert clean[key] > leaky[key] + 0.06
     assert t_interval(gains)[1] > 0
+
+
+def test_the_recipe_gained_what_report_and_page_say():
+    gain = recipe_gain()
+    differences = [
+        before["model_bits_per_byte"] - after["model_bits_per_byte"]
+        for before, after in zip(
+            *(sorted(lines, key=lambda run: run["seed"]) for lines in (runs_before(), runs())),
+            strict=True,
+        )
+    ]
+    assert gain.value == pytest.approx(statistics.mean(differences))
+    said = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    assert said in describe_gain()
+    assert said in page()
+    assert ("not shown to differ" in describe_gain()) == (gain.low <= 0 <= gain.high)
 
 
 @pytest.mark.slow
@@ -162,7 +186,7 @@ def test_the_chapter_page_says_what_was_measured():
         assert f"| {runs_with_leaks()[0][key]:.3f} | {in_order[0][key]:.3f} |" in text
     means = [
         statistics.mean(run["model_bits_per_byte"] for run in lines)
-        for lines in (runs_with_leaks(), runs())
+        for lines in (runs_with_leaks(), runs_before())
     ]
     assert "| the model, mean of three seeds | {:.3f} | {:.3f} |".format(*means) in text
     minutes = [run["training_seconds"] / 60 for run in in_order]

@@ -44,8 +44,8 @@ def test_a_cheap_run_is_within_its_limits() -> None:
     assert seconds_on(CHEAP, "comparing outputs") == 8.0
 
 
-AGREED = {"introduction": 150, "scaling": 150, "data": 200, "architecture": 200}
-AGREED |= {"evaluation": 250, "training": 300, "adaptation": 300, "utilization": 450}
+AGREED = {"introduction": 150, "scaling": 150, "data": 260, "architecture": 260}
+AGREED |= {"evaluation": 250, "training": 350, "adaptation": 300, "utilization": 450}
 AGREED |= {"capstone": 200}
 
 
@@ -76,7 +76,7 @@ def stage(name: str, seconds: float) -> Reports:
         pytest.param("chapters/03_data/01.ipynb", 60, lambda s: notebooks(*[1] * 1, s, *[1] * 9)),
         pytest.param("notebooks, all", 1450, lambda s: notebooks(*[s / 128] * 128), id="all"),
         pytest.param("book build", 300, lambda s: stage(stages.BOOK, s), id="book"),
-        pytest.param(GATES, 240, lambda s: stage(stages.CLOSING, s), id="gates"),
+        pytest.param(GATES, 300, lambda s: stage(stages.CLOSING, s), id="gates"),
     ],
 )
 def test_each_limit_is_enforced_with_a_fifth_of_slack(name: str, limit: float, run_of) -> None:
@@ -91,13 +91,18 @@ def test_every_chapter_has_a_limit() -> None:
     assert set(ledger.LIMITS) == {*CHAPTERS, HOUSE}
 
 
+def test_what_all_limits_allow_is_what_the_whole_may_take() -> None:
+    parts = [*ledger.LIMITS.values(), ledger.NOTEBOOKS_LIMIT, ledger.BOOK_LIMIT, ledger.GATES_LIMIT]
+    assert sum(parts) < ledger.WHOLE_LIMIT
+
+
 def test_the_calibration_divides() -> None:
-    costly = one_test("tests/data/test_x.py", 300.0)
+    costly = one_test("tests/introduction/test_x.py", 300.0)
     assert len(problems(costly)) == 1
     assert problems(replace(costly, slowness=[0.9, 2.0, 9.0])) == []
     assert len(problems(replace(costly, slowness=[0.9, 1.0, 9.0]))) == 1  # the median counts
-    assert seconds_on(replace(costly, slowness=[2.0]), "data") == 150.0
-    cheap = one_test("tests/data/test_x.py", 130.0)
+    assert seconds_on(replace(costly, slowness=[2.0]), "introduction") == 150.0
+    cheap = one_test("tests/introduction/test_x.py", 130.0)
     assert len(problems(replace(cheap, slowness=[0.5]))) == 1  # a fast machine is not let off
 
 
@@ -248,7 +253,7 @@ def test_the_closing_stage_fails_when_a_limit_is_exceeded(tmp_path: Path) -> Non
     write_reports(tmp_path, dict.fromkeys(ledger.expected_notebooks(), 5.0), data_s=999.0)
     done = close(tmp_path)
     assert done.returncode == 1
-    assert "OVER: data: 999 processor seconds, 200 are allowed" in done.stdout
+    assert "OVER: data: 999 processor seconds, 260 are allowed" in done.stdout
     assert "1 passed" in done.stdout.splitlines()[-1]
 
     done = close(tmp_path, ATEN_CPU_CAPABILITY="default")
