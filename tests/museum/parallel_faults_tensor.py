@@ -1,15 +1,12 @@
 """Faults of split layers: what is added up too often, too rarely, or by one process alone."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from queue import Queue
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import override
 
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.transformer import Transformer
@@ -20,32 +17,7 @@ from llmlib.training.parallel.expert_parallel import ExpertParallel
 from llmlib.training.parallel.tensors.tensor_parallel import RowParallel, TensorParallel
 from llmlib.training.parallel.tensors.vocabulary import split_cross_entropy
 from museum.exhibit import Exhibit
-
-
-class Threads(Communicator):
-    """A rank that is a thread: the library's code runs as it is, without starting processes."""
-
-    def __init__(self, rank: int, mail: list[list[Queue[Tensor]]]) -> None:
-        self.place, self.mail = (rank, len(mail)), mail
-        super().__init__()
-
-    @override
-    def __post_init__(self) -> None:
-        self.rank, self.size = self.place
-
-    @override
-    def exchange(self, name: str, sends: dict[int, Tensor], receives: dict[int, Tensor]) -> None:
-        for to, what in sends.items():
-            self.mail[self.rank][to].put(what.detach().clone())
-        for source, into in receives.items():
-            into.copy_(self.mail[source][self.rank].get(timeout=60))
-
-
-def on_threads(size: int, act: Callable[[Communicator], Any]) -> list[Any]:
-    """Let each rank act, at the same time, and return what each returns."""
-    mail: list[list[Queue[Tensor]]] = [[Queue() for _ in range(size)] for _ in range(size)]
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(act, [Threads(rank, mail) for rank in range(size)]))
+from museum.neighbours import together
 
 
 def _shares(length: int, size: int) -> list[Tensor]:
@@ -75,7 +47,7 @@ def _from_own_words(logits: Tensor, targets: Tensor, size: int) -> Tensor:
         own = words[_shares(vocab_size, size)[comm.rank]]
         return split_cross_entropy(logits, own, targets, vocab_size, comm)
 
-    return on_threads(size, act)[0]
+    return together(size, act)[0]
 
 
 def _plausible_falls_as_the_target_rises(loss: Loss) -> None:
@@ -118,7 +90,7 @@ def _through_the_librarys_loss(logits: Tensor, target: int, size: int) -> Tensor
         (-loss).backward()
         return None if own.grad is None else own.grad[:, 0]
 
-    return torch.cat(on_threads(size, act))
+    return torch.cat(together(size, act))
 
 
 def _plausible_for_the_targets_own_words(gradient: Gradient) -> None:
@@ -149,7 +121,7 @@ def _row_parallel(linear: nn.Linear, x: Tensor, size: int) -> Tensor:
         own = _shares(linear.in_features, size)[comm.rank]
         return RowParallel(linear, own, comm, "copied")(x[..., own])
 
-    return on_threads(size, act)[0].detach()
+    return together(size, act)[0].detach()
 
 
 def _linear(bias: float) -> tuple[nn.Linear, Tensor]:
@@ -187,7 +159,7 @@ def _streams(x: Tensor, rate: float, size: int, seed: Callable[[int], int]) -> l
         kept = torch.rand(y.shape, generator=generator) >= rate
         return x + y * kept / (1 - rate)
 
-    return on_threads(size, act)
+    return together(size, act)
 
 
 def _a_seed_for_each_process(x: Tensor, rate: float, size: int) -> list[Tensor]:
@@ -231,7 +203,7 @@ def _split_tokens(
         named = ((n, p.grad) for n, p in own.named_parameters())
         return loss.item(), {n: parallel.whole(n, grad) for n, grad in named if grad is not None}
 
-    runs = on_threads(size, act)
+    runs = together(size, act)
     return runs[0][0], [gradients for _, gradients in runs]
 
 
@@ -291,7 +263,7 @@ def _routers_gradient(model: Transformer, batch: Batch, size: int, weight: float
         assert router.grad is not None
         return router.grad
 
-    return on_threads(size, act)[0]
+    return together(size, act)[0]
 
 
 def _divided_by_all_tokens(model: Transformer, batch: Batch, size: int) -> Tensor:
