@@ -118,7 +118,7 @@ def _filled(orders: list[Order]) -> list[Order]:
             (s for s in range(len(orders)) if left[s] or owed[s]), key=lambda s: (clocks[s], -s)
         )
         work = left[stage][0] if left[stage] else None
-        needs = None if work is None else _needs(work, stage, len(orders), 1)
+        needs = None if work is None else work_before(work, stage, len(orders), 1)
         ready = work is not None and all(ended.get(n, 1e9) <= clocks[stage] for n in needs or ())
         is_full = work is not None and work.part == "F" and kept[stage] == len(orders)
         if work is not None and ready and not (is_full and owed[stage]):
@@ -145,8 +145,15 @@ def _soon(stage: int, clocks: list[float]) -> float:
     return min(later) if later else clocks[stage] + 1
 
 
-def _needs(work: StageWork, stage: int, stages: int, chunks: int) -> list[tuple[int, StageWork]]:
-    """Return what must have ended, and on which stage, before a piece of work can start."""
+def work_before(
+    work: StageWork, stage: int, stages: int, chunks: int
+) -> list[tuple[int, StageWork]]:
+    """Return what must have ended, and on which stage, before a piece of work can start.
+
+    Example:
+        >>> [(stage, str(work)) for stage, work in work_before(StageWork("B", 0), 0, 2, 1)]
+        [(0, 'F0'), (1, 'B0')]
+    """
     place, micro = work.chunk * stages + stage, work.micro_batch
     match work.part:
         case "F":
@@ -194,7 +201,7 @@ def simulate(
         for stage, order in enumerate(orders):
             while places[stage] < len(order):
                 work = order[places[stage]]
-                needs = _needs(work, stage, stages, chunks)
+                needs = work_before(work, stage, stages, chunks)
                 if not all(need in ended for need in needs):
                     break
                 start = max([clocks[stage], *(ended[need] for need in needs)])

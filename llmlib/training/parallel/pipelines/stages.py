@@ -82,18 +82,23 @@ class PipelineParallel:
                 own[name] = parameter
         return own
 
-    def backward(self, micro_batches: list[Batch]) -> Tensor:
+    def backward(self, micro_batches: list[Batch], shares: list[float] | None = None) -> Tensor:
         """Compute this stage's gradients of the mean loss over all targets; return that loss.
 
         Every process has all micro-batches; only shapes, tokens and targets of them are used.
 
+        Args:
+            shares: What each micro-batch's mean counts in the loss; default: its share of the
+                targets.
+
         Raises:
             ValueError: When no target counts, or the order does not fit so many micro-batches.
         """
-        counts = [count_targets(batch) for batch in micro_batches]
-        if not sum(counts):
-            raise ValueError("no target counts: look at the batches")
-        shares = [count / sum(counts) for count in counts]
+        if shares is None:
+            counts = [count_targets(batch) for batch in micro_batches]
+            if not sum(counts):
+                raise ValueError("no target counts: look at the batches")
+            shares = [count / sum(counts) for count in counts]
         orders = pipeline_orders(self.kind, self.comm.size, len(micro_batches), self.chunks)
         kept: dict[tuple[int, int], _Kept] = {}
         put_off: dict[int, Later] = {}
@@ -125,15 +130,13 @@ class PipelineParallel:
             x = model.embed(batch["inputs"], context)
         else:
             weight = next(model.parameters())
-            came = weight.new_empty(*batch["inputs"].shape, model.config.d_model)
+            came = weight.new_empty(*self._stream_shape(batch))
             self.comm.receive("activations", came, self.comm.previous, self._tag(work))
             x = came.requires_grad_()
         for block in self.runs[work.chunk]:
             x = block(x, context, None)
         if self._is_end(work):
-            hidden = model.norm(x)
-            loss = linear_cross_entropy(hidden, model.output_weight, batch["targets"])
-            return _Kept(came, loss * share)
+            return _Kept(came, self._loss(model.norm(x), batch) * share)
         to = StageWork("F", work.micro_batch, work.chunk + self.is_last)
         self.comm.send("activations", x.detach(), self.comm.next, self._tag(to))
         return _Kept(came, x)
@@ -148,6 +151,13 @@ class PipelineParallel:
             assert kept.came.grad is not None
             to = StageWork("B", work.micro_batch, work.chunk - self.is_first)
             self.comm.send("gradients", kept.came.grad, self.comm.previous, self._tag(to))
+
+    def _stream_shape(self, batch: Batch) -> tuple[int, ...]:
+        """Return the shape of what a stage gets of a micro-batch."""
+        return (*batch["inputs"].shape, self.model.config.d_model)
+
+    def _loss(self, hidden: Float[Tensor, "B T D"], batch: Batch) -> Float[Tensor, ""]:
+        return linear_cross_entropy(hidden, self.model.output_weight, batch["targets"])
 
     def _is_start(self, work: StageWork) -> bool:
         return self.is_first and work.chunk == 0

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -145,7 +145,7 @@ class TensorParallel:
     """
 
     def __init__(self, model: Transformer, comm: Communicator, places: Places = "copied") -> None:
-        _require_plain(model.config, comm.size)
+        require_splittable(model.config, comm.size)
         self.model, self.comm = model, comm
         self.places: Places = places
         self.splits: dict[str, _Split] = {}
@@ -163,19 +163,29 @@ class TensorParallel:
         Raises:
             ValueError: When the tokens of a row cannot be shared equally (`split`).
         """
+        self.require_shares(batch)
+        return self.loss_of(hidden_states(self.model, batch), batch["targets"])
+
+    def require_shares(self, batch: Batch) -> None:
+        """Refuse a batch whose tokens are to be split and cannot be.
+
+        Raises:
+            ValueError: When the tokens of a row cannot be shared equally.
+        """
         length = batch["inputs"].shape[1]
         if self.places == "split" and length % self.comm.size:
             raise ValueError(
                 f"rows of {length} tokens are not {self.comm.size} equal shares: pad them or take "
                 "places='copied'"
             )
-        hidden = enter(hidden_states(self.model, batch), self.comm, self.places)
+
+    def loss_of(
+        self, hidden: Float[Tensor, "B S D"], targets: Int[Tensor, "B T"]
+    ) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy of the last hidden states, of all tokens or a share."""
+        whole = enter(hidden, self.comm, self.places)
         return split_cross_entropy(
-            hidden,
-            self.model.output_weight,
-            batch["targets"],
-            self.model.config.vocab_size,
-            self.comm,
+            whole, self.model.output_weight, targets, self.model.config.vocab_size, self.comm
         )
 
     def backward(self, batches: list[Batch]) -> Tensor:
@@ -188,7 +198,7 @@ class TensorParallel:
             mine = self.loss(batch) * (count / sum(counts))
             mine.backward()
             loss += mine.detach()
-        self._sum_partial()
+        self.sum_partial()
         return loss
 
     def whole(self, name: str, part: Tensor) -> Tensor:
@@ -263,13 +273,19 @@ class TensorParallel:
             self.splits["head.weight"] = split
             model.head.weight = nn.Parameter(model.head.weight.detach()[words].clone())
 
-    def _sum_partial(self) -> None:
+    def sum_partial(self) -> None:
+        """Add up the gradients of which each process has a part, after the backward passes."""
         gradients = [p.grad for p in self.partial if p.grad is not None]
         if gradients:
             sum_together(self.comm, gradients)
 
 
-def _require_plain(config: ModelConfig, size: int) -> None:
+def require_splittable(config: ModelConfig, size: int) -> None:
+    """Refuse what so many processes cannot share, or what is not a plain decoder.
+
+    Raises:
+        ValueError: When heads or widths are not equal shares, or the design is another.
+    """
     for name in ("n_heads", "n_kv_heads", "d_ff"):
         if getattr(config, name) % size:
             raise ValueError(f"{name}={getattr(config, name)} is not {size} equal shares")
