@@ -26,8 +26,8 @@ class MemoryEstimate:
     activations: Bytes
     """What the forward pass and the loss keep for the backward pass."""
     peak: Bytes
-    """The most that is held at once. It is less than the sum: gradients grow while activations go.
-    """
+    """The most that is held at once. Gradients grow while activations go, so that it may be less
+    than the sum; what the backward pass works with for a moment comes on top."""
 
 
 @dataclass(frozen=True, kw_only=True)
