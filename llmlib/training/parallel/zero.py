@@ -156,6 +156,24 @@ class ZeRO:
         ring_all_reduce(self.comm, loss)
         return loss[0]
 
+    def clip(self, limit: float) -> float:
+        """Scale the gradient down to a norm over all parts of `limit`; return the norm before.
+
+        The squares of all processes' parts are added up. A process that clipped its part by that
+        part's norm would turn the gradient, and differently for every number of processes.
+        """
+        parts = [unit.shard.grad for unit in self.all_units]
+        gradients = [part for part in parts if part is not None]
+        squares = torch.zeros(1, dtype=torch.float64)
+        for gradient in gradients:
+            squares += gradient.double().square().sum()
+        ring_all_reduce(self.comm, squares)
+        norm = squares.sqrt().item()
+        if norm > limit:
+            for gradient in gradients:
+                gradient *= limit / norm
+        return norm
+
     def step(self) -> None:
         """Update the own part; below stage 3 gather everybody's."""
         self.optimizer.step()
