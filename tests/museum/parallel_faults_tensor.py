@@ -316,9 +316,9 @@ TENSOR_PARALLEL_FAULTS = [
     Exhibit(
         name="A bias added by every process",
         threads=(
-            "huggingface/text-generation-inference#1036",
             "PaddlePaddle/Paddle#35186",
             "awslabs/slapo#10",
+            "Wenyueh/MinivLLM#80",
         ),
         fault="In a product split by rows each process adds the bias to its part, and the parts "
         "are added up.",
