@@ -14,6 +14,8 @@ _FREE = frozenset(
     {
         "compile",
         "parallel",
+        "tensor_size",
+        "checkpoints",
         "log_every",
         "eval_every",
         "checkpoint_every",
@@ -68,7 +70,9 @@ class TrainConfig:
     compile: bool = False
     """Run the model and loss through torch.compile."""
     parallel: Parallel = "ddp"
-    """`ddp` or `fsdp`, when several processes train together."""
+    """`ddp`, `fsdp` or `tensor`, when several processes train together; see `parallelize`."""
+    tensor_size: int = 2
+    """Processes that share each product, with `tensor`."""
     log_every: int = 1
     """Steps between lines of the metrics file."""
     eval_every: int = 0
@@ -77,6 +81,9 @@ class TrainConfig:
     """Steps between checkpoints; 0: only at the end or when stopped."""
     checkpoint_seconds: float = 0.0
     """Seconds between checkpoints, besides; 0: no such limit."""
+    checkpoints: Literal["whole", "sharded"] = "whole"
+    """`whole`: gathered and written by the first process; `sharded`: each process writes its part
+    while the training goes on, and any layout of processes reads it."""
     keep: int = 2
     """Newest checkpoints to keep; the best one is kept besides."""
     tensorboard: bool = False
@@ -84,6 +91,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         above = ("steps", "accumulate", "lr", "muon_lr", "muon_steps", "eps", "log_every", "keep")
+        above = (*above, "tensor_size")
         for name in above:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above zero")
@@ -98,6 +106,7 @@ class TrainConfig:
             "parallel": Parallel,
             "optimizer": Literal["adamw", "muon"],
             "clipping": Literal["norm", "zscore"],
+            "checkpoints": Literal["whole", "sharded"],
         }
         for name, known in choices.items():
             if getattr(self, name) not in get_args(known):

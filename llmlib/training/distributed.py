@@ -1,7 +1,7 @@
 """One script on one process or many: who am I, and how do we agree."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, Literal
@@ -9,14 +9,17 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import Batch
 from llmlib.core.hardware.device import best_device
+from llmlib.training.engine.split_products import split_products
 
-Parallel = Literal["ddp", "fsdp"]
+Parallel = Literal["ddp", "fsdp", "tensor"]
 LossFn = Callable[[Any, Batch], Tensor]
 
 
@@ -92,31 +95,95 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
-def parallelize(objective: Objective, parallel: Parallel) -> nn.Module:
+def parallelize(objective: Objective, parallel: Parallel, tensor_size: int = 1) -> nn.Module:
     """Spread a model over the processes; alone, return it as it is.
 
     `ddp` keeps the whole model on each process and averages the gradients. `fsdp` (fully sharded,
     the third stage of ZeRO) keeps a part of every parameter, gradient and optimizer state on each,
-    and gathers a layer's parameters when they are needed. Build the optimizer afterwards.
+    and gathers a layer's parameters when they are needed. `tensor` shares each layer's products
+    among `tensor_size` neighbouring processes that read the same data; over groups of them the
+    model is fully sharded. Build the optimizer afterwards.
+
+    Raises:
+        ValueError: When the processes are not groups of `tensor_size`, or the model's layers cannot
+            be shared so.
 
     References:
         Li et al. (2020), PyTorch Distributed; Rajbhandari et al. (2020), ZeRO; Zhao et al. (2023),
-        PyTorch FSDP.
+        PyTorch FSDP; Shoeybi et al. (2019), Megatron-LM.
     """
     if world_size() == 1:
         return objective
+    device = next(objective.parameters()).device
     if parallel == "ddp":
-        device = next(objective.parameters()).device
         devices = [device] if device.type == "cuda" else None
         return DistributedDataParallel(objective, devices, broadcast_buffers=False)
     for parameter in objective.parameters():  # DDP does this itself: all start from rank 0's
         dist.broadcast(parameter.data, src=0)
+    mesh = None
+    if parallel == "tensor":
+        grid = _grid(device, tensor_size)
+        if not isinstance(objective.model, Transformer):
+            raise ValueError(f"{type(objective.model).__name__}: 'tensor' splits decoders only")
+        split_products(objective.model, grid["tensor"])
+        mesh = grid["data"]
+        if mesh.size() == 1:
+            return objective
     for module in objective.modules():
         if isinstance(module, nn.ModuleList):
             for layer in module:
-                fully_shard(layer)
-    fully_shard(objective)
+                fully_shard(layer, mesh=mesh)
+    fully_shard(objective, mesh=mesh)
     return objective
+
+
+def _grid(device: torch.device, tensor_size: int) -> DeviceMesh:
+    """Return the processes as groups of neighbours: those of a group share each product."""
+    groups, rest = divmod(world_size(), tensor_size)
+    if rest:
+        raise ValueError(
+            f"{world_size()} processes are not groups of tensor_size={tensor_size}: start a "
+            "multiple of it, or change it"
+        )
+    return init_device_mesh(device.type, (groups, tensor_size), mesh_dim_names=("data", "tensor"))
+
+
+def copies(parallel: Parallel, tensor_size: int) -> int:
+    """Return how many neighbouring processes read the same data.
+
+    Example:
+        >>> copies("tensor", 4)  # alone
+        1
+    """
+    return tensor_size if parallel == "tensor" and world_size() > 1 else 1
+
+
+def by_mesh(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Group tensors by the processes that share them: torch does not compute across groups.
+
+    Example:
+        >>> by_mesh([torch.ones(2), torch.ones(3)])
+        [[tensor([1., 1.]), tensor([1., 1., 1.])]]
+    """
+    groups: dict[DeviceMesh | None, list[Tensor]] = {}
+    for tensor in tensors:
+        mesh = tensor.device_mesh if isinstance(tensor, DTensor) else None
+        groups.setdefault(mesh, []).append(tensor)
+    return list(groups.values())
+
+
+def total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
+    """Return the norm of all tensors together, as if none were sharded; it may itself be.
+
+    Example:
+        >>> total_norm([torch.tensor([3.0]), torch.tensor([4.0])])
+        tensor(5.)
+    """
+    groups = by_mesh(tensors) or [[]]
+    norms = [nn.utils.get_total_norm(group, norm_type) for group in groups]
+    if len(norms) == 1:
+        return norms[0]
+    return torch.linalg.vector_norm(torch.stack([whole(norm) for norm in norms]), norm_type)
 
 
 def accumulating(module: nn.Module, *, is_last: bool) -> AbstractContextManager[object]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from llmlib.training.distributed import whole
+from llmlib.training.distributed import total_norm, whole
 
 
 @dataclass(kw_only=True)
@@ -96,7 +96,7 @@ class LossScaler:
         for gradient in gradients:
             gradient.mul_(1 / self.factor)
         # The largest magnitude is not finite where any number is not; it copies nothing.
-        return whole(torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)).isfinite()
+        return whole(total_norm(gradients, norm_type=math.inf)).isfinite()
 
     def update(self, all_finite: bool) -> None:
         """Change S after an update that was done (`all_finite`) or skipped.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from llmlib.core.batch import Batch, Batches, count_targets
 from llmlib.core.seeding import seed_everything
 from llmlib.training.checkpointing import checkpoint
+from llmlib.training.checkpointing.background import BackgroundSaver, ForegroundSaver
 from llmlib.training.checkpointing.files import best, latest, read_manifest
 from llmlib.training.checkpointing.named_state import AnyOptimizer
 from llmlib.training.config import TrainConfig
@@ -21,6 +22,7 @@ from llmlib.training.distributed import (
     LossFn,
     Objective,
     accumulating,
+    copies,
     on_device,
     parallelize,
     rank,
@@ -103,7 +105,8 @@ class Trainer:
         objective = Objective(model, loss_fn)
         if config.compile:
             objective.compile()
-        self.objective = parallelize(objective, config.parallel)
+        self.objective = parallelize(objective, config.parallel, config.tensor_size)
+        self.copies = copies(config.parallel, config.tensor_size)
         # After sharding, which replaces the parameters.
         self.optimizer = make_optimizer(model) if make_optimizer else build_optimizer(model, config)
         self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -115,6 +118,7 @@ class Trainer:
         self.recovery = recovery
         if recovery is not None:
             recovery.require(checkpoint_every=config.checkpoint_every, keep=config.keep)
+        self.saver = BackgroundSaver() if config.checkpoints == "sharded" else ForegroundSaver()
         self.step, self.micro_batches = 0, 0
         self.meter = Meter(flops_per_token, peak_flops and peak_flops * world_size())
         self.held_out_loss: float | None = None
@@ -159,6 +163,7 @@ class Trainer:
                     metrics.write(line)
                 if last or self.stop.agreed or self._save_is_due(line):
                     path = self.save(line.get("held_out_loss"))
+            self.saver.wait()
             if self.step < config.steps:
                 progress.say(
                     f"stopped after step {self.step} of {config.steps}, saved in {path}: "
@@ -189,6 +194,7 @@ class Trainer:
 
     def _go_back(self) -> Line:
         assert self.recovery is not None
+        self.saver.wait()
         path = self.recovery.go_back(self.folder / "checkpoints")
         read, seconds = self.micro_batches, self.meter.seconds
         found = self._load(path)
@@ -221,7 +227,7 @@ class Trainer:
         began = time.perf_counter()
         micro_batches = self._next_batches()
         counts = torch.tensor([count_targets(b) for b in micro_batches], device=self.device)
-        total = sum_over_ranks(counts.sum())
+        total = sum_over_ranks(counts.sum()) // self.copies
         shares = self._backward(micro_batches, counts / total.clamp_min(1))
         parameters = list(self.model.parameters())
         overflowed = self.scaler and ~self.scaler.unscale(
@@ -273,7 +279,7 @@ class Trainer:
                     mean = self.objective(on_device(batch, self.device))
                 share = mean * weight
                 # Data parallelism averages over processes; the shares are to be added up.
-                total = share * world_size()
+                total = share * (world_size() // self.copies)
                 (self.scaler.scale(total) if self.scaler else total).backward()
             loss += share.detach()
             for auxiliary in heard:
@@ -292,7 +298,7 @@ class Trainer:
         wishes = shares.new_tensor([float(self.stop.made), float(overdue)])
         *losses, stop, save = sum_over_ranks(torch.cat([shares, wishes])).tolist()
         self.stop.agreed, self.overdue = stop > 0, save > 0
-        return losses
+        return [loss / self.copies for loss in losses]
 
     def evaluate(self) -> float:
         """Measure the mean loss in nats on the held-out batches, over all processes."""
@@ -317,7 +323,7 @@ class Trainer:
             score=score,
             loader=self.batches.state_dict(),
         )
-        path = checkpoint.save(
+        path = self.saver.save(
             self.folder / "checkpoints",
             present,
             model=self.model,
@@ -334,9 +340,9 @@ class Trainer:
     def _start_or_continue(self) -> Path | None:
         """Seed a new run, or load the newest checkpoint and return its path."""
         self.model.train()
+        seed_everything(self.config.seed + rank() // self.copies)
         path = latest(self.folder / "checkpoints")
         if path is None:
-            seed_everything(self.config.seed + rank())
             return None
         found = self._load(path)
         self.batches.load_state_dict(found.loader)

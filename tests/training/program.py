@@ -14,7 +14,7 @@ import torch
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core.batch import Batch
 from llmlib.training import Schedule, TrainConfig, Trainer, process_group
-from llmlib.training.distributed import rank, world_size
+from llmlib.training.distributed import copies, rank, world_size
 
 CONFIG = ModelConfig(vocab_size=29, d_model=24, n_layers=2, n_heads=3, max_seq_len=13, dropout=0.1)
 
@@ -22,8 +22,8 @@ CONFIG = ModelConfig(vocab_size=29, d_model=24, n_layers=2, n_heads=3, max_seq_l
 class RandomBatches:
     """Batch n is drawn from seed n; some targets do not count, in some rows and batches more."""
 
-    def __init__(self, rows: int = 6, delay: float = 0.0) -> None:
-        self.rows, self.delay, self.position = rows, delay, 0
+    def __init__(self, rows: int = 6, delay: float = 0.0, copies: int = 1) -> None:
+        self.rows, self.delay, self.copies, self.position = rows, delay, copies, 0
 
     def __next__(self) -> Batch:
         time.sleep(self.delay)
@@ -33,7 +33,7 @@ class RandomBatches:
         targets[:, : self.position % 7] = -100
         targets[0, 2:] = -100
         self.position += 1
-        mine = slice(rank(), None, world_size())
+        mine = slice(rank() // self.copies, None, world_size() // self.copies)
         return {"inputs": inputs[mine], "targets": targets[mine]}
 
     def state_dict(self) -> dict[str, Any]:
@@ -47,7 +47,8 @@ def build(folder: Path, **changes: Any) -> Trainer:
     """Build a trainer; changes are fields of TrainConfig, arguments of Trainer, or those below."""
     names = ("make_optimizer", "held_out", "model_config", "loss_fn", "recovery", "show_progress")
     arguments = {name: changes.pop(name) for name in names if name in changes}
-    batches = RandomBatches(delay=changes.pop("delay", 0.0))
+    together = copies(changes.get("parallel", "ddp"), changes.get("tensor_size", 2))
+    batches = RandomBatches(delay=changes.pop("delay", 0.0), copies=together)
     config = CONFIG.replace(**changes.pop("model", {}))
     torch.manual_seed(3 + rank())  # unequal on purpose: all ranks must take the first one's
     settings = {"steps": 11, "lr": 1e-2, "schedule": Schedule(warmup=3, final=0.1), **changes}

@@ -158,7 +158,7 @@ def test_a_full_disk_leaves_earlier_checkpoints_whole(
 
 
 @pytest.mark.covers("train.resume")
-@pytest.mark.parametrize("moment", ["_write_files", "_finish"])
+@pytest.mark.parametrize("moment", ["write_files", "finish"])
 def test_death_while_saving_is_not_noticed_later(
     new_trainer: Build, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -166,17 +166,17 @@ def test_death_while_saving_is_not_noticed_later(
         pass
 
     def cut(*arguments: Any) -> None:
-        if moment == "_finish":
+        if moment == "finish":
             original(*arguments)
         raise PowerCut
 
-    original = checkpoint._write_files
+    original = checkpoint.write_files
     trainer = new_trainer(checkpoint_every=4)
     take_step = trainer.train_step
 
     def step() -> dict[str, float]:
         if trainer.step == 7:
-            monkeypatch.setattr(checkpoint, "_write_files", cut)
+            monkeypatch.setattr(checkpoint, "write_files", cut)
         return take_step()
 
     trainer.train_step = step

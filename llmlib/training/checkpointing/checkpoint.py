@@ -9,6 +9,8 @@ folder named `step_00000100` is whole, whenever the machine stopped.
       rank_0.safetensors       states of the random generators of process 0
       rank_0.json              where process 0 is in the data, and the generators' counters
       checkpoint.json          step, configurations, progress, sizes of the files
+
+Instead of the first two there may be pieces, of which each process wrote its own (`pieces`).
 """
 
 import json
@@ -40,6 +42,7 @@ from llmlib.training.checkpointing.named_state import (
     model_tensors,
     optimizer_tensors,
 )
+from llmlib.training.checkpointing.pieces import INDEX, read_pieces
 from llmlib.training.checkpointing.random_state import random_state, set_random_state
 from llmlib.training.distributed import everyone, rank, world_size
 
@@ -86,9 +89,9 @@ def save(
         "optimizer.safetensors": optimizer_tensors(model, optimizer),
     }
     for stage in (
-        lambda: _make_empty(partial),
-        lambda: _write_files(partial, checkpoint, tensors if rank() == 0 else {}),
-        lambda: _finish(partial, final, checkpoint, tensors),
+        lambda: make_empty(partial),
+        lambda: write_files(partial, checkpoint, tensors if rank() == 0 else {}),
+        lambda: finish(partial, final, checkpoint, tensors),
     ):
         failure = None
         try:
@@ -119,6 +122,9 @@ def load(
 ) -> Checkpoint:
     """Put a run back to where it was: model, optimizer and random generators, all in place.
 
+    A checkpoint of pieces may be loaded by another number of processes. Then all take the first
+    one's place in the data, which must not depend on the process, and keep their own generators.
+
     Raises:
         ValueError: When the checkpoint is cut short, or belongs to another configuration than
             `model_config` and `config` say.
@@ -130,19 +136,25 @@ def load(
         )
     _require_equal(path, "model", manifest["model_config"], model_config)
     _require_equal(path, "run", manifest["config"], config)
-    if manifest["world_size"] != world_size():
+    is_sharded, is_as_many = INDEX in manifest["sizes"], manifest["world_size"] == world_size()
+    if not (is_sharded or is_as_many):
         raise ValueError(
             f"{path} was written by {manifest['world_size']} processes, this run has "
             f"{world_size()}: start as many, so that the data continue where they were"
         )
-    load_model(path, model)
-    file = path / "optimizer.safetensors"
+    file = path / (INDEX if is_sharded else "optimizer.safetensors")
     try:
-        load_optimizer_tensors(model, optimizer, read_tensors(file, manifest))
+        if is_sharded:
+            read_pieces(path, model, optimizer)
+        else:
+            load_model(path, model)
+            load_optimizer_tensors(model, optimizer, read_tensors(file, manifest))
     except ValueError as error:
         raise ValueError(f"{file} does not fit this run: {error}") from error
-    own = read_part(path / f"rank_{rank()}.json")
-    set_random_state(read_tensors(path / f"rank_{rank()}.safetensors", manifest), own["random"])
+    name = f"rank_{rank() if is_as_many else 0}"
+    own = read_part(path / f"{name}.json")
+    if is_as_many:  # otherwise each goes on with the generators that it has
+        set_random_state(read_tensors(path / f"{name}.safetensors", manifest), own["random"])
     known = ("step", "model_config", "config", "progress", "score")
     return Checkpoint(**{key: manifest[key] for key in known}, loader=own["loader"])
 
@@ -153,22 +165,28 @@ def load_model(path: Path, model: nn.Module) -> None:
     Raises:
         ValueError: When the checkpoint is cut short or its tensors do not fit the model.
     """
-    file = path / "model.safetensors"
+    manifest = read_manifest(path)
+    file = path / (INDEX if INDEX in manifest["sizes"] else "model.safetensors")
     try:
-        load_model_tensors(model, read_tensors(file, read_manifest(path)))
+        if file.name == INDEX:
+            read_pieces(path, model)
+        else:
+            load_model_tensors(model, read_tensors(file, manifest))
     except ValueError as error:
         raise ValueError(f"{file} cannot be loaded: {error}") from error
 
 
-def _make_empty(partial: Path) -> None:
+def make_empty(partial: Path) -> None:
+    """Make the folder in which a checkpoint is written, empty of what a crash left there."""
     if rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
 
 
-def _write_files(
+def write_files(
     partial: Path, checkpoint: Checkpoint, tensors: Mapping[str, dict[str, Tensor]]
 ) -> None:
+    """Write this process's generators and place in the data, and files of tensors besides."""
     generators, counters = random_state()
     own = f"rank_{rank()}"
     for name, content in {**tensors, f"{own}.safetensors": generators}.items():
@@ -179,10 +197,10 @@ def _write_files(
     flush(partial / f"{own}.json")
 
 
-def _finish(
+def finish(
     partial: Path, final: Path, checkpoint: Checkpoint, tensors: Mapping[str, dict[str, Tensor]]
 ) -> None:
-    """Write the manifest and give the folder its name."""
+    """Write the manifest and give the folder its name: from here on it is a checkpoint."""
     if rank() != 0:
         return
     manifest = {

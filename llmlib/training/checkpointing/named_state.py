@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from llmlib.training.distributed import fill, whole
+from llmlib.training.engine.split_products import row_orders
 
 
 @runtime_checkable
@@ -37,7 +39,10 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
     If the model is sharded, every process must ask together.
     """
-    return {name: whole(tensor).contiguous() for name, tensor in _unique(model).items()}
+    orders = row_orders(model)
+    return {
+        name: _restored(tensor, orders.get(name)) for name, tensor in unique_tensors(model).items()
+    }
 
 
 def load_model_tensors(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
@@ -46,26 +51,36 @@ def load_model_tensors(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: When names or shapes differ; the model is then as before.
     """
-    own = _unique(model)
+    own, orders = unique_tensors(model), row_orders(model)
+    require_fit(own, {name: tensor.shape for name, tensor in saved.items()})
+    for name, tensor in own.items():
+        fill(tensor, _reordered(saved[name], orders.get(name)))
+
+
+def require_fit(own: Mapping[str, Tensor], saved: Mapping[str, torch.Size]) -> None:
+    """Refuse saved tensors whose names or shapes are not the model's."""
     _require_equal_names(own.keys(), saved.keys())
     for name, tensor in own.items():
-        if tensor.shape != saved[name].shape:
+        if tensor.shape != saved[name]:
             raise ValueError(
-                f"{name} has shape {tuple(saved[name].shape)}, the model wants "
-                f"{tuple(tensor.shape)}"
+                f"{name} has shape {tuple(saved[name])}, the model wants {tuple(tensor.shape)}"
             )
-    for name, tensor in own.items():
-        fill(tensor, saved[name])
 
 
 def optimizer_tensors(model: nn.Module, optimizer: AnyOptimizer) -> dict[str, Tensor]:
     """Return the optimizer's state as whole tensors, named as in `embedding.weight.exp_avg`."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    orders = row_orders(model)
     return {
-        f"{names[id(parameter)]}.{key}": whole(value).contiguous()
-        for parameter, state in optimizer.state.items()
+        f"{name}.{key}": _restored(value, orders.get(name) if value.ndim else None)
+        for name, state in named_states(model, optimizer).items()
         for key, value in state.items()
     }
+
+
+def named_states(model: nn.Module, optimizer: AnyOptimizer) -> dict[str, dict[str, Tensor]]:
+    """Return what an optimizer keeps for each parameter, plain or sharded, by parameters' names."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(parameter)]: state for parameter, state in optimizer.state.items()}
 
 
 def load_optimizer_tensors(
@@ -73,10 +88,13 @@ def load_optimizer_tensors(
 ) -> None:
     """Put what `optimizer_tensors` returned into an optimizer; its settings stay as they are.
 
+    A tensor that is sharded already, as its parameter is, is taken as it comes.
+
     Raises:
         ValueError: When the state belongs to a parameter that the optimizer does not update.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
+    orders = row_orders(model)
     by_parameter: dict[str, dict[str, Tensor]] = {}
     for name, tensor in saved.items():
         parameter_name, _, key = name.rpartition(".")
@@ -84,9 +102,9 @@ def load_optimizer_tensors(
     for single in getattr(optimizer, "optimizers", [optimizer]):
         parameters = [p for group in single.param_groups for p in group["params"]]
         states = {
-            index: {key: _like(parameter, value) for key, value in found.items()}
+            index: {key: _like(parameter, value, orders.get(name)) for key, value in found.items()}
             for index, parameter in enumerate(parameters)
-            if (found := by_parameter.pop(names[id(parameter)], None))
+            if (found := by_parameter.pop(name := names[id(parameter)], None))
         }
         # torch's own method moves each tensor to where that optimizer keeps it.
         single.load_state_dict(
@@ -96,8 +114,8 @@ def load_optimizer_tensors(
         raise ValueError(f"there is state for parameters unknown here: {_some(by_parameter)}")
 
 
-def _unique(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dictionary without the second names of tied tensors."""
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's state dictionary without the second names of tied tensors."""
     seen: set[int] = set()
     unique: dict[str, Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -107,8 +125,20 @@ def _unique(model: nn.Module) -> dict[str, Tensor]:
     return unique
 
 
-def _like(parameter: Tensor, value: Tensor) -> Tensor:
+def _restored(tensor: Tensor, order: Tensor | None) -> Tensor:
+    """Return a tensor in one piece, its rows as they lie in the whole model."""
+    full = whole(tensor)
+    return full.contiguous() if order is None else full[order.argsort()]
+
+
+def _reordered(full: Tensor, order: Tensor | None) -> Tensor:
+    return full if order is None else full[order]
+
+
+def _like(parameter: Tensor, value: Tensor, order: Tensor | None) -> Tensor:
     """Shard a saved state tensor as its parameter is sharded; counters stay whole."""
+    if isinstance(value, DTensor):
+        return value
     if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
         if value.ndim and value.shape != parameter.shape:
             raise ValueError(
@@ -117,7 +147,7 @@ def _like(parameter: Tensor, value: Tensor) -> Tensor:
             )
         return value
     return distribute_tensor(
-        value.to(parameter.device), parameter.device_mesh, parameter.placements
+        _reordered(value, order).to(parameter.device), parameter.device_mesh, parameter.placements
     )
 
 

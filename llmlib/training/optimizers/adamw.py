@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from llmlib.training.distributed import by_mesh
+
 Role = Literal["matrix", "embedding", "vector"]
 Group = dict[str, Any]
 
@@ -113,8 +115,12 @@ def adamw_from_groups(
     eps: float = 1e-8,
     fused: bool | None = None,
 ) -> torch.optim.AdamW:
-    """Build AdamW for given parameter groups, each with its weight decay; see `adamw`."""
+    """Build AdamW for given parameter groups, each with its weight decay; see `adamw`.
+
+    A group whose parameters are shared by different sets of processes becomes several.
+    """
     if fused is None:
         devices = {parameter.device.type for group in groups for parameter in group["params"]}
         fused = devices <= {"cpu", "cuda"}
+    groups = [group | {"params": params} for group in groups for params in by_mesh(group["params"])]
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused)

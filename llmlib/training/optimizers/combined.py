@@ -151,7 +151,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> AnyOptimizer:
     }
     if config.optimizer == "adamw":
         return adamw(model, **common)
-    if config.parallel == "fsdp" and world_size() > 1:
+    if config.parallel != "ddp" and world_size() > 1:
         raise ValueError("Muon needs whole matrices: use parallel='ddp', or optimizer='adamw'")
     device = next(model.parameters()).device
     dtype = resolve_precision(config.precision, device)

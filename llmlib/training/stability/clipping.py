@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llmlib.training.distributed import whole
+from llmlib.training.distributed import by_mesh, total_norm, whole
 
 
 class Clipping(Protocol):
@@ -55,7 +55,10 @@ class NormClipping:
 
     def __call__(self, parameters: Iterable[Tensor]) -> Float[Tensor, ""]:
         """Clip; return the norm before."""
-        return nn.utils.clip_grad_norm_(parameters, self.limit or math.inf)
+        held = [parameter for parameter in parameters if parameter.grad is not None]
+        norm = total_norm(p.grad for p in held if p.grad is not None)
+        _scale(held, self.limit or math.inf, norm)
+        return norm
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: every step stands for itself."""
@@ -115,7 +118,7 @@ class ZScoreClipping:
     def __call__(self, parameters: Iterable[Tensor]) -> Float[Tensor, ""]:
         """Clip; return the norm before."""
         held = [parameter for parameter in parameters if parameter.grad is not None]
-        norm = whole(nn.utils.get_total_norm([p.grad for p in held if p.grad is not None])).float()
+        norm = whole(total_norm(p.grad for p in held if p.grad is not None)).float()
         if self._mean is None or self._variance is None:
             self._first.append(norm)
             if len(self._first) == self.warm_up:
@@ -123,7 +126,7 @@ class ZScoreClipping:
             return norm
         self._mean, self._variance = self._mean.to(norm.device), self._variance.to(norm.device)
         limit = self.limit(norm)
-        nn.utils.clip_grads_with_norm_(held, limit, norm)  # pyright: ignore[reportArgumentType]
+        _scale(held, limit, norm)
         mean = torch.lerp(limit, self._mean, self.decay)
         variance = torch.lerp((limit - mean).square(), self._variance, self.decay)
         # A norm that is no number would stay in the averages for ever.
@@ -165,3 +168,9 @@ class ZScoreClipping:
         self._first = list(norms)
         if len(norms) == self.warm_up:
             self._mean, self._variance, self._first = norms.mean(), norms.var(correction=0), []
+
+
+def _scale(parameters: list[Tensor], limit: float | Tensor, norm: Tensor) -> None:
+    """Scale gradients of a known common norm down to a limit."""
+    for group in by_mesh(parameters):
+        nn.utils.clip_grads_with_norm_(group, limit, norm)  # pyright: ignore[reportArgumentType]

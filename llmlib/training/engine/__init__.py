@@ -1,0 +1,1 @@
+"""What torch itself brings for training on several processes, made to fit our decoder."""
