@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from llmlib.architecture import ModelConfig, Transformer
 from llmlib.core.batch import Batch
 from llmlib.core.processes.launcher import launch
-from llmlib.experiments.training.local_steps import WORKERS, Outer, measure, train_workers
+from llmlib.experiments.training.local_steps import Outer, train_workers
 from llmlib.training import next_token_loss
 from llmlib.training.optimizers.adamw import adamw_from_groups
 from llmlib.training.parallel.communicator import Communicator
@@ -133,12 +133,3 @@ def test_a_meeting_sends_what_one_summed_gradient_does(runs: list[dict[Any, Any]
     size = sum(p.nbytes for p in model().parameters())
     meetings = STEPS // LAPS
     assert sum(run["laps"]["sent"] for run in runs) == meetings * 2 * (len(runs) - 1) * size
-
-
-@pytest.mark.slow
-@pytest.mark.covers("train.local-sgd")
-def test_the_experiment_counts_as_the_ring_does() -> None:
-    found = measure({"way": "DiLoCo every 8", "seed": 0}, steps=17, rows=4)
-    expected = 2 * 2 * (WORKERS - 1) / WORKERS * found["parameter_bytes"]
-    assert found["sent_bytes"] == expected
-    assert found["tokens"] == 17 * WORKERS * 8 * 32
