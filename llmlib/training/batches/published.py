@@ -51,7 +51,7 @@ def published_batch(model: str) -> BatchRamp:
     if start == end:
         return BatchRamp(points=((0, start),))
     if model not in _GROWTH:
-        raise ValueError(f"{model}: where its batch grows from {start} to {end} is not stated")
+        raise ValueError(f"{model}: when its batch grows from {start} to {end} is not stated")
     ramp = _GROWTH[model]
     assert (ramp.points[0][1], ramp.points[-1][1]) == (start, end)
     return ramp

@@ -67,7 +67,7 @@ def test_what_the_sources_leave_out_is_said() -> None:
     models = set(load_table("optimization").column("model"))
     whole = {"GPT-3", "PaLM", "BLOOM", "MT-NLG", "Galactica", "LLaMA", "GLM-130B", "T5"}
     assert models - lacking.keys() == whole
-    assert lacking["Gopher"] == ["where its batch grows from 3000000 to 6000000 is not stated"]
+    assert lacking["Gopher"] == ["when its batch grows from 3000000 to 6000000 is not stated"]
     assert lacking["Chinchilla"][0] == "how long its rate rises is not stated"
     assert lacking["PanGu-α"] == ["how its rate falls is not stated", "its batch is not stated"]
     with pytest.raises(ValueError, match="OPT: its rate was changed by hand"):
