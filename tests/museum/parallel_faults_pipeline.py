@@ -266,7 +266,7 @@ PIPELINE_FAULTS = [
         name="Weight gradients of which no hook hears",
         threads=("pytorch/pytorch#144530", "pytorch/pytorch#134052"),
         fault="A zero-bubble order makes the weights' gradients by themselves, later. Hooks that "
-        "data parallelism waits for belong to the backward pass, and do not run.",
+        "data parallelism waits for belong to the backward pass, and none runs then.",
         looks="One replica trains as before; with several each trains on its own rows alone, at a "
         "fraction of the rate, and no error says so.",
         faulty=_reduced_by_hooks,

@@ -88,7 +88,7 @@ def two_stages(rank: int, world_size: int) -> dict[str, Any]:
             gradients = {name: p.grad for name, p in pipeline.parameters().items()}
             found["ours"][kind, tied] = (loss.item(), gradients)
     for name, schedule in (("gpipe", pipelining.ScheduleGPipe), ("1f1b", pipelining.Schedule1F1B)):
-        found["torch"][name] = _by_torch(rank, world_size, schedule)
+        found["torch"][name] = by_torch(rank, world_size, schedule)
     late = AsynchronousPipeline(lesson_model(tied=False), Communicator(), plain_steps)
     losses = late.train(lesson_batches(6)).tolist()
     found["asynchronous"] = (losses, late.staleness, late.most_versions)
@@ -134,7 +134,8 @@ def _mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def _by_torch(rank: int, world_size: int, schedule: Any) -> Any:
+def by_torch(rank: int, world_size: int, schedule: Any) -> tuple[float | None, dict[str, Any]]:
+    """Return the last stage's loss and this stage's gradients by one of torch's schedules."""
     pipeline = PipelineParallel(lesson_model(tied=False), Communicator())
     batches = lesson_batches(6)
     whole = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}

@@ -215,7 +215,7 @@ class _DeferredLinear(autograd.Function):
 class DeferredLinear(nn.Module):
     """A linear layer that hands the making of its weight's gradient to a list of jobs.
 
-    Hooks on the weight's gradient do not run: autograd never sees it.
+    Hooks on the weight's gradient do not run when it is made: autograd never sees it.
     """
 
     def __init__(self, linear: nn.Linear, jobs: Callable[[], Later]) -> None:
