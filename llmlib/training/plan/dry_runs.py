@@ -60,7 +60,7 @@ def dry_run(
         ... )
         >>> found = dry_run(config, 1, 2048)  # two of LLaMA-7B's layers
         >>> round(found.flops / 1e12, 1), round(found.peak_bytes / 1e9, 1)
-        (6.9, 10.7)
+        (6.8, 10.7)
 
     References:
         PyTorch, torch._subclasses.fake_tensor: what operations return, without doing them.
