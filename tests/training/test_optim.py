@@ -64,6 +64,29 @@ def test_orthogonalize_is_near_the_polar_factor(shape: tuple[int, int], dtype: t
     assert singular.min() > 0.6 or shape[0] == shape[1]
 
 
+def test_float16_holds_the_products_of_gradients_of_any_size() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(7, 5)
+    expected = orthogonalize(matrix, dtype=torch.float16)
+    for size in (1e-6, 2.0**20):
+        found = orthogonalize(matrix * size, dtype=torch.float16)
+        torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(0, 7), (5, 0), (3, 0, 5)])
+def test_muon_leaves_a_matrix_without_numbers_alone(shape: tuple[int, ...]) -> None:
+    weight = torch.zeros(shape, requires_grad=True)
+    weight.grad = torch.zeros(shape)
+    Muon([weight]).step()
+    assert weight.shape == shape
+
+
+def test_coefficients_may_be_whole_numbers() -> None:
+    matrix = torch.eye(3)
+    found = orthogonalize(matrix, 2, coefficients=(2, -1, 0))
+    assert torch.equal(found, orthogonalize(matrix, 2, coefficients=(2.0, -1.0, 0.0)))
+
+
 def test_orthogonalize_keeps_zero_and_separates_a_stack() -> None:
     stack = torch.stack([torch.zeros(5, 3), torch.randn(5, 3), 1e-3 * torch.randn(5, 3)])
     together = orthogonalize(stack)

@@ -1,6 +1,7 @@
 """Which parameters are decayed, and AdamW with that decay."""
 
 from collections.abc import Collection
+from math import inf
 from typing import Any, Literal
 
 import torch
@@ -61,7 +62,7 @@ def param_groups(
         decay_embeddings: Whether embeddings and output matrix are decayed.
 
     Raises:
-        ValueError: When the coefficient is negative.
+        ValueError: When the coefficient is negative or no finite number.
 
     Example:
         >>> groups = param_groups(nn.Linear(3, 2), 0.1)
@@ -71,8 +72,8 @@ def param_groups(
     References:
         Loshchilov and Hutter (2019), Decoupled Weight Decay Regularization.
     """
-    if weight_decay < 0:
-        raise ValueError(f"weight_decay={weight_decay} must be 0 or more")
+    if not 0 <= weight_decay < inf:
+        raise ValueError(f"weight_decay={weight_decay} must be 0 or more, and finite")
     decayed: set[Role] = {"matrix", "embedding"} if decay_embeddings else {"matrix"}
     groups: list[Group] = [
         {"params": [], "weight_decay": weight_decay},

@@ -3,13 +3,14 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from llmlib.training.optimizers.base import require_ranges
 from llmlib.training.optimizers.polar_express import Quintic
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -20,8 +21,7 @@ Scale = Literal["spectral", "rms"]
 
 def _each(coefficients: Quintic | Sequence[Quintic], steps: int) -> list[Quintic]:
     """Return one set of coefficients a step."""
-    first = coefficients[0]
-    if isinstance(first, float):
+    if isinstance(coefficients[0], float | int):
         return [cast("Quintic", coefficients)] * steps
     return list(cast("Sequence[Quintic]", coefficients))
 
@@ -45,7 +45,8 @@ def orthogonalize(
     Args:
         steps: Times that one set of coefficients is applied.
         coefficients: Of every step, or one set a step, as `polar_express` gives them.
-        dtype: Number format of the products; default: that of the matrices.
+        dtype: Number format of the products; default: that of the matrices. They are divided by
+            their norm before: float16 holds neither very small nor very large gradients.
         eps: Smallest norm divided by, so that a zero matrix stays zero.
 
     Example:
@@ -59,10 +60,13 @@ def orthogonalize(
         Orthogonal Matrix.
     """
     rows, columns = matrices.shape[-2:]
-    x = matrices.reshape(-1, rows, columns).to(dtype or matrices.dtype)  # [batch, rows, columns]
+    if not matrices.numel():
+        return matrices.clone()
+    x = matrices.reshape(-1, rows, columns)  # [batch, rows, columns]
     if rows > columns:  # X X^T is then the smaller of the two Gram matrices
         x = x.mT
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(eps)
+    x = x.to(dtype or matrices.dtype)
     for a, b, c in _each(coefficients, steps):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -118,12 +122,10 @@ class Muon(torch.optim.Optimizer):
         dtype: torch.dtype | None = None,
         rows: Sequence[int] | None = None,
     ) -> None:
-        if lr < 0 or weight_decay < 0:
-            raise ValueError(f"lr={lr} and weight_decay={weight_decay} must be 0 or more")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum={momentum} must be at least 0 and below 1")
-        if scale not in {"spectral", "rms"}:
-            raise ValueError(f"scale={scale!r} is unknown: choose 'spectral' or 'rms'")
+        require_ranges(
+            lr=(lr, 0, math.inf), weight_decay=(weight_decay, 0, math.inf),
+            momentum=(momentum, 0, 1), steps=(steps, 1, math.inf),
+        )  # fmt: skip
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -137,6 +139,8 @@ class Muon(torch.optim.Optimizer):
         }
         super().__init__(params, defaults)
         for group in self.param_groups:
+            if group["scale"] not in get_args(Scale):
+                raise ValueError(f"scale={group['scale']!r} is unknown: one of {get_args(Scale)}")
             for param in group["params"]:
                 if param.ndim not in {2, 3}:
                     raise ValueError(
@@ -205,5 +209,5 @@ def update_scale(shape: tuple[int, ...], scale: Scale) -> float:
     """
     rows, columns = shape[-2:]
     if scale == "spectral":
-        return math.sqrt(max(1.0, rows / columns))
+        return math.sqrt(max(1.0, rows / max(columns, 1)))
     return 0.2 * math.sqrt(max(rows, columns))

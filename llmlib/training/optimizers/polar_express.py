@@ -20,15 +20,18 @@ def best_quintic(low: float, high: float) -> tuple[Quintic, float]:
         (a, b, c), and the largest error E.
 
     Raises:
-        ValueError: If the interval is empty or holds a number that is not above 0.
+        ValueError: If the interval is empty, endless, or holds a number that is not above 0.
 
     Example:
         >>> (a, b, c), error = best_quintic(0.5, 1.0)
         >>> all(abs(abs(a * x + b * x**3 + c * x**5 - 1) - error) < 1e-9 for x in (0.5, 1.0))
         True
     """
-    if not 0 < low <= high:
-        raise ValueError(f"the interval from {low} to {high} is empty or holds no positive number")
+    if not 0 < low <= high < math.inf:
+        raise ValueError(
+            f"the interval from {low} to {high} is empty, endless or holds a number that is not "
+            "above 0"
+        )
     if low / high > 1 - 5e-6:  # the exchange would divide nothing by nothing; here is its limit
         return (15 / 8 / high, -10 / 8 / high**3, 3 / 8 / high**5), 0.0
     inner, outer = (3 * low + high) / 4, (low + 3 * high) / 4

@@ -1,5 +1,6 @@
 """Schedule-free AdamW: averaging in place of a learning rate that falls."""
 
+from collections.abc import Callable
 from math import inf, sqrt
 from typing import Any
 
@@ -53,15 +54,24 @@ class ScheduleFreeAdamW(EquationOptimizer):
         if not 0 < betas[0] < 1:
             raise ValueError(f"beta1={betas[0]} must lie between 0 and 1: y stands between x and z")
         settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, settings | {"warmup": warmup})
-        self.averaged = False
+        # In the groups, so that a saved state says which of the two points the parameters hold.
+        super().__init__(params, settings | {"warmup": warmup, "averaged": False})
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the parameters hold the average x."""
+        return any(group["averaged"] for group in self.param_groups)
+
+    @override
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        if self.averaged:
+            raise RuntimeError("the parameters hold the average: call resume() before a step")
+        return super().step(closure)
 
     @override
     def update(
         self, weight: Tensor, gradient: Tensor, state: OptimizerState, group: dict[str, Any]
     ) -> None:
-        if self.averaged:
-            raise RuntimeError("the parameters hold the average: call resume() before a step")
         (beta1, beta2), step = group["betas"], state["step"]
         rate = group["lr"] * min(1.0, step / max(group["warmup"], 1))
         if step == 1:
@@ -88,10 +98,10 @@ class ScheduleFreeAdamW(EquationOptimizer):
         self._move(lambda beta1: 1 - beta1, averaged=False)
 
     def _move(self, share: Any, *, averaged: bool) -> None:
-        if averaged == self.averaged:
-            return
         for group in self.param_groups:
+            if group["averaged"] == averaged:
+                continue
             for weight in group["params"]:
                 if "z" in self.state[weight]:
                     weight.lerp_(self.state[weight]["z"], share(group["betas"][0]))
-        self.averaged = averaged
+            group["averaged"] = averaged

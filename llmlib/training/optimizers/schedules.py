@@ -143,12 +143,12 @@ class Schedule:
             raise ValueError(f"schedule kind={self.kind!r} is unknown: one of {get_args(Kind)}")
         if self.shape not in get_args(DecayShape):
             raise ValueError(f"shape={self.shape!r} is unknown: one of {get_args(DecayShape)}")
-        if self.warmup < 0 or self.decay < 0:
+        if not (self.warmup >= 0 and self.decay >= 0):
             raise ValueError("warmup and decay count steps: make them 0 or more")
         if not 0 <= self.final <= 1:
             raise ValueError(f"final={self.final} is a factor of the peak rate: 0 to 1")
-        if self.power <= 0:
-            raise ValueError(f"power={self.power} must be above zero")
+        if not 0 < self.power < math.inf:
+            raise ValueError(f"power={self.power} must be above zero, and finite")
         if self.kind == "inverse_sqrt" and not self.warmup:
             raise ValueError("inverse_sqrt is scaled by its warm-up: set warmup to 1 or more")
         if self.kind == "wsd" and not self.decay:

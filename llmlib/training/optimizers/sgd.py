@@ -67,7 +67,7 @@ class SGD(EquationOptimizer):
             gradient = gradient + group["weight_decay"] * weight
         direction = gradient
         if momentum:
-            if state["step"] == 1:
+            if "velocity" not in state:  # the first step, or the first since momentum is above 0
                 state["velocity"] = gradient.clone()
             else:
                 state["velocity"].mul_(momentum).add_(gradient)

@@ -33,7 +33,8 @@ class SOAP(EquationOptimizer):
         largest: A side longer than this is not turned.
 
     Raises:
-        ValueError: When a setting is out of its range, or a parameter has more than two sides.
+        ValueError: When a setting is out of its range, a parameter has more than two sides, or its
+            numbers have 16 bits.
 
     References:
         Vyas et al. (2024), SOAP: Improving and Stabilizing Shampoo using Adam, algorithms 3 and 4.
@@ -56,13 +57,14 @@ class SOAP(EquationOptimizer):
         )
         settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, settings | {"every": every, "largest": largest})
+        for group in self.param_groups:
+            for weight in group["params"]:
+                _require_turnable(weight)
 
     @override
     def update(
         self, weight: Tensor, gradient: Tensor, state: OptimizerState, group: dict[str, Any]
     ) -> None:
-        if weight.ndim > 2:
-            raise ValueError(f"SOAP turns matrices, not a parameter of shape {tuple(weight.shape)}")
         (beta1, beta2), step = group["betas"], state["step"] - 1
         if step == 0:
             state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
@@ -78,6 +80,16 @@ class SOAP(EquationOptimizer):
         _gather(gradient, state, beta2)
         if step % group["every"] == 0:
             _follow(state)
+
+
+def _require_turnable(weight: Tensor) -> None:
+    if weight.ndim > 2:
+        raise ValueError(f"SOAP turns matrices, not a parameter of shape {tuple(weight.shape)}")
+    if weight.dtype not in {torch.float32, torch.float64}:
+        raise ValueError(
+            f"SOAP's bases need float32 or float64, not parameters in {weight.dtype}: keep those "
+            "in float32 and multiply in 16 bits under autocast"
+        )
 
 
 def _begin(gradient: Tensor, state: OptimizerState, beta2: float, largest: int) -> None:

@@ -1,6 +1,7 @@
 """What the optimizers refuse, what they keep, and what a step leaves alone."""
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,12 @@ from torch import Tensor
 
 from llmlib.training.optimizers.adafactor import Adafactor
 from llmlib.training.optimizers.adam import Adam
+from llmlib.training.optimizers.adamw import param_groups
 from llmlib.training.optimizers.base import EquationOptimizer, state_bytes
 from llmlib.training.optimizers.lion import Lion
+from llmlib.training.optimizers.muon import Muon
 from llmlib.training.optimizers.schedule_free import ScheduleFreeAdamW
+from llmlib.training.optimizers.schedules import Schedule
 from llmlib.training.optimizers.sgd import SGD
 from llmlib.training.optimizers.soap import SOAP
 
@@ -44,6 +48,12 @@ def test_settings_out_of_range_are_refused(kind: str, wrong: dict[str, float]) -
         (lambda p: Adafactor(p, clip=0.0), "clip=0.0"),
         (lambda p: SOAP(p, every=0), "every=0"),
         (lambda p: ScheduleFreeAdamW(p, betas=(0.0, 0.9)), "beta1=0.0"),
+        (lambda p: Muon(p, lr=float("nan")), "lr=nan"),
+        (lambda p: Muon(p, weight_decay=float("inf")), "weight_decay=inf"),
+        (lambda p: Muon(p, steps=0), "steps=0"),
+        (lambda p: Muon([{"params": p, "scale": "rows"}]), "scale='rows'"),
+        (lambda p: Schedule(kind="polynomial", power=float("nan")), "power=nan"),
+        (lambda p: param_groups(torch.nn.Linear(3, 5), float("nan")), "weight_decay=nan"),
     ],
 )
 def test_settings_that_contradict_are_refused(build: Callable[[Any], Any], message: str) -> None:
@@ -51,9 +61,11 @@ def test_settings_that_contradict_are_refused(build: Callable[[Any], Any], messa
         build([weight(3, 5)])
 
 
-def test_soap_turns_matrices_alone() -> None:
+def test_soap_turns_matrices_alone_in_formats_that_have_a_decomposition() -> None:
     with pytest.raises(ValueError, match="turns matrices"):
-        SOAP([weight(2, 3, 5)]).step()
+        SOAP([weight(2, 3, 5)])
+    with pytest.raises(ValueError, match=r"not parameters in torch\.bfloat16"):
+        SOAP([weight(3, 5).detach().bfloat16()])
 
 
 def test_bytes_of_state_are_those_of_the_papers() -> None:
@@ -99,3 +111,58 @@ def test_schedule_free_refuses_a_step_from_the_average() -> None:
     optimizer.average()
     with pytest.raises(RuntimeError, match="resume"):
         optimizer.step()
+
+
+def test_a_step_refused_from_the_average_does_not_count() -> None:
+    refused, plain = weight(3, 5), weight(3, 5)
+    optimizer, witness = (
+        ScheduleFreeAdamW([refused], warmup=7),
+        ScheduleFreeAdamW([plain], warmup=7),
+    )
+    for _ in range(2):  # before the first step, too
+        optimizer.average()
+        with pytest.raises(RuntimeError, match="resume"):
+            optimizer.step()
+        optimizer.resume()
+        optimizer.step()
+        witness.step()
+    torch.testing.assert_close(refused, plain)
+
+
+@pytest.mark.parametrize(
+    "carry",
+    [
+        copy.deepcopy,
+        lambda optimizer: pickle.loads(pickle.dumps(optimizer)),
+        lambda optimizer: _loaded(optimizer.state_dict()),
+    ],
+    ids=["deepcopy", "pickle", "state"],
+)
+def test_schedule_free_carries_which_point_the_parameters_hold(
+    carry: Callable[[ScheduleFreeAdamW], ScheduleFreeAdamW],
+) -> None:
+    optimizer = ScheduleFreeAdamW([weight(3, 5)])
+    optimizer.step()
+    optimizer.average()
+    carried = carry(optimizer)
+    assert carried.averaged
+    with pytest.raises(RuntimeError, match="resume"):
+        carried.step()
+    carried.resume()
+    assert not carried.averaged and optimizer.averaged
+
+
+def _loaded(state: dict[str, Any]) -> ScheduleFreeAdamW:
+    optimizer = ScheduleFreeAdamW([weight(3, 5)])
+    optimizer.load_state_dict(state)
+    return optimizer
+
+
+def test_momentum_may_begin_during_a_run() -> None:
+    late, plain = weight(3, 5), weight(3, 5)
+    optimizer, witness = SGD([late], 0.1), torch.optim.SGD([plain], 0.1)
+    for step in range(5):
+        for one in (optimizer, witness):
+            one.param_groups[0]["momentum"] = 0.9 if step > 1 else 0.0
+            one.step()
+    torch.testing.assert_close(late, plain)
