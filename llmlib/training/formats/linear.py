@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -120,7 +121,8 @@ def lower_precision(
         The model.
 
     Raises:
-        ValueError: When a name in `keep` is not a module of the model.
+        ValueError: When a name in `keep` is not a module of the model, or the model is itself a
+            linear layer, which cannot be replaced in place.
 
     Example:
         >>> from llmlib.training.formats.blocks import MXFP8
@@ -129,21 +131,37 @@ def lower_precision(
         >>> [type(layer).__name__ for layer in lower_precision(model, recipe, keep=["1"])]
         ['LowPrecisionLinear', 'Linear']
     """
-    modules = dict(model.named_modules())
+    # A layer that stands in two places is to be one layer in both.
+    modules = dict(model.named_modules(remove_duplicate=False))
+    lowered: dict[nn.Module, LowPrecisionLinear] = {}
     if unknown := sorted(set(keep) - set(modules)):
         raise ValueError(f"keep={unknown} is not in the model: its modules are {list(modules)[1:]}")
+    kept = {
+        module
+        for name, module in modules.items()
+        if any(name == one or name.startswith(f"{one}.") for one in keep)
+    }
     for name, module in modules.items():
-        kept = any(name == one or name.startswith(f"{one}.") for one in keep)
-        if type(module) is nn.Linear and name and not kept:
+        if type(module) is nn.Linear and module not in kept:
+            if not name:
+                raise ValueError("the model is itself one linear layer: use LowPrecisionLinear")
             parent, _, own = name.rpartition(".")
-            setattr(modules[parent], own, LowPrecisionLinear(module, recipe))
+            if module not in lowered:
+                lowered[module] = LowPrecisionLinear(module, recipe)
+            setattr(modules[parent], own, lowered[module])
     return model
+
+
+def _rows(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "all n"]:
+    """Put rows under each other, however many axes they have: none and one row, too."""
+    return x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
 def _product(
     a: Float[Tensor, "n sum"], b: Float[Tensor, "m sum"], results: ElementFormat | None
 ) -> Float[Tensor, "n m"]:
-    out = a @ b.mT
+    with torch.autocast(a.device.type, enabled=False):  # which would round both operands again
+        out = a @ b.mT
     return out if results is None else round_to_nearest(out, results, saturate=False)
 
 
@@ -163,10 +181,10 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, recipe: ProductRecipe) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.recipe = recipe
-        rows = x.flatten(end_dim=-2)
+        rows = _rows(x)
         form = recipe.operands
         out = _product(fake_quantize(rows, form), fake_quantize(weight, form), recipe.results)
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], len(weight))
 
     @staticmethod
     @override
@@ -176,7 +194,7 @@ class _Products(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         recipe: ProductRecipe = ctx.recipe
-        gradient, rows = grad_outputs[0].flatten(end_dim=-2), x.flatten(end_dim=-2)
+        gradient, rows = _rows(grad_outputs[0]), _rows(x)
         to_input = to_weight = None
         if ctx.needs_input_grad[0]:
             to_input = _product(

@@ -75,7 +75,8 @@ def round_stochastically(
     below = steps.floor()
     # Adding chance before the floor would move whole numbers: 8 + 0.99999997 is 9 in float32.
     chance = torch.rand(x.shape, generator=generator, device=x.device)
-    return _overflow((below + (chance < steps - below)) * spacing, to, saturate)
+    rounded = (below + (chance < steps - below)) * spacing
+    return _overflow(rounded.copysign(x), to, saturate)  # -1 + 1 is +0, and -0 a code of its own
 
 
 def _overflow(x: Tensor, to: ElementFormat, saturate: bool) -> Tensor:

@@ -197,6 +197,12 @@ def test_chance_moves_no_number_of_the_format(form: ElementFormat) -> None:
     assert torch.equal(round_stochastically(numbers, form, generator=generator), numbers)
 
 
+def test_rounding_by_chance_keeps_the_sign_of_zero():
+    x = torch.cat([torch.full((97,), -0.01), torch.tensor([-0.0])])
+    found = round_stochastically(x, E4M3)
+    assert found[-1] == 0 and found.signbit().all()
+
+
 def test_a_number_is_not_moved_by_the_largest_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = 1 - 2.0**-24  # the largest that torch.rand gives
     monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(tuple(shape), largest))

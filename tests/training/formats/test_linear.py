@@ -184,3 +184,40 @@ def test_an_input_without_gradient() -> None:
 def test_a_name_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="its modules are"):
         lower_precision(nn.Sequential(linear()), RECIPES["fp8"], keep=["1"])
+
+
+@pytest.mark.parametrize("shape", [(37,), (0, 37), (3, 0, 37)])
+@EACH
+def test_any_number_of_rows(recipe: ProductRecipe, shape: tuple[int, ...]):
+    plain = linear()
+    layer = LowPrecisionLinear(plain, replace(recipe, hadamard=True))
+    x = normal(*shape).requires_grad_()
+    out = layer(x)
+    out.sum().backward()
+    assert out.shape == plain(x).shape
+    assert x.grad is not None and x.grad.shape == shape
+    assert layer.weight.grad is not None and layer.weight.grad.isfinite().all()
+
+
+def test_autocast_does_not_round_the_operands_again():
+    layer = LowPrecisionLinear(linear(), ProductRecipe(operands=FP8_ROW, gradients=FP8_GRADIENT))
+    x = normal(3, 37)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(x)
+    assert torch.equal(found, layer(x))
+
+
+def test_a_layer_in_two_places_is_one_layer_in_both():
+    shared = nn.Linear(5, 5)
+    recipe = ProductRecipe(operands=MXFP8, gradients=MXFP8)
+    model = lower_precision(nn.Sequential(shared, nn.ReLU(), shared), recipe)
+    assert isinstance(model, nn.Sequential)
+    assert isinstance(model[0], LowPrecisionLinear) and model[2] is model[0]
+    kept = lower_precision(nn.Sequential(shared, nn.ReLU(), shared), recipe, keep=["2"])
+    assert isinstance(kept, nn.Sequential)
+    assert kept[0] is shared and kept[2] is shared
+
+
+def test_a_model_that_is_one_layer_cannot_be_replaced_in_place():
+    with pytest.raises(ValueError, match="use LowPrecisionLinear"):
+        lower_precision(nn.Linear(3, 5), RECIPES["mxfp8"])
