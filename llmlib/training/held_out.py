@@ -29,16 +29,20 @@ def mean_loss(objective: nn.Module, batches: Iterable[Batch], device: torch.devi
         >>> mean_loss(objective, [{"targets": torch.ones(1, 2)}], torch.device("cpu"))
         3.0
     """
-    was_training = objective.training
+    were_training = {module: module.training for module in objective.modules()}
     objective.eval()
     nats, n_targets = 0.0, 0
-    for batch in batches:
-        count = count_targets(batch)
-        with auxiliary_losses() as heard:
-            loss = objective(on_device(batch, device)).item()
-        nats += (loss - sum(auxiliary.item() for auxiliary in heard)) * count
-        n_targets += count
-    objective.train(was_training)
+    try:
+        for batch in batches:
+            count = count_targets(batch)
+            with auxiliary_losses() as heard:
+                loss = objective(on_device(batch, device)).item()
+            if count:  # a mean over no target may be no number
+                nats += (loss - sum(auxiliary.item() for auxiliary in heard)) * count
+                n_targets += count
+    finally:  # each as it was: a part that is frozen may have its dropout off all the time
+        for module, was_training in were_training.items():
+            module.training = was_training
     sums = torch.tensor(
         [nats, n_targets],
         dtype=torch.float64,  # which Apple's devices lack

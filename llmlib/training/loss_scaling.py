@@ -11,6 +11,9 @@ from torch import Tensor
 
 from llmlib.training.distributed import total_norm, whole
 
+_LARGEST = torch.finfo(torch.float32).max
+"""A factor beyond would make every loss infinite."""
+
 
 @dataclass(kw_only=True)
 class LossScaler:
@@ -55,15 +58,16 @@ class LossScaler:
     """Updates without overflow since S last changed."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.smallest <= self.factor < math.inf:
+        if not 0 < self.smallest <= self.factor <= _LARGEST:
             raise ValueError(
-                f"factor={self.factor} must be finite and at least smallest={self.smallest} > 0"
+                f"factor={self.factor} must be finite in float32 and at least "
+                f"smallest={self.smallest} > 0"
             )
         if not self.growth > 1 or not 0 < self.backoff < 1:
             raise ValueError(
                 f"growth={self.growth} must be above 1, backoff={self.backoff} between 0 and 1"
             )
-        if self.growth_interval < 1 or self.good_steps < 0:
+        if not (self.growth_interval >= 1 and self.good_steps >= 0):
             raise ValueError(
                 f"growth_interval={self.growth_interval} must be at least 1, "
                 f"good_steps={self.good_steps} not negative"
@@ -90,7 +94,7 @@ class LossScaler:
             >>> LossScaler(factor=2.0).unscale([torch.ones(2), torch.tensor([torch.inf])])
             tensor(False)
         """
-        gradients = list(gradients)
+        gradients = [gradient for gradient in gradients if gradient.numel()]
         if not gradients:
             return torch.tensor(True)
         for gradient in gradients:
@@ -125,8 +129,7 @@ class LossScaler:
         if self.good_steps < self.growth_interval:
             return
         self.good_steps = 0
-        # A factor beyond float32 would make every loss infinite.
-        if self.factor * self.growth <= torch.finfo(torch.float32).max:
+        if self.factor * self.growth <= _LARGEST:
             self.factor *= self.growth
 
     def state_dict(self) -> dict[str, Any]:

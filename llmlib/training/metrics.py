@@ -65,9 +65,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            lines.append(json.loads(line))
+    with path.open(encoding="utf-8") as file:  # str.splitlines would cut at more than line feeds
+        for line in file:
+            if line.endswith("\n") and line.strip():
+                lines.append(json.loads(line))
     return lines
 
 

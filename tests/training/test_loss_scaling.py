@@ -126,3 +126,15 @@ def test_settings_out_of_range(settings: dict[str, float]) -> None:
 def test_foreign_states(state: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="factor"):
         LossScaler().load_state_dict(state)
+
+
+def test_gradients_without_numbers_are_finite():
+    scaler = LossScaler(factor=2.0)
+    assert scaler.unscale([torch.zeros(0, 5)])
+    assert scaler.unscale([torch.zeros(0), torch.ones(3)])
+    assert not scaler.unscale([torch.zeros(0), torch.tensor([torch.nan])])
+
+
+def test_a_factor_that_float32_has_not_is_refused():
+    with pytest.raises(ValueError, match="finite in float32"):
+        LossScaler(factor=1e39)

@@ -124,3 +124,9 @@ def test_alone_there_is_no_process_group() -> None:
     with process_group("cpu") as device:
         assert device == torch.device("cpu")
         assert not torch.distributed.is_initialized()
+
+
+def test_metrics_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"why": "a\u2028b\x85c"}\n\n{"step": 2}\n{"st', encoding="utf-8")
+    assert read_metrics(path) == [{"why": "a\u2028b\x85c"}, {"step": 2}]

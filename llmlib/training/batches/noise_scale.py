@@ -39,8 +39,14 @@ class GradientNoise:
 
     @classmethod
     def pooled(cls, estimates: Iterable["GradientNoise"]) -> "GradientNoise":
-        """Average several estimates part by part."""
+        """Average several estimates part by part.
+
+        Raises:
+            ValueError: When there is none.
+        """
         found = list(estimates)
+        if not found:
+            raise ValueError("there is no estimate to average: give one or more")
         return cls(
             signal=sum(one.signal for one in found) / len(found),
             noise=sum(one.noise for one in found) / len(found),
@@ -92,7 +98,8 @@ def measure_noise(model: nn.Module, batches: Iterable[Batch], loss_fn: LossFn) -
         loss_fn: `loss_fn(model, batch)`, a mean over the targets that count.
 
     Raises:
-        ValueError: When there are fewer than two micro-batches, or one counts other than the rest.
+        ValueError: When there are fewer than two micro-batches, one counts other than the rest, or
+            nothing counts; when no parameter needs a gradient.
 
     Example:
         >>> model = nn.Linear(1, 1, bias=False)
@@ -103,17 +110,21 @@ def measure_noise(model: nn.Module, batches: Iterable[Batch], loss_fn: LossFn) -
         GradientNoise(signal=3.0, noise=2.0)
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("no parameter of the model needs a gradient: unfreeze some")
     total = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
     norms, counts = list[float](), list[int]()
     for batch in batches:
         counts.append(count_targets(batch))
-        gradients = torch.autograd.grad(loss_fn(model, batch), parameters)
+        # What the loss does not use has a gradient of zero.
+        gradients = torch.autograd.grad(loss_fn(model, batch), parameters, materialize_grads=True)
         norms.append(_squared_norm(gradients))
         for so_far, gradient in zip(total, gradients, strict=True):
             so_far += gradient
-    if len(norms) < 2 or len(set(counts)) > 1:
+    if len(norms) < 2 or len(set(counts)) > 1 or not counts[0]:
         raise ValueError(
-            f"micro-batches of {counts} targets: give two or more, each with as many as the others"
+            f"micro-batches of {counts} targets: give two or more, each with as many as the others "
+            "and not with none"
         )
     return split_noise(
         sum(norms) / len(norms),
@@ -131,6 +142,9 @@ def steps_to_target(batch: float, *, least_steps: float, critical_batch: float) 
     $B_\mathrm{crit} = E_\mathrm{min} / S_\mathrm{min}$: at the critical batch a run takes twice the
     fewest steps and twice the fewest examples.
 
+    Raises:
+        ValueError: When the batch is not above 0.
+
     Example:
         >>> steps_to_target(500, least_steps=1000, critical_batch=500)
         2000.0
@@ -138,6 +152,8 @@ def steps_to_target(batch: float, *, least_steps: float, critical_batch: float) 
     References:
         McCandlish et al. (2018), equation 2.11; Kaplan et al. (2020), section 5.1.
     """
+    if not batch > 0:
+        raise ValueError(f"batch={batch} must be above 0")
     return least_steps * (1 + critical_batch / batch)
 
 

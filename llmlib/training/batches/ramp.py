@@ -18,7 +18,8 @@ class BatchRamp:
     finds its place by what it has learned from.
 
     Raises:
-        ValueError: When the points are not in order, or a batch would be empty.
+        ValueError: When the points are not in order or no whole numbers, or a batch would be
+            empty.
 
     Example:
         >>> ramp = BatchRamp(points=((0, 1), (1000, 5)))
@@ -41,6 +42,11 @@ class BatchRamp:
     def __post_init__(self) -> None:
         if self.growth not in get_args(Growth):
             raise ValueError(f"growth={self.growth!r} is unknown: one of {get_args(Growth)}")
+        if not all(isinstance(number, int) for point in self.points for number in point):
+            raise ValueError(
+                f"points={self.points}: tokens and micro-batches are counted, so give whole "
+                "numbers, 12 * 10**9 and not 12e9"
+            )
         places = [tokens for tokens, _ in self.points]
         if places[:1] != [0] or any(a >= b for a, b in pairwise(places)):
             raise ValueError(
@@ -55,7 +61,12 @@ class BatchRamp:
 
         Args:
             tokens: Target tokens learned from so far, over all processes.
+
+        Raises:
+            ValueError: When it is less than none.
         """
+        if tokens < 0:
+            raise ValueError(f"tokens={tokens} must be 0 or more")
         i = bisect_right(self.points, tokens, key=lambda point: point[0]) - 1
         start, size = self.points[i]
         if self.growth == "steps" or i == len(self.points) - 1:

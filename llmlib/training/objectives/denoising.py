@@ -92,7 +92,8 @@ def mixture_of_denoisers(
         The batch, rows of unequal length padded; `denoisers` says how each row was made.
 
     Raises:
-        ValueError: When weights and denoisers differ in number, or a row has too many spans.
+        ValueError: When weights and denoisers differ in number, a weight is no share, or a row has
+            too many spans.
 
     References:
         Tay et al. (2022), UL2, sections 3.1 and 3.2. The paper draws span lengths from a normal or
@@ -100,9 +101,15 @@ def mixture_of_denoisers(
         anywhere: under T5's rule a single span would always be the end of the text, as in `S`.
     """
     shares = torch.ones(len(denoisers)) if weights is None else torch.tensor(weights).float()
-    if len(shares) != len(denoisers):
-        raise ValueError(f"{len(shares)} weights for {len(denoisers)} denoisers: give one each")
+    if len(shares) != len(denoisers) or not denoisers:
+        raise ValueError(
+            f"{len(shares)} weights for {len(denoisers)} denoisers: give one each, for one or more"
+        )
+    if not (shares.isfinite().all() and (shares >= 0).all() and shares.sum() > 0):
+        raise ValueError(f"weights={weights} must be finite and 0 or more, one of them above 0")
     n_rows, length = tokens.shape
+    if n_rows < 1:
+        raise ValueError("there is no text to corrupt: give one or more")
     chosen = shares.multinomial(n_rows, replacement=True, generator=generator)
     masks = torch.stack([d.mask(n_rows, length, generator) for d in denoisers])  # [way, B, T]
     mask = masks[chosen, torch.arange(n_rows)].to(tokens.device)

@@ -45,7 +45,13 @@ class SpecialTokens:
         return self.n_text_tokens
 
     def mode(self, name: str) -> int:
-        """Return the token that names a denoiser, `R`, `S` or `X`."""
+        """Return the token that names a denoiser, `R`, `S` or `X`.
+
+        Raises:
+            ValueError: When it is another name.
+        """
+        if name not in MODES:
+            raise ValueError(f"mode={name!r} is unknown: one of {MODES}")
         return self.n_text_tokens + 1 + MODES.index(name)
 
     @property
@@ -91,7 +97,7 @@ def span_counts(length: int, rate: float = 0.15, mean_span: int | float = 3.0) -
         Raffel et al. (2020), section 3.1.4, and the released preprocessing, which fixes both
         numbers and draws only the places.
     """
-    if length < 2 or not 0 < rate < 1 or mean_span < 1:
+    if length < 2 or not 0 < rate < 1 or not mean_span >= 1:
         raise ValueError(
             f"length={length} must be at least 2, rate={rate} between 0 and 1 and "
             f"mean_span={mean_span} at least 1"
@@ -164,8 +170,8 @@ def corrupt_spans(
         mask: True where a token is cut out; neighbors form one span.
 
     Raises:
-        ValueError: When a row has more spans than there are sentinels but one, or a token of the
-            text is itself a special one.
+        ValueError: When there is no row, one has more spans than there are sentinels but one, or a
+            token of the text is itself a special one.
 
     Example:
         >>> special = SpecialTokens(n_text_tokens=50)
@@ -178,6 +184,11 @@ def corrupt_spans(
     References:
         Raffel et al. (2020), section 3.1.4 and figure 2.
     """
+    if not tokens.numel() or mask.shape != tokens.shape:
+        raise ValueError(
+            f"texts of shape {tuple(tokens.shape)} and a mask of {tuple(mask.shape)}: give one "
+            "text or more, of one token or more, and a mask of the same shape"
+        )
     if bool((tokens >= special.n_text_tokens).any()):
         raise ValueError(
             f"the text holds token {int(tokens.max())}, which is no text token for SpecialTokens: "

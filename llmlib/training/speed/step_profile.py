@@ -37,9 +37,9 @@ class StepProfile:
 
     @property
     def shares(self) -> dict[KernelKind, float]:
-        """Each kind's part of the whole."""
+        """Each kind's part of the whole; zero where nothing ran."""
         total = sum(self.seconds.values())
-        return {kind: value / total for kind, value in self.seconds.items()}
+        return {kind: value / total if total else 0.0 for kind, value in self.seconds.items()}
 
     @property
     def kernels(self) -> int:

@@ -139,3 +139,28 @@ def test_steps_and_examples_trade_on_a_quadratic() -> None:
     ]
     assert steps[0] > 200 and least < 8, "both ends of the trade are there"
     assert steps == pytest.approx(predicted, rel=0.1)
+
+
+def test_what_the_loss_does_not_use_adds_no_noise():
+    torch.manual_seed(0)
+    used, unused = nn.Linear(3, 2), nn.Linear(5, 7)
+    batches = [{"inputs": torch.randn(11, 3)} for _ in range(3)]
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        return used(batch["inputs"]).square().mean()
+
+    whole = measure_noise(nn.ModuleList([used, unused]), batches, loss)
+    assert whole == measure_noise(used, batches, loss)
+
+
+def test_nothing_to_measure_is_refused():
+    batches = [{"targets": torch.full((3, 5), IGNORE)}] * 2
+    model = nn.Linear(3, 2)
+    with pytest.raises(ValueError, match=r"micro-batches of \[0, 0\] targets"):
+        measure_noise(model, batches, lambda m, b: m(torch.ones(3)).sum())
+    with pytest.raises(ValueError, match="unfreeze"):
+        measure_noise(model.requires_grad_(False), batches, lambda m, b: m(torch.ones(3)).sum())
+    with pytest.raises(ValueError, match="no estimate"):
+        GradientNoise.pooled([])
+    with pytest.raises(ValueError, match="batch=0 must be above 0"):
+        steps_to_target(0, least_steps=3, critical_batch=5)

@@ -68,3 +68,16 @@ def test_a_ramp_is_written_as_json() -> None:
 def test_what_is_no_ramp_is_refused(points: Any, growth: Any, message: str) -> None:
     with pytest.raises(Exception, match=message):  # beartype may come first
         BatchRamp(points=points, growth=growth)
+
+
+@pytest.mark.parametrize("points", [((0, 1), (12e9, 7)), ((0, 1.5),), ((0, 1), (float("nan"), 7))])
+def test_what_cannot_be_counted_is_refused(points: Any):
+    ramp = BatchRamp(points=((0, 1),))
+    object.__setattr__(ramp, "points", points)  # what the tests' type checker would refuse first
+    with pytest.raises(ValueError, match="whole numbers"):
+        ramp.__post_init__()
+
+
+def test_no_run_has_learned_from_less_than_nothing():
+    with pytest.raises(ValueError, match="tokens=-1"):
+        BatchRamp(points=((0, 1), (101, 7))).micro_batches(-1)

@@ -379,3 +379,25 @@ def test_sentinels_count_up_one_a_span():
         found = [i for i in row.tolist() if i >= SPECIAL.sentinel]
         assert found[0] == SPECIAL.sentinel
         assert all(b - a == 1 for a, b in pairwise(found))
+
+
+@pytest.mark.parametrize(
+    "weights", [[0.0] * 7, [-1.0] + [1.0] * 6, [float("nan")] * 7, [float("inf")] + [1.0] * 6]
+)
+def test_weights_that_are_no_shares_are_refused(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="one of them above 0"):
+        mixture_of_denoisers(torch.ones(3, 31).long(), SPECIAL, weights=weights)
+
+
+def test_no_text_and_no_way_to_corrupt_it_are_refused() -> None:
+    none = torch.ones(0, 31).long()
+    with pytest.raises(ValueError, match="give one text or more"):
+        span_corruption(none, SPECIAL)
+    with pytest.raises(ValueError, match="no text to corrupt"):
+        mixture_of_denoisers(none, SPECIAL)
+    with pytest.raises(ValueError, match="for one or more"):
+        mixture_of_denoisers(torch.ones(3, 31).long(), SPECIAL, denoisers=())
+    with pytest.raises(ValueError, match="mode='Q' is unknown"):
+        SPECIAL.mode("Q")
+    with pytest.raises(ValueError, match="mean_span=nan"):
+        span_counts(31, 0.15, float("nan"))

@@ -77,3 +77,9 @@ def test_a_step_that_fails_leaves_the_profiler_usable() -> None:
     with pytest.raises(RuntimeError, match="no step"):
         profile_step(fails, warm_up=0)
     assert profile_step(lambda: torch.ones(2) + 1).kernels > 0
+
+
+def test_a_step_that_does_nothing_has_no_shares():
+    found = profile_step(lambda: None)
+    assert set(found.shares.values()) == {0.0}
+    assert "other" in found.table()
