@@ -5,5 +5,5 @@ def chain_bytes(
     apart = sum(numbers[name] for inputs, out in chain for name in {*inputs, out})
     made = {out for _, out in chain}
     read = {name for inputs, _ in chain for name in inputs} - made
-    fused = sum(numbers[name] for name in read) + sum(numbers[name] for name in results)
+    fused = sum(numbers[name] for name in read) + sum(numbers[name] for name in made & set(results))
     return 4 * apart, 4 * fused

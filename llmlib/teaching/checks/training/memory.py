@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.teaching.authoring import Exercise, args, normal
+from llmlib.teaching.answers.measured import peak_bytes
+from llmlib.teaching.authoring import Exercise, args, expect, normal
 
 NOTEBOOK = "05_training/05_memory"
 
@@ -23,10 +24,11 @@ def _blocks_to_forget(
     *,
     inputs: bool = True,
     again: bool = True,
+    free: bool = True,
     whole: Callable[[float], float] = math.ceil,
 ) -> int | None:
     # k > 0 blocks forgotten: (L - k) A + k X + A <= room; the A is the one that is being made again
-    if n_blocks * kept <= room:
+    if free and n_blocks * kept <= room:
         return 0
     left = n_blocks * kept + kept * again - room
     least = max(1, int(whole(left / (kept - read * inputs))))
@@ -44,7 +46,8 @@ blocks_to_forget = Exercise(
         "extra block.",
     ),
     cases={
-        "everything fits": args(7, 100, 10, 700),
+        "room to spare": args(7, 100, 10, 750),
+        "everything fits, to the last byte": args(7, 100, 10, 700),
         "most of the blocks": args(12, 90, 45, 700),
         "one byte too little": args(7, 100, 10, 699),
         "all of them, exactly": args(5, 100, 20, 200),
@@ -65,9 +68,10 @@ blocks_to_forget = Exercise(
             lambda n, a, x, room: _blocks_to_forget(n, a, x, room) or (n if n * a > room else 0)
         ),
         "where everything fits, nothing has to be forgotten and no block is made again": (
-            lambda n, a, x, room: (
-                max(1, found) if (found := _blocks_to_forget(n, a, x, room)) is not None else None
-            )
+            lambda *a: _blocks_to_forget(*a, free=False)
+        ),
+        "what fills the room to the last byte still fits": (
+            lambda n, a, x, room: _blocks_to_forget(n, a, x, room - 1)
         ),
     },
 )
@@ -105,6 +109,8 @@ def _leaver(
             return min(here, key=lambda c: last[c])
         case "rarest":
             return min(here, key=lambda c: after.count(c))
+        case "never last":
+            return max(here, key=lambda c: after.index(c) if c in after else -1)
         case _:  # the one that came first
             return min(here, key=lambda c: len(came) - 1 - came[::-1].index(c))
 
@@ -120,7 +126,8 @@ fetches = Exercise(
         "`max(here, key=next_use)`, where what is never used again has an infinite next use.",
     ),
     cases={
-        "up and down a model of four chunks, room for two": args("abcddcba", 2),
+        "four chunks, room for two": args("abacabcbcdb", 2),
+        "up and down a model of four chunks": args("abcddcba", 2),
         "two steps of it": args("abcddcbaabcddcba", 3),
         "round and round, where the oldest is always the next": args("abcabcabcabc", 2),
         "one that is used often and one never again": args("abacadaeabacada", 2),
@@ -141,6 +148,12 @@ fetches = Exercise(
         "how often a chunk is still used does not matter, only when next": (
             lambda uses, room: _fetches(uses, room, choose="rarest")
         ),
+        "what is never used again has the furthest next use: it leaves first": (
+            lambda uses, room: _fetches(uses, room, choose="never last")
+        ),
+        "what left and comes back is fetched again; you counted the different chunks": (
+            lambda uses, room: len(set(uses))
+        ),
         "the first visits are fetches too: the device begins empty": (
             lambda uses, room: _fetches(uses, room, free=room)
         ),
@@ -160,12 +173,14 @@ def _sliced_losses(
     *,
     rescale: bool = True,
     highest: bool = True,
+    first: float = -torch.inf,
+    short: bool = True,
     pick: bool = True,
     sign: int = 1,
 ) -> Tensor:
-    top = torch.full((len(hidden),), -torch.inf if highest else 0.0, dtype=hidden.dtype)
+    top = torch.full((len(hidden),), first if highest else 0.0, dtype=hidden.dtype)
     total, chosen = torch.zeros_like(top), torch.zeros_like(top)
-    for start in range(0, len(weight), width):
+    for start in range(0, len(weight) if short else len(weight) // width * width, width):
         logits = hidden @ weight[start : start + width].T
         new = torch.maximum(top, logits.amax(-1)) if highest else top
         total = total * ((top - new).exp() if rescale else 1)
@@ -183,10 +198,17 @@ def _inputs(rows: int, width: int, vocab: int, scale: float = 1.0) -> Any:
     return scale * normal(rows, width).double(), normal(vocab, width, seed=1).double(), targets
 
 
+_ALL_AT_ONCE = (
+    "the result is right, but somewhere you made a tensor as large as all logits; look at `width` "
+    "words at a time, for all rows"
+)
+_LARGE = _inputs(67, 8, 4001) + (64,)
+
 sliced_losses = Exercise(
     "sliced_losses",
     title="cross-entropy in slices of the vocabulary",
     points=3,
+    kind=True,  # NumPy's arrays would not be counted as memory
     reference=_sliced_losses,
     hints=(
         "Each slice gives a part of every row's normalizer and, for some rows, the target's logit.",
@@ -205,6 +227,15 @@ sliced_losses = Exercise(
             torch.tensor([0, 7]),
             3,
         ),  # fmt: skip
+        "all logits far below 0": args(
+            torch.ones(2, 1).double(),
+            -1000 - 40 * torch.arange(8.0).double().unsqueeze(-1),
+            torch.tensor([0, 7]),
+            3,
+        ),
+        "memory for 67 rows and 4001 words": (
+            lambda f: expect(peak_bytes(f, *_LARGE) < 67 * 4001 * 8 / 2, _ALL_AT_ONCE)
+        ),
     },
     mistakes={
         "exponentials of large logits overflow: subtract the highest so far": (
@@ -219,6 +250,13 @@ sliced_losses = Exercise(
         "these are log-probabilities, the losses' negatives": lambda *a: _sliced_losses(
             *a, sign=-1
         ),
+        "the highest logit so far must start at -inf: all logits may lie far below 0": (
+            lambda *a: _sliced_losses(*a, first=0.0)
+        ),
+        "the last slice is missing where it is shorter than the others": (
+            lambda *a: _sliced_losses(*a, short=False)
+        ),
+        _ALL_AT_ONCE: lambda h, w, t, c: F.cross_entropy(h @ w.T, t, reduction="none"),
         "return one loss a row, not their mean": lambda h, w, t, c: F.cross_entropy(h @ w.T, t),
     },
 )

@@ -1,12 +1,14 @@
 """Checks of the exercises of chapters/05_training/04_number_formats.ipynb."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmlib.teaching.authoring import Exercise, args, normal, uniform
+from llmlib.teaching.authoring import Exercise, args, expect, normal, uniform
 from llmlib.training.formats.elements import E2M1, power_below
 
 NOTEBOOK = "05_training/04_number_formats"
@@ -69,16 +71,23 @@ packing = Exercise(
 
 def _halves(x: Tensor, *, of_what: str = "rest") -> tuple[Tensor, Tensor]:
     high = x.bfloat16().float()
-    rest = {"rest": x - high, "whole": x, "wrong sign": high - x}[of_what]
-    return high, rest.bfloat16().float()
+    rest = {"whole": x, "wrong sign": high - x}.get(of_what, x - high)
+    return high, rest if of_what == "wide" else rest.bfloat16().float()
 
 
 def _three_products(
-    a: Tensor, b: Tensor, *, of_what: str = "rest", keep: str = "hh hl lh"
+    a: Tensor,
+    b: Tensor,
+    *,
+    of_what: str = "rest",
+    keep: str = "hh hl lh",
+    round_each: bool = False,
 ) -> Tensor:
     parts_a = dict(zip("hl", _halves(a, of_what=of_what), strict=True))
     parts_b = dict(zip("hl", _halves(b, of_what=of_what), strict=True))
     products = [parts_a[x] @ parts_b[y] for x, y in keep.split()]
+    if round_each:
+        products = [product.bfloat16().float() for product in products]
     return torch.stack(products).sum(dim=0)
 
 
@@ -99,6 +108,12 @@ split_product = Exercise(
             normal(5, 7) * torch.logspace(-6, 6, 7), normal(7, 3, seed=1)
         ),
         "numbers that bfloat16 has": args(torch.eye(3), torch.ones(3, 2) * 0.5),
+        "a sum of which the product of the two rests would be all that is left": args(
+            32 * torch.tensor([[1 + 2**-8, -1.0]]), 32 * torch.tensor([[1 + 2**-8], [1 + 2**-7]])
+        ),
+        "a rest that bfloat16 does not hold": args(
+            64 * torch.tensor([[1 + 2**-9 + 2**-17, -1.0, -(2**-9)]]), 64 * torch.ones(3, 1)
+        ),
     },
     mistakes={
         "this is a product of numbers rounded to bfloat16 alone: about 2 digits": partial(
@@ -115,6 +130,14 @@ split_product = Exercise(
         ),
         "the three products are right, but their sum was rounded to bfloat16: keep float32": (
             lambda a, b: _three_products(a, b).bfloat16().float()
+        ),
+        "each product was rounded to bfloat16 before the sum: multiply the parts as float32": (
+            partial(_three_products, round_each=True)
+        ),
+        "the product of the two rests is in it, which was to be left out: three products, not the "
+        "whole": lambda a, b: a @ b,
+        "the rest is rounded to bfloat16 as well: the processor multiplies nothing wider": partial(
+            _three_products, of_what="wide"
         ),
     },
 )
@@ -139,6 +162,13 @@ def _remembered(
     return new, (sign * left).bfloat16()
 
 
+def _both_are_half(answer: Callable[..., Any]) -> None:
+    found = answer(_WEIGHTS.clone(), _REST.clone(), normal(11, seed=2) / 500)
+    for name, part in zip(("weights", "rest"), found, strict=True):
+        expect(getattr(part, "dtype", None) == torch.bfloat16, _TOO_WIDE.format(name))
+
+
+_TOO_WIDE = "the values are right, but the new {} are to be kept in bfloat16: `.bfloat16()`"
 _WEIGHTS = normal(11).bfloat16()
 _REST = (normal(11, seed=1) / 1000).bfloat16()
 
@@ -163,6 +193,10 @@ kahan = Exercise(
         "an update that rounds up": args(
             torch.ones(2).bfloat16(), torch.zeros(2).bfloat16(), torch.tensor([0.006, -0.003])
         ),
+        "a large update with digits that bfloat16 does not hold": args(
+            torch.tensor([1000.0]).bfloat16(), torch.zeros(1).bfloat16(), torch.tensor([4.015])
+        ),
+        "both in bfloat16": _both_are_half,
     },
     mistakes={
         "the weights are right, but the rest has the wrong sign: what was wanted less what came": (
@@ -171,6 +205,12 @@ kahan = Exercise(
         "the rest from before was not added to this update": partial(_remembered, add_rest=False),
         "what was wanted is the update and the rest from before; yours forgets the latter when it "
         "takes what is left": partial(_remembered, of_what="update"),
+        "the update was rounded to bfloat16 before it was added: its last digits are lost for "
+        "good; add in float32": lambda w, rest, update: _remembered(w, rest, update.bfloat16()),
+        _TOO_WIDE.format("rest"): lambda w, rest, update: (
+            (new := _remembered(w, rest, update)[0]),
+            update.float() + rest.float() - (new.float() - w.float()),
+        ),
         "the rest must hold what rounding took; yours is zero": (
             lambda w, rest, update: (
                 (w.float() + update.float() + rest.float()).bfloat16(),
@@ -201,7 +241,13 @@ def _fair(
     exact_scale: bool = False,
     nearest: bool = False,
     upside_down: bool = False,
+    by_size: bool = False,
+    shrunk_first: bool = False,
 ) -> Tensor:
+    if by_size:
+        return _fair(x.abs(), chance) * x.sign()
+    if shrunk_first:
+        return _fair(0.75 * x, chance, shrink=1.0)
     largest = x.abs().amax(dim=-1, keepdim=True)
     scale = largest / 6 if exact_scale else power_below(largest) / 4
     scaled = shrink * x / scale.clamp_min(2.0**-127)
@@ -254,6 +300,11 @@ fair_mxfp4 = Exercise(
         ),
         "up when chance is below the share above the lower neighbour; yours does the opposite": (
             partial(_fair, upside_down=True)
+        ),
+        "up is towards plus infinity, for a negative number too: take the floor of the number "
+        "itself, not of its size": partial(_fair, by_size=True),
+        "the scale belongs to the numbers as they are: shrink them after it was found": partial(
+            _fair, shrunk_first=True
         ),
     },
 )

@@ -48,6 +48,9 @@ decayed_share = Exercise(
         "every step has a rate of its own; you took the largest for all": (
             lambda rates, decay: (1 - float(rates.max()) * decay) ** len(rates)
         ),
+        "every step has a rate of its own; you took their mean for all": (
+            lambda rates, decay: (1 - float(rates.double().mean()) * decay) ** len(rates)
+        ),
         "the exponential of the sum is what many tiny steps come to; these steps are not tiny": (
             lambda rates, decay: math.exp(-decay * float(rates.double().sum()))
         ),
@@ -70,16 +73,20 @@ def _path(
     ),
     feeds_back: bool = False,
     corrected: bool = True,
+    of_corrected: bool = False,
+    eps_inside: bool = False,
 ) -> Tensor:
     weight, mean, square, largest = (torch.zeros_like(gradients[0]) for _ in range(4))
     path: list[Tensor] = []
     for step, g in enumerate(gradients, 1):
         mean = beta1 * mean + (1 - beta1) * g
         square = beta2 * square + (1 - beta2) * g * g
-        largest = top(largest, square, g)
-        square = largest if feeds_back else square
         one, two = (1 - beta1**step, 1 - beta2**step) if corrected else (1.0, 1.0)
-        weight = weight - lr * mean / one / ((largest / two).sqrt() + eps)
+        largest = top(largest, square / two if of_corrected else square, g)
+        square = largest if feeds_back else square
+        size = largest if of_corrected else largest / two
+        root = (size + eps).sqrt() if eps_inside else size.sqrt() + eps
+        weight = weight - lr * mean / one / root
         path.append(weight)
     return torch.stack(path)
 
@@ -126,6 +133,10 @@ amsgrad = Exercise(
         "the averages start at zero, and you did not correct for it": partial(
             _path, corrected=False
         ),
+        "the largest is of the averages as they are; you corrected each before comparing": partial(
+            _path, of_corrected=True
+        ),
+        "eps is added to the root, not below it": partial(_path, eps_inside=True),
         "every number has its own largest average; you took one for all": partial(
             _path, top=lambda top, square, g: torch.maximum(top, square).max().expand_as(top)
         ),
@@ -148,6 +159,8 @@ def _mini(
     *,
     size: Callable[[Tensor], Tensor] = lambda g: g.square().mean(dim=1),
     corrected: bool = True,
+    kept_corrected: bool = False,
+    eps_inside: bool = False,
     old: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     (beta1, beta2), one, two = betas, 1.0, 1.0
@@ -155,8 +168,9 @@ def _mini(
         one, two = 1 - beta1**step, 1 - beta2**step
     mean = beta1 * mean + (1 - beta1) * gradient
     square = old * beta2 * square + (1 - beta2) * size(gradient)
-    step_size = lr / one / ((square / two).sqrt() + eps)
-    return weight - step_size.unsqueeze(1) * mean, mean, square
+    root = (square / two + eps).sqrt() if eps_inside else (square / two).sqrt() + eps
+    weight = weight - (lr / one / root).unsqueeze(1) * mean
+    return (weight, mean / one, square / two) if kept_corrected else (weight, mean, square)
 
 
 def _mini_case(rows: int, columns: int, step: int, seed: int) -> tuple[object, ...]:
@@ -196,9 +210,15 @@ adam_mini = Exercise(
         "you gave the whole matrix one number; each row has its own": partial(
             _mini, size=lambda g: g.square().mean().expand(len(g))
         ),
+        "these are columns: a row's mean runs along it, `dim=1`": partial(
+            _mini, size=lambda g: g.square().mean(dim=0)
+        ),
         "the moments start at zero: divide them by 1 - beta**step": partial(
             _mini, corrected=False
         ),
+        "the step is right, but what is kept for the next one are the averages themselves, not "
+        "corrected": partial(_mini, kept_corrected=True),
+        "eps is added to the root, not below it": partial(_mini, eps_inside=True),
         "the old second moment is lost: it is beta2 of the new one": partial(_mini, old=0.0),
     },
 )  # fmt: skip
@@ -216,6 +236,17 @@ def _shampoo(
     gradient: Tensor, left: Tensor, right: Tensor, eps: float, *, exponent: float = -0.25
 ) -> Tensor:
     return _power(left, eps, exponent) @ gradient @ _power(right, eps, exponent)
+
+
+def _eps_late(matrix: Tensor, eps: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors @ torch.diag(1 / (values.clamp_min(0) ** 0.25 + eps)) @ vectors.mT
+
+
+def _not_turned_back(gradient: Tensor, left: Tensor, right: Tensor, eps: float) -> Tensor:
+    (rows, from_rows), (columns, from_columns) = map(torch.linalg.eigh, (left, right))
+    turned = from_rows.mT @ gradient @ from_columns
+    return ((rows + eps) ** -0.25).unsqueeze(1) * turned * (columns + eps) ** -0.25
 
 
 def _entrywise(gradient: Tensor, left: Tensor, right: Tensor, eps: float) -> Tensor:
@@ -268,7 +299,10 @@ shampoo = Exercise(
             _shampoo, exponent=0.25
         ),
         "eps belongs to the covariances, not to their roots": (
-            lambda gradient, left, right, eps: _shampoo(gradient, left, right, eps**4)
+            lambda gradient, left, right, eps: (
+                _eps_late(left, eps) @ gradient @ _eps_late(right, eps)
+            )
         ),
+        "the step is still in the eigenvectors' directions: turn it back": _not_turned_back,
     },
 )

@@ -1,14 +1,16 @@
 """Checks of the exercises of chapters/05_training/03_stability.ipynb."""
 
 import math
+import operator
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from llmlib.teaching.authoring import Exercise, args, normal
+from llmlib.teaching.answers.measured import differentiates
+from llmlib.teaching.authoring import Exercise, args, expect, normal
 
 NOTEBOOK = "05_training/03_stability"
 
@@ -60,6 +62,14 @@ slow_steps = Exercise(
         "steps are whole: round up, after fewer it is not back yet": (
             lambda size, beta2, share: max(0, _slow_steps(size, beta2, share) - 1)
         ),
+        "one step too many: the spike's own step counts as 0": (
+            lambda size, beta2, share: _slow_steps(size, beta2, share) + 1
+        ),
+        "the gradients behind the spike are 1: v falls to 1 and not to 0": (
+            lambda size, beta2, share: max(
+                0, math.ceil(-math.log((1 - beta2) * size**2 * share**2) / math.log(beta2))
+            )
+        ),
     },
 )
 
@@ -75,8 +85,9 @@ def _by_rows(
     *,
     dim: int = 1,
     always: bool = False,
+    scale: float = 1.0,
 ) -> Tensor:
-    size = weight.norm(dim=dim, keepdim=True).clamp_min(floor)
+    size = (scale * weight.norm(dim=dim, keepdim=True)).clamp_min(floor)
     norm = gradient.norm(dim=dim, keepdim=True)
     factor = limit * size / norm.clamp_min(1e-12)
     return gradient * (factor if always else factor.clamp_max(1.0))
@@ -123,6 +134,11 @@ clip_rows = Exercise(
         "weights near zero would never move: their norm counts as `floor` at least": (
             lambda weight, gradient, limit, floor: _by_rows(weight, gradient, limit, 1e-12)
         ),
+        "`floor` stands for the norm of the weights, before `limit` multiplies it": (
+            lambda weight, gradient, limit, floor: _by_rows(
+                weight, gradient, 1.0, floor, scale=limit
+            )
+        ),
         "the gradient's norm is compared with the limit alone, without the size of the weights": (
             lambda weight, gradient, limit, floor: _by_rows(
                 torch.ones_like(weight) / math.sqrt(weight.shape[1]), gradient, limit, floor
@@ -143,19 +159,29 @@ def _first_signs(
     *,
     when: str = "first",
     reset: bool = True,
-    learns: bool = False,
+    learns: str = "usual",
+    at_once: bool = True,
+    middle: Callable[[list[float]], float] = statistics.median,
+    is_above: Callable[[float, float], bool] = operator.gt,
+    last: bool = True,
 ) -> list[int]:
     usual, waiting, found = list[float](), list[int](), list[int]()
     for step, loss in enumerate(losses):
-        high = len(usual) == window and not loss <= statistics.median(usual) + rise
+        is_full = len(usual) >= window
+        high = (at_once or is_full) and math.isnan(loss)
+        if is_full and not high:
+            high = is_above(loss, middle(usual[-window:] if last else usual) + rise)
         if high:
             waiting.append(step)
             if len(waiting) == patience:
                 found.append(waiting[0] if when == "first" else step)
-        elif reset:
-            waiting.clear()
-        if not high or learns:
-            usual = [*usual, loss][-window:]
+        else:
+            if learns == "short rows" and len(waiting) < patience:
+                usual += [losses[one] for one in waiting]
+            if reset:
+                waiting.clear()
+        if not high or learns == "all":
+            usual.append(loss)
     return found
 
 
@@ -172,7 +198,7 @@ first_signs = Exercise(
         "one after the other.",
         "A high loss never enters the usual ones; a usual loss ends the row of high ones.",
         "When the row reaches `patience`, report where it began, once; a loss that is not a number "
-        "is high: `not loss <= limit`.",
+        "is high from the first step on: `math.isnan(loss)`.",
     ),
     cases={
         "one outlier is let by, three in a row are reported at the first": args(
@@ -182,20 +208,39 @@ first_signs = Exercise(
         "a row longer than the window is one spike": args([*_QUIET, *[7.0] * 12, 3.0], 5, 1.0, 2),
         "losses that are no numbers": args([*_QUIET, _NAN, _NAN, 3.0], 5, 1.0, 2),
         "nothing before the window is full": args([9.0, 3.0, 9.0, 3.0], 5, 1.0, 1),
-        "a curve that falls": args([5 - 0.1 * i for i in range(20)] + [9.0, 9.0], 4, 0.5, 2),
+        "a curve that falls": args([5 - 0.1 * i for i in range(20)] + [4.2, 4.2], 4, 0.5, 2),
         "two that are not in a row": args([*_QUIET, 9.0, 3.0, 9.0, 3.0], 5, 1.0, 2),
+        "a first window with an outlier": args([3.0, 9.0, 3.0, 3.0, 3.0, 4.5], 5, 1.0, 1),
+        "a rise that is just allowed": args([3.0, 3.0, 3.0, 4.0, 4.5], 3, 1.0, 1),
+        "two outliers, and then three": args([3.0, 3.0, 3.0, 9, 9, 3.0, 9, 9, 9], 3, 1.0, 3),
+        "no number in the first window": args([3.0, _NAN, 3.1, 2.9, 3.0, 9.0], 3, 1.0, 1),
     },
     mistakes={
         "you report where patience ran out; to go back far enough one needs where the row began": (
             partial(_first_signs, when="last")
         ),
         "the high losses entered the window: a long spike becomes usual, and a second report or "
-        "none follows": partial(_first_signs, learns=True),
+        "none follows": partial(_first_signs, learns="all"),
         "a usual loss in between ends the row: they must come one after the other": partial(
             _first_signs, reset=False
         ),
-        "a loss that is no number compares as false with everything: ask `not loss <= limit`": (
+        "a loss that is no number compares as false with everything: ask `math.isnan(loss)`": (
             lambda losses, *rest: _first_signs([0.0 if x != x else x for x in losses], *rest)
+        ),
+        "a loss that is no number is high before the window is full, too, and never a usual one": (
+            partial(_first_signs, at_once=False)
+        ),
+        "this is the mean of the window: one outlier moves it, and not the median": partial(
+            _first_signs, middle=statistics.mean
+        ),
+        "a loss that lies exactly `rise` above the median is usual: high is what is above": partial(
+            _first_signs, is_above=operator.ge
+        ),
+        "the median is of the last `window` usual losses, not of all": partial(
+            _first_signs, last=False
+        ),
+        "a high loss is never a usual one, not even in a row too short to be a sign": partial(
+            _first_signs, learns="short rows"
         ),
     },
 )
@@ -205,9 +250,16 @@ first_signs = Exercise(
 
 
 def _by_parts(
-    parts: Sequence[Tensor], *, separate: bool = False, shift: bool = True, inner: bool = True
+    parts: Sequence[Tensor],
+    *,
+    separate: bool = False,
+    shift: bool = True,
+    of_all_rows: bool = False,
+    inner: bool = True,
 ) -> tuple[Tensor, list[Tensor]]:
     peak = torch.stack([part.amax(dim=-1) for part in parts]).amax(dim=0)
+    if of_all_rows:
+        peak = peak.max().expand_as(peak)
     if not shift:
         peak = torch.zeros_like(peak)
     sums = [(part - peak[:, None]).exp().sum(dim=-1) for part in parts]
@@ -218,6 +270,17 @@ def _by_parts(
     gradients = [weight[:, None] * (part - log_z[:, None]).exp() for part in parts]
     return log_z.square().mean(), gradients
 
+
+def _differentiated(parts: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    with torch.enable_grad():
+        leaves = [part.detach().requires_grad_() for part in parts]
+        loss = torch.cat(leaves, dim=-1).logsumexp(-1).square().mean()
+    return loss.detach(), list(torch.autograd.grad(loss, leaves))
+
+
+_BY_TORCH = "the result is right, but torch differentiated for you; write the gradient out by hand"
+_FAR = torch.tensor([[0.0], [-300.0]])
+_TWO_PARTS = [normal(5, 7), normal(5, 3, seed=1)]
 
 z_loss_of_parts = Exercise(
     "z_loss_of_parts",
@@ -238,6 +301,10 @@ z_loss_of_parts = Exercise(
         "one part": args([normal(3, 11)]),
         "logits of a hundred and more": args([100 + normal(2, 5), 130 + normal(2, 3, seed=1)]),
         "a part far below the other": args([normal(2, 5), normal(2, 3, seed=1) - 60]),
+        "a row far below the other": args([_FAR + normal(2, 5), _FAR + normal(2, 3, seed=1)]),
+        "no automatic differentiation": (
+            lambda f: expect(not differentiates(f, _TWO_PARTS), _BY_TORCH)
+        ),
     },
     mistakes={
         "Z is one sum over all parts; the log Z of parts do not add up": partial(
@@ -246,10 +313,19 @@ z_loss_of_parts = Exercise(
         "exp overflows: take the largest logit of all parts off before": partial(
             _by_parts, shift=False
         ),
+        "the row with the largest logit decides for all rows: the others' exponentials vanish; "
+        "each row has a largest logit of its own": partial(_by_parts, of_all_rows=True),
+        _BY_TORCH: _differentiated,
         "the derivative of log^2 Z is 2 log Z times that of log Z": partial(_by_parts, inner=False),
         "the loss is a mean over rows: its gradient is divided by their number": (
             lambda parts: (
                 _by_parts(parts)[0],
+                [gradient * len(gradient) for gradient in _by_parts(parts)[1]],
+            )
+        ),
+        "asked for is the mean over rows; yours is their sum": (
+            lambda parts: (
+                _by_parts(parts)[0] * len(parts[0]),
                 [gradient * len(gradient) for gradient in _by_parts(parts)[1]],
             )
         ),

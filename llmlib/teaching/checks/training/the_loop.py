@@ -49,6 +49,9 @@ process_weights = Exercise(
         "all micro-batches weigh the same here; their targets differ": (
             lambda counts: [[1 / len(own) for _ in own] for own in counts]
         ),
+        "this would be right for sums; multiplied are means, so each count stands in its weight": (
+            lambda counts: [[len(counts) / sum(map(sum, counts)) for _ in own] for own in counts]
+        ),
         "the weights are counts still: divide by all targets": (
             lambda counts: [[float(n * len(counts)) for n in own] for own in counts]
         ),
@@ -153,6 +156,11 @@ decay_branch = Exercise(
                 at + k: peak * (1 - k / decay) ** 0.5 for k in range(1, decay + 1)
             }
         ),
+        "the first rate is still the peak: the k-th of n updates has k / n of the fall behind it": (
+            lambda peak, at, decay: {
+                at + k + 1: peak * (1 - (k / max(decay - 1, 1)) ** 0.5) for k in range(decay)
+            }
+        ),
         "these are factors: multiply by the peak": (
             lambda peak, at, decay: _branch(1.0, at, decay)
         ),
@@ -172,6 +180,12 @@ def _against_batches(batches: Sequence[float], steps: Sequence[float]) -> tuple[
     design = np.column_stack([np.ones(len(batches)), np.asarray(batches, dtype=float)])
     (least, slope), *_ = np.linalg.lstsq(design, np.asarray(steps, dtype=float), rcond=None)
     return float(least), float(slope / least)
+
+
+def _in_examples(batches: Sequence[float], steps: Sequence[float]) -> tuple[float, float]:
+    sizes = np.asarray(batches, dtype=float)
+    least, examples = np.polyfit(sizes, sizes * np.asarray(steps, dtype=float), 1)
+    return float(least), float(examples / least)
 
 
 def _from_the_ends(batches: Sequence[float], steps: Sequence[float]) -> tuple[float, float]:
@@ -202,6 +216,8 @@ critical_batch = Exercise(
             )
         ),
         "steps are no straight line in the batch, but in one over the batch": _against_batches,
+        "you fitted the examples, where large batches decide; the squares to be least are of the "
+        "steps": _in_examples,
         "you took the extreme runs for the limits; the fewest steps lie below any run's, so fit all"
         " runs": _from_the_ends,
         "the two results are exchanged: fewest steps first": (

@@ -44,6 +44,7 @@ rows_at_ridge = Exercise(
         "one byte a number": args(4096, 4096, 1, 153.0),
         "a narrow matrix that no number of rows brings over the ridge": args(4096, 16, 2, 153.0),
         "exactly at the border no row is enough": args(6, 6, 1, 6.0),
+        "a ridge that four rows reach exactly": args(8, 8, 1, 4.0),
         "a ridge so low that one row is above it": args(512, 256, 4, 0.25),
     },
     mistakes={
@@ -55,8 +56,11 @@ rows_at_ridge = Exercise(
         "round up: the row below the ridge is still on the memory's side": (
             lambda *a: _rows_at_ridge(*a, whole=math.floor)
         ),
-        "these are the gradients' products too; the exercise asks for the forward one": (
-            lambda k, m, b, r: _rows_at_ridge(k, m, 3 * b, r)
+        "a product at the ridge has reached it: of two numbers of rows that do, the smaller": (
+            lambda *a: _rows_at_ridge(*a, whole=lambda n: math.floor(n) + 1)
+        ),
+        "these are the FLOPs of the gradients' products too; asked for is the forward one": (
+            lambda *a: _rows_at_ridge(*a, flops=6)
         ),
         "where no number of rows is enough, return None": lambda *a: _rows_at_ridge(*a) or 0,
     },
@@ -76,12 +80,13 @@ def _chain_bytes(
     bytes_per_number: int = 4,
     inside: bool = False,
     again: bool = False,
+    given: bool = False,
 ) -> tuple[int, int]:
     apart = sum(numbers[name] for inputs, out in chain for name in (*set(inputs), out))
     made = {out for _, out in chain}
     read = [name for inputs, _ in chain for name in inputs if inside or name not in made]
     fused = sum(numbers[name] for name in (read if again else dict.fromkeys(read)))
-    fused += sum(numbers[name] for name in results)
+    fused += sum(numbers[name] for name in (results if given else results & made))
     return bytes_per_number * apart, bytes_per_number * fused
 
 
@@ -92,6 +97,13 @@ def _repeated(chain: list[Step], numbers: dict[str, int], results: set[str]) -> 
 
 def _all_written(chain: list[Step], numbers: dict[str, int], results: set[str]) -> tuple[int, int]:
     return _chain_bytes(chain, numbers, {out for _, out in chain})
+
+
+def _only_results_written(
+    chain: list[Step], numbers: dict[str, int], results: set[str]
+) -> tuple[int, int]:
+    apart, fused = _chain_bytes(chain, numbers, results)
+    return apart - 4 * sum(numbers[out] for _, out in chain if out not in results), fused
 
 
 _NORM = [
@@ -124,6 +136,7 @@ chain_bytes = Exercise(
         "one operation alone: nothing to save": args([(("a", "b"), "c")],
                                                       {"a": 5, "b": 5, "c": 5}, {"c"}),
         "a square": args([(("a", "a"), "c")], {"a": 11, "c": 11}, {"c"}),
+        "a Swish gate that keeps what it was given": args(_SWIGLU, _EQUAL, {"y", "g", "u"}),
     },
     mistakes={
         "an input that an operation names twice is read once": _repeated,
@@ -134,6 +147,18 @@ chain_bytes = Exercise(
             lambda *a: _chain_bytes(*a, again=True)
         ),
         "fused, only the names in `results` are written": _all_written,
+        "fused, all names in `results` are written, not the last alone": (
+            lambda chain, numbers, results: _chain_bytes(chain, numbers, {chain[-1][1]})
+        ),
+        "fused, the results are written, too": (
+            lambda chain, numbers, results: _chain_bytes(chain, numbers, set())
+        ),
+        "apart, each operation writes what it makes, whatever is needed in the end": (
+            _only_results_written
+        ),
+        "a result that the chain was given stands in memory already: it is not written": (
+            lambda *a: _chain_bytes(*a, given=True)
+        ),
         "these are numbers; a float32 number has four bytes": (
             lambda *a: _chain_bytes(*a, bytes_per_number=1)
         ),
@@ -166,12 +191,21 @@ def _step_seconds(
         if launches == "hidden":
             times["launch"] = launch
         limit = max(times, key=lambda name: times[name])
-        own = sum(times.values()) if added else times[limit]
-        limits[limit] += own
-        seconds += own + (launch if launches == "each" else 0.0)
+        for name in times if added else (limit,):
+            limits[name] += times[name]
+            seconds += times[name]
+        if launches == "each":
+            limits["launch"] += launch
+            seconds += launch
     if launches == "once":
+        limits["launch"] += launch
         seconds += launch
     return seconds, {name: value / seconds for name, value in limits.items() if seconds}
+
+
+def _shares_of_kernels(kernels: list[tuple[float, float]], *machine: float) -> dict[str, float]:
+    each = [_step_seconds([kernel], *machine, launches="hidden")[1] for kernel in kernels]
+    return {name: sum(one[name] for one in each) / len(each) for name in each[0]}
 
 
 step_seconds = Exercise(
@@ -203,8 +237,14 @@ step_seconds = Exercise(
         "a launch hides behind the kernel before it: it counts where it is longer, not besides": (
             lambda *a: _step_seconds(*a)
         ),
+        "no kernel takes less than its launch: that is the third of the times": (
+            lambda *a: _step_seconds(*a, launches="none")
+        ),
         "every kernel has to be launched, not the step once": (
             lambda *a: _step_seconds(*a, launches="once")
+        ),
+        "these are shares of the kernels; a limit's share is of the seconds": lambda *a: (
+            (_step_seconds(*a, launches="hidden")[0], _shares_of_kernels(*a))
         ),
         "return shares of the whole, not seconds": lambda *a: (
             (found := _step_seconds(*a, launches="hidden"))[0],
