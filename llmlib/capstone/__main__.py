@@ -49,6 +49,24 @@ Processes = Annotated[
         "--workers", min=1, help="processes that clean and encode text [default: the preset's]"
     ),
 ]
+Parallelism = Annotated[
+    str | None,
+    typer.Option("--parallel", help="ddp, fsdp or tensor, under torchrun [default: the preset's]"),
+]
+TensorSize = Annotated[
+    int | None,
+    typer.Option("--tensor-size", min=1, help="processes that share each product, with tensor"),
+]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option("--checkpoints", help="whole, or sharded: each process writes its own pieces"),
+]
+Updates = Annotated[
+    str | None, typer.Option("--optimizer", help="adamw or muon [default: the preset's]")
+]
+Together = Annotated[
+    int | None, typer.Option("--micro-batch", min=1, help="sequences a process computes at once")
+]
 Shrunk = Annotated[bool, typer.Option("--shrunk", help="the same recipe in seconds, to try it out")]
 
 
@@ -67,6 +85,11 @@ def run_command(
     record: Annotated[Path | None, typer.Option(help="append the result to this file")] = None,
     model: Fields = None,
     workers: Processes = None,
+    parallel: Parallelism = None,
+    tensor_size: TensorSize = None,
+    checkpoints: Checkpoints = None,
+    optimizer: Updates = None,
+    micro_batch: Together = None,
     shrunk: Shrunk = False,
 ) -> None:
     """Gather, clean, tokenize, train, evaluate, sample, report; continues where it stopped."""
@@ -77,9 +100,17 @@ def run_command(
             corpus=corpus,
             steps=steps,
             vocab_size=vocab_size,
-            precision=precision,
             workers=workers,
         )
+        changes = {
+            "precision": precision,
+            "parallel": parallel,
+            "tensor_size": tensor_size,
+            "checkpoints": checkpoints,
+            "optimizer": optimizer,
+        }
+        chosen = chosen.with_train(**{name: value for name, value in changes.items() if value})
+        chosen = replace(chosen, micro_batch=micro_batch or chosen.micro_batch)
         chosen = replace(chosen, model=with_fields(chosen.model, model or []))
         command = shlex.join(["python", "-m", "llmlib.capstone", *sys.argv[1:]])
         report = run(chosen, _folder(out, chosen), seed=seed, device=device, command=command)
@@ -126,7 +157,6 @@ def _chosen(
     corpus: str | None = None,
     steps: int | None = None,
     vocab_size: int | None = None,
-    precision: str | None = None,
     workers: int | None = None,
 ) -> Preset:
     """Return the preset as the options change it; a schedule keeps its shape when steps change."""
@@ -137,8 +167,6 @@ def _chosen(
         chosen = replace(chosen, model=chosen.model.replace(vocab_size=vocab_size))
     if workers:
         chosen = replace(chosen, workers=workers)
-    if precision:
-        chosen = chosen.with_train(precision=precision)
     if steps:
         schedule = chosen.train.schedule
         decay = schedule.decay * steps // chosen.train.steps

@@ -16,7 +16,7 @@ from llmlib.core.hardware.memory import MemoryMeter
 from llmlib.core.seeding import seed_everything
 from llmlib.data.stream.loader import TokenLoader
 from llmlib.training.config import TrainConfig, accumulation
-from llmlib.training.distributed import rank, world_size
+from llmlib.training.distributed import copies, rank, world_size
 from llmlib.training.metrics import read_metrics
 from llmlib.training.precision import resolve_precision
 from llmlib.training.trainer import Trainer
@@ -70,10 +70,14 @@ def pretrain(
     size = 8192 if device.type == "cuda" else 1024
     peak = matmul_rate(dtype, size=size, seconds=0.5, device=str(device))
     flops_per_token = decoder_training_flops(config, 1, seq_len) / seq_len
+    together = copies(train.parallel, train.tensor_size)
+    readers = world_size() // together
     accumulate = accumulation(
-        batch_size * seq_len, micro_batch=micro_batch, seq_len=seq_len, world_size=world_size()
+        batch_size * seq_len, micro_batch=micro_batch, seq_len=seq_len, world_size=readers
     )
-    batches, held_out = _batches(prepared, seq_len, micro_batch * world_size(), train.seed)
+    batches, held_out = _batches(
+        prepared, seq_len, micro_batch * readers, train.seed, rank() // together, readers
+    )
     trainer = Trainer(
         build_model(config, train.seed, device),
         batches,
@@ -111,20 +115,20 @@ def pretrain(
 
 
 def _batches(
-    prepared: Prepared, seq_len: int, together: int, seed: int
+    prepared: Prepared, seq_len: int, together: int, seed: int, reader: int, readers: int
 ) -> tuple[TokenLoader, TokenLoader]:
     """Loaders of the training part, so many windows at once, and of the held-out part."""
     # As many held-out windows at once as there are, in equal shares.
     windows = (prepared.held_out.n_tokens - 1) // seq_len - 1
-    watched = min(together, windows // world_size() * world_size())
+    watched = min(together, windows // readers * readers)
     train, held_out = (
         TokenLoader(
             source,
             batch_size=size,
             seq_len=seq_len,
             seed=seed,
-            rank=rank(),
-            world_size=world_size(),
+            rank=reader,
+            world_size=readers,
         )
         for source, size in ((prepared.train, together), (prepared.held_out, watched))
     )

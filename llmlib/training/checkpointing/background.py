@@ -41,7 +41,7 @@ class BackgroundSaver:
     second save waits for the first.
 
     References:
-        Mohan et al. (2021), CheckFreq, section 4.1 (a copy, then writing beside the next steps).
+        Mohan et al. (2021), CheckFreq (a snapshot, then writing it beside the next steps).
     """
 
     def __init__(self) -> None:

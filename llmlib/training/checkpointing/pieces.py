@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def own_pieces(model: nn.Module, optimizer: AnyOptimizer) -> dict[str, Any]:
 
 def write_pieces(folder: Path, pieces: dict[str, Any], group: ProcessGroup | None) -> None:
     """Write all processes' pieces into a folder; what several hold is written once."""
-    with _unwarned_if_alone():
+    with _unwarned() if world_size() == 1 else nullcontext():
         save_state(pieces, checkpoint_id=folder, planner=_Writing(), process_group=group)
 
 
@@ -151,8 +151,10 @@ def read_pieces(folder: Path, model: nn.Module, optimizer: AnyOptimizer | None =
         order = orders.get(rest if kind == "model" else rest.rpartition(".")[0])
         is_spread = isinstance(tensor, DTensor)
         placed[name] = Pieces(tensor, _local(tensor), order) if is_spread else tensor
-    with _unwarned_if_alone():
-        load_state(placed, checkpoint_id=folder, planner=_Reading(flatten_state_dict=False))
+    with _unwarned():  # each reads what it needs, without a word to the others
+        load_state(
+            placed, checkpoint_id=folder, no_dist=True, planner=_Reading(flatten_state_dict=False)
+        )
     if optimizer is not None:
         load_optimizer_tensors(model, optimizer, states)
 
@@ -193,11 +195,8 @@ def _runs(rows: Tensor) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _unwarned_if_alone() -> Iterator[None]:
-    """The library warns a process alone that it is; with others nothing is silenced."""
-    if world_size() > 1:
-        yield
-        return
+def _unwarned() -> Iterator[None]:
+    """The library warns a process that works alone; that is known here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is", UserWarning)
         yield
