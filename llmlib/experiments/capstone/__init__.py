@@ -1,0 +1,1 @@
+"""Long runs on the capstone's presets."""
