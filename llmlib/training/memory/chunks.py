@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +22,20 @@ def lay_out(sizes: Sequence[int], chunk: int) -> list[list[int]]:
     """Fill chunks of so many numbers with tensors in their order, and return each chunk's tensors.
 
     Raises:
-        ValueError: If a tensor is larger than a chunk.
+        ValueError: If there is no tensor, or one is larger than a chunk.
 
     Example:
         >>> lay_out([16, 32, 48, 16], chunk=64)
         [[0, 1], [2, 3]]
     """
+    if not sizes:
+        raise ValueError("there is no tensor to lay out: give some that need a gradient")
     if max(map(_room, sizes)) > chunk:
         raise ValueError(f"a tensor of {max(sizes):,} numbers does not fit a chunk of {chunk:,}")
     chunks: list[list[int]] = []
     left = 0
     for index, size in enumerate(sizes):
-        if _room(size) > left:
+        if not chunks or _room(size) > left:
             chunks.append([])
             left = chunk
         chunks[-1].append(index)
@@ -127,7 +129,8 @@ class ChunkedMemory(TorchDispatchMode):
         moved_bytes: Bytes that moved between device and host in each step, both ways.
 
     Raises:
-        ValueError: If a tensor does not fit a chunk, or an operation's chunks not the budget.
+        ValueError: If a tensor does not fit a chunk, or an operation's chunks not the budget; if a
+            parameter is in no group or not in float32, or none needs a gradient.
 
     References:
         Fang et al. (2021), PatrickStar, sections 5 to 8; Belady (1966), A study of replacement
@@ -147,6 +150,13 @@ class ChunkedMemory(TorchDispatchMode):
         super().__init__()
         self.budget, self.policy = budget, policy
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if policy not in get_args(Policy):
+            raise ValueError(f"policy={policy!r} is unknown: one of {get_args(Policy)}")
+        if others := sorted({str(p.dtype) for p in self.parameters} - {str(torch.float32)}):
+            raise ValueError(
+                f"chunks hold float32, not {others}: call model.float(), and multiply in 16 bits "
+                "under autocast"
+            )
         sizes = [p.numel() for p in self.parameters]
         self.layout = lay_out(sizes, chunk)
         self.used_share = used_share(sizes, chunk)
@@ -165,6 +175,9 @@ class ChunkedMemory(TorchDispatchMode):
         self.peak_bytes, self.moved_bytes = 0, list[int]()
         groups = groups or [{"params": self.parameters}]
         owner = {p: group for group in groups for p in group["params"]}
+        named = model.named_parameters()
+        if alone := [name for name, p in named if p.requires_grad and p not in owner]:
+            raise ValueError(f"{alone} are in no group: give each parameter one, or freeze it")
         pieces = [
             {**group, "params": [p for p in members if owner[p] is group]}
             for members in ([self.parameters[i] for i in chunk] for chunk in self.layout)

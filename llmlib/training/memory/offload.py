@@ -169,8 +169,17 @@ class OffloadedOptimizer(AnyOptimizer):
                 if isinstance(value, Tensor) and value.ndim and value.numel():
                     if key not in homes:
                         homes[key] = self.store.place(value)
+                    homes[key] = _in_order_of(value, homes[key])
                     state[key] = homes[key].copy_(value)
         self.store.settle()
+
+
+def _in_order_of(value: Tensor, home: Tensor) -> Tensor:
+    """View a home column by column where a matrix is so: its products are rounded otherwise."""
+    flat = home if home.is_contiguous() else home.mT
+    if value.is_contiguous() or value.ndim < 2 or not value.mT.is_contiguous():
+        return flat.view(value.shape)
+    return flat.view(value.mT.shape).mT
 
 
 @contextmanager
@@ -200,11 +209,11 @@ def split_groups(groups: list[Group], n_numbers: int) -> list[Group]:
         raise ValueError(f"n_numbers={n_numbers} must be at least 1")
     smaller: list[Group] = []
     for group in groups:
-        room = 0
+        room = -1
         for parameter in group["params"]:
             if parameter.numel() > room:
                 smaller.append({**group, "params": []})
                 room = n_numbers
             smaller[-1]["params"].append(parameter)
-            room -= parameter.numel()
+            room = max(0, room - parameter.numel())
     return smaller

@@ -148,16 +148,20 @@ def recompute(model: Transformer, what: Recomputed = "blocks", *, segment: int =
 
 def _run_as_one(blocks: Sequence[nn.Module]) -> None:
     """Let the first block of a segment run all of them, and the others pass their input on."""
-    calls = [block.forward for block in blocks]
-
-    def chain(x: Tensor, *others: Any) -> Tensor:
-        for call in calls:
-            x = call(x, *others)
-        return x
-
-    _replace_call(blocks[0], partial(run_again, chain))
+    # Partials, not closures: a copy of the model, or one from a file, is to run its own blocks.
+    _replace_call(blocks[0], partial(run_again, partial(_one_after_other, tuple(blocks))))
     for block in blocks[1:]:
-        _replace_call(block, lambda x, *others: x)
+        _replace_call(block, _pass_on)
+
+
+def _one_after_other(blocks: Sequence[nn.Module], x: Tensor, *others: Any) -> Tensor:
+    for block in blocks:
+        x = type(block).forward(block, x, *others)  # what its call was before it was replaced
+    return x
+
+
+def _pass_on(x: Tensor, *others: Any) -> Tensor:
+    return x
 
 
 def _replace_call(module: nn.Module, call: Callable[..., Any]) -> None:

@@ -144,3 +144,21 @@ def test_what_cannot_work_is_refused():
     memory = ChunkedMemory(model, adamw, chunk=CHUNK, budget=192_000)
     with memory, pytest.raises(ValueError, match="works on .* bytes of chunks at once"):
         torch.cat([p.flatten() for p in model.parameters()])
+
+
+def test_layout_of_what_has_no_numbers():
+    assert lay_out([0, 5, 0], 16) == [[0, 1, 2]]
+    with pytest.raises(ValueError, match="no tensor to lay out"):
+        lay_out([], 16)
+
+
+def test_models_that_do_not_lie_in_chunks_are_refused():
+    room: dict[str, Any] = {"chunk": CHUNK, "budget": 10**9}
+    with pytest.raises(ValueError, match=r"not \['torch.bfloat16'\]"):
+        ChunkedMemory(model_of().bfloat16(), adamw, **room)
+    with pytest.raises(ValueError, match="no tensor to lay out"):
+        ChunkedMemory(model_of().requires_grad_(False), adamw, **room)
+    model = model_of()
+    groups = [{"params": [p for p in model.parameters() if p.ndim == 2]}]
+    with pytest.raises(ValueError, match=r"norm.*are in no group"):
+        ChunkedMemory(model, adamw, **room, groups=groups)

@@ -22,6 +22,7 @@ from llmlib.training.optimizers.adamw import adamw_from_groups
 from llmlib.training.optimizers.base import state_bytes
 from llmlib.training.optimizers.lion import Lion
 from llmlib.training.optimizers.muon import Muon
+from llmlib.training.optimizers.soap import SOAP
 
 
 def matrices() -> nn.Module:
@@ -55,6 +56,11 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "AdamW in pieces": (lambda m: adamw(m, 1e-2), in_pieces),
     "Lion": (lambda m: Lion(m.parameters(), 1e-2), lambda m: Lion(m.parameters(), 1e-2)),
     "Muon": (muon, muon),
+    # Its bases come column by column, which decides how their products are rounded.
+    "SOAP": (
+        lambda m: SOAP(m.parameters(), 1e-2, every=2),
+        lambda m: SOAP(m.parameters(), 1e-2, every=2),
+    ),
 }
 
 
@@ -165,3 +171,12 @@ def test_files_go_with_their_store(tmp_path):
 def test_a_limit_of_nothing_is_refused():
     with pytest.raises(ValueError, match="n_numbers=0"):
         split_groups([], 0)
+
+
+def test_a_parameter_without_numbers_stays_in_its_group():
+    groups = [
+        {"params": [torch.ones(0), torch.ones(3)], "lr": 0.1},
+        {"params": [torch.ones(0, 5)], "lr": 0.2},
+    ]
+    found = [([p.numel() for p in g["params"]], g["lr"]) for g in split_groups(groups, 5)]
+    assert found == [([0, 3], 0.1), ([0], 0.2)]

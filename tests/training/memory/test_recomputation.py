@@ -1,5 +1,8 @@
 """Recomputed activations: gradients to the bit, and what it saves."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -138,3 +141,21 @@ def test_each_kind_saves_what_it_says():
     assert peak("mixer") < 0.85 * whole
     assert by_segment[1] < 0.5 * whole
     assert by_segment[9] > 0.95 * whole  # one segment: all is made again before the first step back
+
+
+@pytest.mark.parametrize(
+    "carry", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
+)
+@pytest.mark.parametrize(("what", "segment"), [("blocks", 1), ("blocks", 3), ("mixer", 1)])
+def test_a_copy_runs_its_own_blocks(carry: Callable[..., Transformer], what: Any, segment: int):
+    model = recompute(twin({}), what, segment=segment)
+    carried = carry(model)
+    expected = gradients(model)
+    model.zero_grad()
+    assert_same(gradients(carried), expected)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_last_call_decides_on_the_segments():
+    model = recompute(recompute(twin({}), segment=3), segment=1)
+    assert_same(gradients(model), gradients(twin({})))
