@@ -49,7 +49,7 @@ def test_four_sleeping_stages_idle_as_theory_says(runs: list[dict[str, Any]], pl
     assert bubble(spans) == pytest.approx(THEORY[plan])
     assert {(span.stage, span.work) for span in played[0]} == {(s.stage, s.work) for s in spans}
     # Whoever is woken late keeps the others waiting: the least disturbed round, and a margin.
-    assert min(map(bubble, played)) == pytest.approx(THEORY[plan], abs=0.08)
+    assert min(map(bubble, played)) == pytest.approx(THEORY[plan], abs=0.1)
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_two_computing_stages_idle_less_in_eight_pieces(runs: list[dict[str, Any
         for m in PIECES
     }
     # One piece is never on two stages; a stage may begin before the other has noted its end.
-    assert idle[1] > 0.45
+    assert idle[1] > 0.4
     assert idle[8] < idle[1]
 
 
