@@ -42,7 +42,7 @@ from llmlib.training.checkpointing.named_state import (
     model_tensors,
     optimizer_tensors,
 )
-from llmlib.training.checkpointing.pieces import INDEX, read_pieces
+from llmlib.training.checkpointing.pieces import PIECES_INDEX, read_pieces
 from llmlib.training.checkpointing.random_state import random_state, set_random_state
 from llmlib.training.distributed import everyone, rank, world_size
 
@@ -136,13 +136,16 @@ def load(
         )
     _require_equal(path, "model", manifest["model_config"], model_config)
     _require_equal(path, "run", manifest["config"], config)
-    is_sharded, is_as_many = INDEX in manifest["sizes"], manifest["world_size"] == world_size()
+    is_sharded, is_as_many = (
+        PIECES_INDEX in manifest["sizes"],
+        manifest["world_size"] == world_size(),
+    )
     if not (is_sharded or is_as_many):
         raise ValueError(
             f"{path} was written by {manifest['world_size']} processes, this run has "
             f"{world_size()}: start as many, so that the data continue where they were"
         )
-    file = path / (INDEX if is_sharded else "optimizer.safetensors")
+    file = path / (PIECES_INDEX if is_sharded else "optimizer.safetensors")
     try:
         if is_sharded:
             read_pieces(path, model, optimizer)
@@ -166,9 +169,9 @@ def load_model(path: Path, model: nn.Module) -> None:
         ValueError: When the checkpoint is cut short or its tensors do not fit the model.
     """
     manifest = read_manifest(path)
-    file = path / (INDEX if INDEX in manifest["sizes"] else "model.safetensors")
+    file = path / (PIECES_INDEX if PIECES_INDEX in manifest["sizes"] else "model.safetensors")
     try:
-        if file.name == INDEX:
+        if file.name == PIECES_INDEX:
             read_pieces(path, model)
         else:
             load_model_tensors(model, read_tensors(file, manifest))

@@ -34,7 +34,7 @@ from llmlib.training.checkpointing.named_state import (
 from llmlib.training.distributed import world_size
 from llmlib.training.engine.split_products import row_orders
 
-INDEX = ".metadata"
+PIECES_INDEX = ".metadata"
 """The file by which a folder of pieces is known; the library writes it last."""
 
 
