@@ -64,6 +64,12 @@ def test_orthogonalize_is_near_the_polar_factor(shape: tuple[int, int], dtype: t
     assert singular.min() > 0.6 or shape[0] == shape[1]
 
 
+def test_stacked_rows_of_no_parameter_are_refused() -> None:
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 6))
+    with pytest.raises(ValueError, match=r"ends in \['qvk\.weight'\]"):
+        muon_with_adamw(model, stacked_rows={"1.weight": (3, 3), "qvk.weight": (3, 3)})
+
+
 def test_float16_holds_the_products_of_gradients_of_any_size() -> None:
     torch.manual_seed(0)
     matrix = torch.randn(7, 5)

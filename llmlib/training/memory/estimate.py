@@ -1,14 +1,14 @@
 """The bytes of a training step, from a configuration alone: what is held, and the peak."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from llmlib.architecture.attention.blocked import BLOCK, LONGEST
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.counts import parameters
 from llmlib.training.memory.chunked_loss import rows_at_once
 from llmlib.training.memory.recomputation import Recomputed
-from llmlib.training.memory.trace import traced_step
+from llmlib.training.memory.trace import require_step, traced_step
 
 Bytes = int
 StepPrecision = Literal["float32", "bfloat16"]
@@ -64,7 +64,8 @@ def estimate_memory(
         state_numbers: Numbers that the optimizer keeps a parameter: 2 for AdamW, 1 for momentum.
 
     Raises:
-        ValueError: If the configuration can be neither computed nor traced.
+        ValueError: If the configuration can be neither computed nor traced, or a setting is out of
+            its range.
 
     Example:
         >>> config = ModelConfig(
@@ -78,6 +79,11 @@ def estimate_memory(
         Korthikanti et al. (2022), Reducing Activation Recomputation in Large Transformer Models,
         section 4.1, for another decoder in 16 bits; Rajbhandari et al. (2020), ZeRO, section 3.
     """
+    require_step(batch_size, seq_len, recomputed, segment)
+    if precision not in get_args(StepPrecision):
+        raise ValueError(f"precision={precision!r} is unknown: one of {get_args(StepPrecision)}")
+    if state_numbers < 0:
+        raise ValueError(f"state_numbers={state_numbers} must be 0 or more")
     counts = parameters(config)
     state = 4 * state_numbers * counts.total
     held = 4 * counts.total + state

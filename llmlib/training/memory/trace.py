@@ -1,5 +1,7 @@
 """A training step that only goes through the motions: shapes without numbers, and their bytes."""
 
+from typing import get_args
+
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -26,7 +28,8 @@ def traced_step(
     configuration's own depth follows.
 
     Raises:
-        ValueError: If the model asks for numbers, as routing by experts does.
+        ValueError: If the model asks for numbers, as routing by experts does, or a setting is out
+            of its range.
 
     Example:
         >>> config = ModelConfig(
@@ -42,16 +45,42 @@ def traced_step(
             f"the memory of this configuration with {what} is not known without its numbers: "
             "measure a step of a smaller one by tracked_allocations"
         )
+    require_step(batch_size, seq_len, recomputed, segment)
     period = max(1, config.full_every) * segment
-    shallow = min(period, config.n_layers)
-    deep = min(2 * period, config.n_layers)
-    first = _measure(config, shallow, batch_size, seq_len, bfloat16, recomputed, segment)
-    if shallow == config.n_layers:
+    shallow = period + config.n_layers % period  # both depths end as the whole model does
+    deep = shallow + period
+    first = _measure(
+        config, min(shallow, config.n_layers), batch_size, seq_len, bfloat16, recomputed, segment
+    )
+    if shallow >= config.n_layers:
         return first
     second = _measure(config, deep, batch_size, seq_len, bfloat16, recomputed, segment)
-    periods = (config.n_layers - shallow) / (deep - shallow)
-    kept, most = (round(a + periods * (b - a)) for a, b in zip(first, second, strict=True))
+    periods = (config.n_layers - shallow) // period
+    kept, most = (a + periods * (b - a) for a, b in zip(first, second, strict=True))
     return kept, most
+
+
+def require_step(
+    batch_size: int, seq_len: int, recomputed: Recomputed | None, segment: int
+) -> None:
+    """Check what is asked of a step.
+
+    Raises:
+        ValueError: When a count is below 1, a part unknown, or a segment of other than blocks.
+
+    Example:
+        >>> require_step(3, 61, "blocks", 2)
+    """
+    if not (batch_size >= 1 and seq_len >= 1 and segment >= 1):
+        raise ValueError(
+            f"batch_size={batch_size}, seq_len={seq_len} and segment={segment} must be at least 1"
+        )
+    if recomputed is not None and recomputed not in get_args(Recomputed):
+        raise ValueError(
+            f"recomputed={recomputed!r} is unknown: None or one of {get_args(Recomputed)}"
+        )
+    if segment > 1 and recomputed != "blocks":
+        raise ValueError(f"segment={segment} needs recomputed='blocks': only blocks run as one")
 
 
 def _measure(

@@ -93,7 +93,8 @@ def muon_with_adamw(
             each, keyed by the end of the parameter's name, e.g. `{"qkv.weight": (64, 64, 64)}`.
 
     Raises:
-        ValueError: When the model has no hidden matrix.
+        ValueError: When the model has no hidden matrix, or `stacked_rows` names none of its
+            parameters.
 
     Example:
         >>> model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2))
@@ -108,13 +109,16 @@ def muon_with_adamw(
     }
     if not hidden:
         raise ValueError("the model has no hidden matrix for Muon: use adamw")
+    ends = stacked_rows or {}
+    if unknown := [end for end in ends if not any(name.endswith(end) for name in roles)]:
+        raise ValueError(f"stacked_rows: no parameter's name ends in {unknown}")
     groups = param_groups(model, weight_decay, decay_embeddings=decay_embeddings)
     mine = {id(p) for p in hidden.values()}
     for group in groups:
         group["params"] = [p for p in group["params"] if id(p) not in mine]
     rest = [group for group in groups if group["params"]]
     muon = Muon(
-        _stacks(hidden, stacked_rows or {}),
+        _stacks(hidden, ends),
         muon_lr,
         momentum=momentum,
         weight_decay=weight_decay,

@@ -16,6 +16,10 @@ from llmlib.training.memory.estimate import (
     plain_decoder_activations,
 )
 from llmlib.training.memory.recomputation import recompute
+from llmlib.training.memory.trace import (
+    _measure,  # pyright: ignore[reportPrivateUsage]
+    traced_step,
+)
 from llmlib.training.objectives import next_token_loss
 from llmlib.training.optimizers.base import state_bytes
 
@@ -182,3 +186,29 @@ def test_the_billion_and_a_half_of_zero():
     estimate = estimate_memory(config, 32, 1024)
     total = estimate.parameters + estimate.gradients + estimate.optimizer
     assert total == pytest.approx(24e9, rel=0.05)
+
+
+@pytest.mark.parametrize(("layers", "segment"), [(5, 2), (11, 3), (7, 5)])
+def test_a_last_segment_that_is_shorter_keeps_its_input_too(layers: int, segment: int):
+    config = ModelConfig(
+        vocab_size=31, d_model=22, n_layers=layers, n_heads=1, max_seq_len=13, position="t5"
+    )
+    found = traced_step(config, 3, 13, recomputed="blocks", segment=segment)
+    whole = _measure(config, layers, 3, 13, False, "blocks", segment)
+    assert found == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"seq_len": -1}, "seq_len=-1"),
+        ({"segment": 0}, "segment=0"),
+        ({"segment": 2}, "needs recomputed='blocks'"),
+        ({"state_numbers": -1}, "state_numbers=-1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change: dict[str, Any], message: str):
+    config = ModelConfig(vocab_size=31, d_model=22, n_layers=2, n_heads=1, max_seq_len=13)
+    with pytest.raises(ValueError, match=message):
+        estimate_memory(config, **{"batch_size": 2, "seq_len": 13, **change})
