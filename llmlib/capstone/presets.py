@@ -136,19 +136,12 @@ class Preset:
 LAPTOP = Preset(
     name="laptop",
     model=ModelConfig(
-        vocab_size=4096,
-        d_model=256,
-        n_layers=4,
-        n_heads=4,
-        max_seq_len=512,
-        qk_norm=True,
-        activation="relu_squared",
-    ),  # fmt: skip
+        vocab_size=4096, d_model=256, n_layers=4, n_heads=4, max_seq_len=512, qk_norm=True
+    ),
     train=TrainConfig(
         steps=1000,
         optimizer="muon",
         muon_lr=0.02,
-        muon_steps=3,
         lr=4e-3,
         weight_decay=0.0,
         clip=0.0,
@@ -169,7 +162,7 @@ TINY = replace(
     LAPTOP,
     name="tiny",
     model=LAPTOP.model.replace(
-        vocab_size=1024, d_model=64, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=32, d_ff=256,
+        vocab_size=1024, d_model=64, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=32, d_ff=192,
         max_seq_len=128,
     ),
     train=replace(

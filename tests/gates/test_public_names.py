@@ -14,6 +14,7 @@ from project import ROOT
 MAX_MODULES = 12
 PRIVATE = (
     "llmlib/experiments/architecture/",
+    "llmlib/experiments/capstone/",
     "llmlib/experiments/data/",
     "llmlib/experiments/training/",
     "llmlib/experiments/worlds/",

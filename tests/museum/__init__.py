@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from museum.exhibit import Exhibit
 
-ROOMS = ("data", "architecture", "training", "utilization", "house")
+ROOMS = ("data", "architecture", "training", "parallelism", "utilization", "house")
 """One module `room_NAME.py` each, in the order of the chapters."""
 
 

@@ -1,4 +1,4 @@
-"""Which of the speed run's changes serve the capstone's laptop preset, at a quarter of its length.
+"""Whether the speed run's last two changes serve the laptop preset, at a quarter of its length.
 
 The preset's own trainer, batch, windows and schedule; loss on modules of the training side.
 """
@@ -13,6 +13,7 @@ from rich.table import Table
 from llmlib.capstone.presets import LAPTOP
 from llmlib.capstone.pretrain import build_model
 from llmlib.core.batch import Batch
+from llmlib.core.statistics import Interval, paired_interval
 from llmlib.data.stream.loader import TokenLoader
 from llmlib.data.stream.packing import TokenSource
 from llmlib.experiments.experiment import Experiment, Run, Runs
@@ -23,6 +24,7 @@ from llmlib.training.objectives.next_token import next_token_loss
 from llmlib.training.trainer import Trainer
 
 STEPS = 250
+SEEDS = (300, 301, 302)
 WIDTHS = {"swiglu": 704, "relu_squared": 1024}
 """Of the feed-forward layer, for as many parameters within 2%."""
 
@@ -75,9 +77,26 @@ def lay_out(runs: Runs) -> Table:
     return table
 
 
+PRESET: Run = {"activation": "swiglu", "muon_steps": 5}
+RACED: Run = {"activation": "relu_squared", "muon_steps": 3}
+"""The last two changes of the speed run's stack."""
+
+
+def raced_less_preset(runs: Runs) -> Interval:
+    """Return by how many nats the changed recipe ends above the preset's, seed by seed."""
+    found = (runs.where(**recipe).values("watched_loss") for recipe in (RACED, PRESET))
+    return paired_interval(*found)
+
+
 EXPERIMENT = Experiment(
-    conditions={"activation": tuple(WIDTHS), "muon_steps": (5, 3)},
-    seeds=(300, 301, 302),
+    conditions=[
+        PRESET,
+        RACED,
+        # Each change by itself, from the first seed.
+        {"activation": "swiglu", "muon_steps": 3, "seed": SEEDS[0]},
+        {"activation": "relu_squared", "muon_steps": 5, "seed": SEEDS[0]},
+    ],
+    seeds=SEEDS,
     measure=measure,
     equal=("tokens", "text_sha256"),
     depends=(
@@ -86,5 +105,16 @@ EXPERIMENT = Experiment(
         "llmlib.training.optimizers.combined",
     ),
     table=lay_out,
-    claims={},
+    claims={
+        "": {
+            "the speed run's two changes end above the laptop's recipe after as many tokens": (
+                lambda runs: raced_less_preset(runs).low > 0
+            ),
+            "each change does so by itself, from one seed": lambda runs: all(
+                runs.values("watched_loss", seed=SEEDS[0], **{**PRESET, name: RACED[name]})[0]
+                > runs.values("watched_loss", seed=SEEDS[0], **PRESET)[0] + 0.02
+                for name in PRESET
+            ),
+        }
+    },
 )

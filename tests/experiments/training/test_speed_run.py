@@ -12,16 +12,16 @@ from llmlib.architecture.transformer import Transformer
 from llmlib.data.stream.packing import PackedTokens, pack
 from llmlib.experiments.training.speed_run import loop
 from llmlib.experiments.training.speed_run.loop import (
-    Stepper,
     batches_of,
     loss_on,
     optimizer_of,
     step_seconds,
     train_for,
 )
-from llmlib.experiments.training.speed_run.model import SpeedDecoder, build, loss_of
+from llmlib.experiments.training.speed_run.model import SpeedDecoder, build
 from llmlib.experiments.training.speed_run.pairs import pairs_loss
 from llmlib.experiments.training.speed_run.recipe import LENGTH, VOCAB_SIZE, Recipe
+from llmlib.training.objectives.next_token import next_token_loss
 
 TRICKS = {
     "value_embeddings": "values",
@@ -90,18 +90,6 @@ def test_outputs_that_start_at_zero_leave_the_stream_alone() -> None:
     assert not head(tokens).any()
 
 
-def test_soft_cap_bounds_logits_and_z_loss_is_for_training_alone() -> None:
-    batch = {"inputs": torch.randint(97, (2, 11)), "targets": torch.randint(97, (2, 11))}
-    plain, capped, with_z = (
-        build(small(**extra), 0) for extra in ({}, {"soft_cap": 1e4}, {"z_loss": 0.1})
-    )
-    torch.testing.assert_close(loss_of(plain, batch), loss_of(capped, batch))
-    denominator = plain(batch["inputs"]).logsumexp(-1)
-    extra = loss_of(with_z, batch) - loss_of(plain, batch)
-    torch.testing.assert_close(extra, 0.1 * denominator.square().mean(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(loss_of(with_z.eval(), batch), loss_of(plain, batch))
-
-
 def test_muon_takes_the_recipe_s_polynomials_and_rates() -> None:
     how = {"optimizer": "muon", "lr": 0.5, "embedding_rate": 3.0, "polar": True}
     recipe = small(**how, newton_steps=3)
@@ -116,19 +104,6 @@ def test_a_run_is_cut_into_its_stretches(source: PackedTokens) -> None:
     assert recipe.stretches(10) == [(3, 2, 32), (2, 3, 64), (5, 1, LENGTH)]
     shapes = [tuple(b["inputs"].shape) for b in batches_of(recipe, source, 10, seed=0)]
     assert shapes == [(2, 32)] * 3 + [(3, 64)] * 2 + [(1, LENGTH)] * 5
-
-
-def test_the_last_weights_are_averaged(source: PackedTokens) -> None:
-    recipe = small(batch=1, average=0.5, ramp=[[1.0, 1, 16]])
-    stepper = Stepper(recipe, 20, seed=1)
-    kept = []
-    for step, batch in enumerate(batches_of(recipe, source, 20, seed=1), 1):
-        stepper.take(batch)
-        if step in (15, 20):
-            kept.append([p.detach().clone() for p in stepper.model.parameters()])
-    stepper.finish()
-    for parameter, first, second in zip(stepper.model.parameters(), *kept, strict=True):
-        torch.testing.assert_close(parameter, (first + second) / 2)
 
 
 def test_training_learns_and_repeats(source: PackedTokens) -> None:
@@ -147,7 +122,7 @@ def test_the_loss_is_the_mean_over_all_windows(source: PackedTokens) -> None:
     tokens = torch.from_numpy(source.tokens[: n_windows * LENGTH + 1].astype("int64"))
     with torch.no_grad():
         expected = [
-            loss_of(model, {"inputs": tokens[None, i : i + LENGTH],
+            next_token_loss(model, {"inputs": tokens[None, i : i + LENGTH],
                             "targets": tokens[None, i + 1 : i + LENGTH + 1]}).item()
             for i in range(0, n_windows * LENGTH, LENGTH)
         ]  # fmt: skip

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from llmlib.core.batch import Batch
 from llmlib.data.stream.loader import TokenLoader
 from llmlib.data.stream.packing import TokenSource
-from llmlib.experiments.training.speed_run.model import SpeedDecoder, build, loss_of
+from llmlib.experiments.training.speed_run.model import SpeedDecoder, build
 from llmlib.experiments.training.speed_run.recipe import LENGTH, Recipe
 from llmlib.training.checkpointing.named_state import AnyOptimizer
+from llmlib.training.objectives.next_token import next_token_loss
 from llmlib.training.optimizers.adamw import adamw, parameter_roles
 from llmlib.training.optimizers.combined import muon_with_adamw
 from llmlib.training.optimizers.polar_express import polar_express
@@ -51,7 +52,6 @@ def batches_of(recipe: Recipe, source: TokenSource, steps: int, seed: int) -> It
             batch_size=batch,
             seq_len=length,
             seed=seed + 1000 * number,
-            documents=recipe.documents,
         )
         for _ in range(n_steps):
             yield next(loader)
@@ -66,12 +66,10 @@ class Stepper:
         self.optimizer = optimizer_of(self.model, recipe)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = recipe.schedule_of(steps)
-        self.sums: list[Tensor] = []
-        self.n_summed = 0
 
     def take(self, batch: Batch) -> float:
         """Do one update and return the loss before it."""
-        loss = loss_of(self.model, batch)
+        loss = next_token_loss(self.model, batch)
         loss.backward()
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
@@ -81,24 +79,7 @@ class Stepper:
             group["lr"] = peak * factor
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._remember()
         return loss.item()
-
-    def _remember(self) -> None:
-        begin = self.steps - round(self.recipe.average * self.steps)
-        if self.step <= begin or (self.steps - self.step) % 5:
-            return
-        weights = [p.detach() for p in self.model.parameters()]
-        if not self.sums:
-            self.sums = [torch.zeros_like(w) for w in weights]
-        torch._foreach_add_(self.sums, weights)  # pyright: ignore[reportPrivateImportUsage]
-        self.n_summed += 1
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Put the averaged weights in place, if there are any."""
-        for parameter, total in zip(self.model.parameters(), self.sums, strict=False):
-            parameter.copy_(total / self.n_summed)
 
 
 def train_for(
@@ -118,7 +99,6 @@ def train_for(
         tokens += batch["targets"].numel()
         if not math.isfinite(losses[-1]):
             break
-    stepper.finish()
     return stepper.model, {
         "train_losses": [round(_mean(losses[i : i + 10]), 3) for i in range(0, len(losses), 10)],
         "tokens": tokens,
@@ -146,7 +126,7 @@ def loss_on(model: SpeedDecoder, source: TokenSource, *, rows: int = 0) -> float
         ]
         stack = torch.stack(windows)
         batch = {"inputs": stack[:, :-1].contiguous(), "targets": stack[:, 1:].contiguous()}
-        total += loss_of(model, batch).item() * len(windows)
+        total += next_token_loss(model, batch).item() * len(windows)
     model.train()
     return total / rows
 
@@ -160,9 +140,7 @@ def step_seconds(recipes: Sequence[Recipe], source: TokenSource, *, rounds: int)
     for recipe in recipes:
         runs.append([])
         for n_steps, batch, length in recipe.stretches(1000):
-            loader = TokenLoader(
-                source, batch_size=batch, seq_len=length, seed=0, documents=recipe.documents
-            )
+            loader = TokenLoader(source, batch_size=batch, seq_len=length, seed=0)
             runs[-1].append((Stepper(recipe, 1000, 0), next(loader), n_steps / 1000))
     seconds: list[list[list[float]]] = [[] for _ in recipes]
     for _ in range(rounds + 1):  # the first round builds the optimizers' states

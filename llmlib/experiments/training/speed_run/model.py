@@ -10,10 +10,8 @@ from typing_extensions import override
 from llmlib.architecture.caches.base import Cache
 from llmlib.architecture.context import PLAIN, Layout
 from llmlib.architecture.transformer import Transformer
-from llmlib.core.batch import Batch
 from llmlib.core.seeding import seed_everything
 from llmlib.experiments.training.speed_run.recipe import Recipe
-from llmlib.training.objectives.next_token import next_token_loss
 
 
 class SpeedDecoder(Transformer):
@@ -79,17 +77,3 @@ class SpeedDecoder(Transformer):
 def build(recipe: Recipe, seed: int) -> SpeedDecoder:
     seed_everything(seed)
     return SpeedDecoder(recipe)
-
-
-def loss_of(model: SpeedDecoder, batch: Batch) -> Tensor:
-    """Return the mean loss in nats a token, plus the z-loss while training."""
-    recipe = model.recipe
-    if not (recipe.soft_cap or (recipe.z_loss and model.training)):
-        return next_token_loss(model, batch)
-    logits = model(batch["inputs"])
-    if recipe.soft_cap:
-        logits = recipe.soft_cap * torch.tanh(logits / recipe.soft_cap)
-    loss = F.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten())
-    if recipe.z_loss and model.training:
-        loss = loss + recipe.z_loss * logits.logsumexp(-1).square().mean()
-    return loss

@@ -24,7 +24,6 @@ class Recipe:
     bias: bool = False
     qk_norm: bool = False
     tied: bool = True
-    embedding_norm: bool = False
     d_model: int = 192
     n_layers: int = 4
     d_ff: int = 0
@@ -38,10 +37,6 @@ class Recipe:
     """Mix the embeddings into each block's input, by two learned numbers a block."""
     shift: bool = False
     """Add the last token's embedding to each token's, by a learned share a channel."""
-    soft_cap: float = 0.0
-    """Bend logits to stay within plus and minus so much; 0: none."""
-    z_loss: float = 0.0
-    """Weight of the squared logarithm of the softmax's denominator."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 6e-4
     embedding_rate: float = 1.0
@@ -61,10 +56,6 @@ class Recipe:
     """Windows in an update."""
     ramp: tuple[tuple[float, int, int], ...] | list[list[float]] = ()
     """Stretches of other batches: up to which share of the run, windows, and their length."""
-    documents: bool = False
-    """Keep attention within documents."""
-    average: float = 0.0
-    """Average the weights over so large a last share of the run, every fifth step."""
 
     @property
     def model_config(self) -> ModelConfig:
@@ -81,7 +72,6 @@ class Recipe:
             bias=self.bias,
             qk_norm=self.qk_norm,
             tie_embeddings=self.tied,
-            embedding_norm=self.embedding_norm,
             d_ff=self.d_ff,
         )
 

@@ -13,7 +13,7 @@ from llmlib.training.parallel.communicator import Communicator, Event
 from llmlib.training.parallel.pipelines.orders import pipeline_orders
 from llmlib.training.parallel.pipelines.stages import PipelineParallel
 from llmlib.training.parallel.pipelines.weight_versions import (
-    MakeOptimizer,
+    MakeStageOptimizer,
     WeightVersions,
     require_untied,
 )
@@ -47,7 +47,7 @@ class AsynchronousPipeline(PipelineParallel):
         self,
         model: Transformer,
         comm: Communicator,
-        make_optimizer: MakeOptimizer,
+        make_optimizer: MakeStageOptimizer,
         *,
         stashing: bool = True,
     ) -> None:

@@ -9,7 +9,7 @@ from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import Batch
 from llmlib.training.objectives.next_token import next_token_loss
 
-MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
+MakeStageOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 
 
 class WeightVersions:
@@ -34,7 +34,7 @@ class WeightVersions:
     def __init__(
         self,
         parameters: Iterable[nn.Parameter],
-        make_optimizer: MakeOptimizer,
+        make_optimizer: MakeStageOptimizer,
         *,
         stashing: bool = True,
     ) -> None:
@@ -107,7 +107,7 @@ def train_with_delays(
     model: Transformer,
     micro_batches: Iterable[Batch],
     stages: int,
-    make_optimizer: MakeOptimizer,
+    make_optimizer: MakeStageOptimizer,
     *,
     stashing: bool = True,
 ) -> list[float]:
