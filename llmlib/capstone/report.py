@@ -6,7 +6,7 @@ from typing import Any
 
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.counts import parameters, training_state_bytes
-from llmlib.capstone.recipe_gain import describe_gain
+from llmlib.capstone.recipe_origin import describe_recipe
 from llmlib.core.figures import use_style
 from llmlib.core.files import atomic_path, atomic_write
 from llmlib.core.hardware.machine import machine_class, versions
@@ -123,7 +123,7 @@ def as_markdown(report: dict[str, Any]) -> str:
         f"`{report['command']}` on {report['machine']}, {report['seconds'] / 60:.1f} minutes.",
         "## Held-out text",
         _evaluation_table(report["evaluation"]),
-        *([describe_gain()] if report["preset"] == "laptop" else []),
+        *([describe_recipe()] if report["preset"] == "laptop" else []),
         "## Training",
         "![Loss against tokens](loss.png)",
         _training_table(report),

@@ -18,15 +18,23 @@ from llmlib.capstone.end_to_end import prepare_preset
 from llmlib.capstone.measure import baselines
 from llmlib.capstone.prepare import load_prepared
 from llmlib.capstone.presets import TextSource
-from llmlib.capstone.recipe_gain import describe_gain, recipe_gain
+from llmlib.capstone.recipe_origin import (
+    describe_recipe,
+    gain_over_defaults,
+    loss_of_changes,
+    whole_run_with_changes,
+)
 from llmlib.core.resources import resource
 from llmlib.core.statistics import t_interval
 from llmlib.data import Document, fixed_corpus
 from llmlib.data.corpora.document import corpus_bytes, load_documents
 from llmlib.data.deduplication import EvaluationIndex, find_leaks
 from llmlib.evaluation.compressors import primed_xz_bits_per_byte
+from llmlib.experiments.capstone import laptop_recipe
+from llmlib.experiments.catalogue import find_experiment
 from llmlib.experiments.experiment import Run
 from llmlib.experiments.lines import read_runs
+from llmlib.experiments.training import speed_run_screening
 from llmlib.training import TrainConfig
 
 LEFT_WITHOUT_LEAKS = 5_280_000  # bytes of training text
@@ -71,15 +79,8 @@ def runs_with_leaks() -> list[Run]:
     return read_runs("capstone_with_leaks")
 
 
-def runs_before() -> list[Run]:
-    """Runs of the recipe before the speed run, on the text of today."""
-    return read_runs("capstone_before_speed_run")
-
-
 def test_what_leaks_hand_over_is_measured_on_the_same_text():
-    pairs = [
-        sorted(lines, key=lambda run: run["seed"]) for lines in (runs_with_leaks(), runs_before())
-    ]
+    pairs = [sorted(lines, key=lambda run: run["seed"]) for lines in (runs_with_leaks(), runs())]
     gains = []
     for leaky, clean in zip(*pairs, strict=True):
         assert config_of(leaky) == config_of(clean)
@@ -92,20 +93,23 @@ def test_what_leaks_hand_over_is_measured_on_the_same_text():
     assert t_interval(gains)[1] > 0
 
 
-def test_the_recipe_gained_what_report_and_page_say():
-    gain = recipe_gain()
-    differences = [
-        before["model_bits_per_byte"] - after["model_bits_per_byte"]
-        for before, after in zip(
-            *(sorted(lines, key=lambda run: run["seed"]) for lines in (runs_before(), runs())),
-            strict=True,
-        )
-    ]
-    assert gain.value == pytest.approx(statistics.mean(differences))
-    said = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-    assert said in describe_gain()
-    assert said in page()
-    assert ("not shown to differ" in describe_gain()) == (gain.low <= 0 <= gain.high)
+def test_the_report_and_the_page_say_what_the_recipe_gained():
+    gained, lost = gain_over_defaults(), loss_of_changes()
+    screened, tried = (find_experiment(n).runs() for n in ("speed_run_screening", "laptop_recipe"))
+    expected = speed_run_screening.gains(screened, speed_run_screening.LAPTOP)
+    assert gained.value == pytest.approx(statistics.mean(expected))
+    assert lost == laptop_recipe.raced_less_preset(tried)
+    assert gained.low > 0.8
+    assert lost.low > 0
+    changed, unchanged = whole_run_with_changes()
+    assert changed > unchanged + 0.02
+    for said in (
+        f"{gained.value:.2f} [{gained.low:.2f}, {gained.high:.2f}]",
+        f"{lost.value:+.3f} [{lost.low:+.3f}, {lost.high:+.3f}]",
+        f"{changed:.3f}",
+    ):
+        assert said in describe_recipe()
+        assert said in page()
 
 
 @pytest.mark.slow
@@ -186,7 +190,7 @@ def test_the_chapter_page_says_what_was_measured():
         assert f"| {runs_with_leaks()[0][key]:.3f} | {in_order[0][key]:.3f} |" in text
     means = [
         statistics.mean(run["model_bits_per_byte"] for run in lines)
-        for lines in (runs_with_leaks(), runs_before())
+        for lines in (runs_with_leaks(), runs())
     ]
     assert "| the model, mean of three seeds | {:.3f} | {:.3f} |".format(*means) in text
     minutes = [run["training_seconds"] / 60 for run in in_order]

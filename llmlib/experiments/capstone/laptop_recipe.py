@@ -11,7 +11,7 @@ import torch
 from rich.table import Table
 
 from llmlib.capstone.presets import LAPTOP
-from llmlib.capstone.pretrain import build_model
+from llmlib.capstone.pretrain import InterruptedRunError, build_model
 from llmlib.core.batch import Batch
 from llmlib.core.statistics import Interval, paired_interval
 from llmlib.data.stream.loader import TokenLoader
@@ -58,6 +58,8 @@ def measure(run: Run, *, steps: int = STEPS, rows: int = 0) -> Run:
     with tempfile.TemporaryDirectory() as name:
         trainer = Trainer(model, loader, train, Path(name), show_progress=False)
         result = trainer.run()
+    if not result.finished:
+        raise InterruptedRunError(f"a signal ended the run after step {result.step}")
     watched = windows(text.watched, LAPTOP.seq_len, rows)
     loss = mean_loss(Objective(model, next_token_loss), watched, cpu)
     return {

@@ -148,8 +148,11 @@ EXPERIMENT = Experiment(
             "in less than a third of their processor time, p below 0.01": (
                 _significant("processor")
             ),
-            "by the clock of steps, read while others computed, p is below 0.05 only": (
-                lambda runs: 0.01 < p_values(runs)["steps"] < 0.05
+            "by the clock of steps, read on a quiet machine, p is below 0.01 too": (
+                _significant("steps")
+            ),
+            "by the wall, on a machine that others used, p is below 0.05 only": (
+                lambda runs: 0.01 < p_values(runs)["wall"] < 0.05
             ),
         }
     },
