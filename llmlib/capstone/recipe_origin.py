@@ -63,4 +63,5 @@ def _paired(
         for wanted in (first, second)
     ]
     seeds = sorted(found[0].keys() & found[1].keys())
-    return paired_interval(*([values[seed] for seed in seeds] for values in found))
+    one, other = ([values[seed] for seed in seeds] for values in found)
+    return paired_interval(one, other)

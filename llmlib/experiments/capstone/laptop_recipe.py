@@ -86,8 +86,8 @@ RACED: Run = {"activation": "relu_squared", "muon_steps": 3}
 
 def raced_less_preset(runs: Runs) -> Interval:
     """Return by how many nats the changed recipe ends above the preset's, seed by seed."""
-    found = (runs.where(**recipe).values("watched_loss") for recipe in (RACED, PRESET))
-    return paired_interval(*found)
+    raced, preset = (runs.where(**recipe).values("watched_loss") for recipe in (RACED, PRESET))
+    return paired_interval(raced, preset)
 
 
 EXPERIMENT = Experiment(

@@ -8,6 +8,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from rich.table import Table
@@ -33,7 +34,8 @@ def trainer_of(preset: Preset, folder: Path, seed: int) -> Trainer:
     )
     batch = {"inputs": windows[:, :-1].contiguous(), "targets": windows[:, 1:].contiguous()}
     return Trainer(
-        build_model(preset.model, seed, torch.device("cpu")), iter([batch] * 1000), preset.train,
+        build_model(preset.model, seed, torch.device("cpu")), cast("Any", iter([batch] * 1000)),
+        preset.train,
         folder,
     )  # fmt: skip
 

@@ -68,14 +68,14 @@ def difference(runs: Runs, one: str, other: str, rate: float) -> Interval:
 
 def better_rates(runs: Runs, one: str, other: str) -> Interval:
     """Return the same difference when each kind has the rate with the lower mean loss."""
-    best = [
+    first, second = (
         min(
             (runs.values("held_out_loss", updates=kind, rate=rate) for rate in RATES),
             key=statistics.mean,
         )
         for kind in (one, other)
-    ]
-    return paired_interval(*best)
+    )
+    return paired_interval(first, second)
 
 
 EXPERIMENT = Experiment(
