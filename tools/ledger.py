@@ -24,7 +24,7 @@ LIMITS = dict.fromkeys(CHAPTERS, 150.0) | {
     # shares the caches, they take half as much again as alone, which no calibration tells.
     "data": 260.0,
     "architecture": 260.0,
-    "training": 350.0,
+    "training": 450.0,
     "utilization": 450.0,
     "evaluation": 250.0,
     "adaptation": 300.0,

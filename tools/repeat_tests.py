@@ -18,9 +18,9 @@ from project import ROOT
 
 RECORD = ROOT / "data" / "results" / "repeated_tests.jsonl"
 TESTS = (
-    "tests/training/parallel/test_data_parallel_and_zero.py",
     "tests/training/parallel/test_context_and_experts.py",
     "tests/training/parallel/test_pipeline_parallel.py",
+    "tests/training/parallel/test_tensor_parallel.py",
 )
 WATCHED = ("llmlib/training/parallel", "llmlib/core/processes", "tests/training/parallel")
 LIMIT_S = 300

@@ -1,4 +1,4 @@
-"""Where the laptop's recipe comes from: what the committed races say that it gained, and what lost.
+"""Where the laptop's recipe comes from: what it gained in the committed races, what it left out.
 
 The numbers are read from records that `llmlib.experiments` made.
 """
@@ -43,9 +43,9 @@ def describe_recipe() -> str:
         "the second half, gained most in the speed run: on this text, after two minutes of one "
         f"core each, it ends {gained.value:.2f} [{gained.low:.2f}, {gained.high:.2f}] nats a token "
         "below nanoGPT's defaults. The last two changes that the race took, squared ReLU and three "
-        "Newton-Schulz steps, are left out here: at a quarter of this run's length they end "
-        f"{lost.value:+.3f} [{lost.low:+.3f}, {lost.high:+.3f}] nats from it, and a whole run with "
-        f"them at {changed:.3f} bits per byte where the same seed without ends at {unchanged:.3f} "
+        "Newton-Schulz steps, are left out here, where no gain of theirs is shown: at a quarter of "
+        f"this run's length {lost.value:+.3f} [{lost.low:+.3f}, {lost.high:+.3f}] nats; a whole run "
+        f"with them ends at {changed:.3f} bits per byte where the same seed without ends at {unchanged:.3f} "
         "(`python -m llmlib.experiments speed_run_screening --table`, `laptop_recipe --table`)."
     )
 
