@@ -38,14 +38,15 @@ def describe_recipe() -> str:
     """Say for a run's report what its recipe gained."""
     gained, lost = gain_over_defaults(), loss_of_changes()
     changed, unchanged = whole_run_with_changes()
+    of_changes = f"{lost.value:+.3f} [{lost.low:+.3f}, {lost.high:+.3f}]"
     return (
         "The recipe, LLaMA's blocks with normed queries and keys, Muon, and a rate that falls over "
         "the second half, gained most in the speed run: on this text, after two minutes of one "
         f"core each, it ends {gained.value:.2f} [{gained.low:.2f}, {gained.high:.2f}] nats a token "
         "below nanoGPT's defaults. The last two changes that the race took, squared ReLU and three "
         "Newton-Schulz steps, are left out here, where no gain of theirs is shown: at a quarter of "
-        f"this run's length {lost.value:+.3f} [{lost.low:+.3f}, {lost.high:+.3f}] nats; a whole run "
-        f"with them ends at {changed:.3f} bits per byte where the same seed without ends at {unchanged:.3f} "
+        f"this run's length {of_changes} nats; a whole run with them ends at {changed:.3f} bits "
+        f"per byte, the same seed without at {unchanged:.3f} "
         "(`python -m llmlib.experiments speed_run_screening --table`, `laptop_recipe --table`)."
     )
 
