@@ -1,9 +1,9 @@
 """Changes to nanoGPT's defaults, each given two minutes of one processor: what helps and what not.
 
 An entry names the one that it changes. Three seeds are named, and an entry that is behind by more
-than `GIVEN_UP` after its first, far beyond what seeds differ by, has no others; nor have those for
-which the time ran out, and with one seed they tell large differences alone. The measure is the loss
-on modules of the training side; the held-out text is left to `speed_run_confirmation`.
+than `GIVEN_UP` after its first, far beyond what seeds differ by, has no others, nor has what
+changes it; with one seed they tell large differences alone. The measure is the loss on modules of
+the training side; the held-out text is left to `speed_run_confirmation`.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from llmlib.core.statistics import paired_interval
+from llmlib.core.statistics import Interval, paired_interval
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.training.speed_run.loop import loss_on, step_seconds, train_for
 from llmlib.experiments.training.speed_run.recipe import Recipe, recipe_of
@@ -165,6 +165,12 @@ def gains(runs: Runs, name: str, other: str = "") -> list[float]:
     return [theirs[seed] - loss for seed, loss in mine.items() if seed in theirs]
 
 
+def interval(runs: Runs, name: str) -> Interval:
+    """Return what an entry gains over the one it changes, in nats, from its seeds."""
+    found = gains(runs, name)
+    return paired_interval(found, [0.0] * len(found))
+
+
 def verdict(runs: Runs, entry: Entry) -> str:
     """Say what a screened change was worth, in nats."""
     if not entry.onto:
@@ -172,11 +178,11 @@ def verdict(runs: Runs, entry: Entry) -> str:
     found = gains(runs, entry.name)
     if len(found) == 1:
         return f"{found[0]:+.3f}, one seed" + ": given up" * (found[0] < -GIVEN_UP)
-    interval = paired_interval(found, [0.0] * len(found))
+    gain = interval(runs, entry.name)
     said = "no difference shown"
-    if interval.shows_difference:
-        said = "helps" if interval.value > 0 else "hurts"
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]: {said}"
+    if gain.shows_difference:
+        said = "helps" if gain.value > 0 else "hurts"
+    return f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]: {said}"
 
 
 def log(runs: Runs) -> list[tuple[str, ...]]:
@@ -223,13 +229,11 @@ EXPERIMENT = Experiment(
     table=lay_out,
     claims={
         "": {
-            "Muon with LLaMA's block ends more than 0.8 nats below the defaults, one seed": (
-                lambda runs: gains(runs, LAPTOP)[0] > 0.8
+            "Muon with LLaMA's block ends more than 0.8 nats below the defaults, three seeds": (
+                lambda runs: interval(runs, LAPTOP).low > 0.8
             ),
-            "a better rate for AdamW alone gains less than half as much, one seed": (
-                lambda runs: (
-                    max(gains(runs, TUNED)[0], gains(runs, FAST)[0]) < gains(runs, LAPTOP)[0] / 2
-                )
+            "a better rate for AdamW alone gains less than half as much": (
+                lambda runs: interval(runs, TUNED).high < interval(runs, LAPTOP).low / 2
             ),
             "half the tokens an update lose more than 0.05 nats at two minutes, one seed": (
                 lambda runs: gains(runs, SMALL_BATCH)[0] < -0.05
@@ -237,8 +241,8 @@ EXPERIMENT = Experiment(
             "a quarter of them lose more again, one seed": (
                 lambda runs: gains(runs, "a batch of 512 tokens")[0] < -0.05
             ),
-            "squared ReLU with three Newton-Schulz steps gains more than 0.05 nats, one seed": (
-                lambda runs: gains(runs, CHEAP)[0] > 0.05
+            "squared ReLU with three Newton-Schulz steps gains in each of three seeds": (
+                lambda runs: min(gains(runs, CHEAP)) > 0.03
             ),
         }
     },

@@ -8,19 +8,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import Batch
+from llmlib.core.seeding import seed_everything
 from llmlib.data.stream.loader import TokenLoader
 from llmlib.data.stream.packing import TokenSource
-from llmlib.experiments.training.speed_run.model import SpeedDecoder, build
 from llmlib.experiments.training.speed_run.recipe import LENGTH, Recipe
 from llmlib.training.checkpointing.named_state import AnyOptimizer
 from llmlib.training.objectives.next_token import next_token_loss
-from llmlib.training.optimizers.adamw import adamw, parameter_roles
+from llmlib.training.optimizers.adamw import adamw
 from llmlib.training.optimizers.combined import muon_with_adamw
-from llmlib.training.optimizers.polar_express import polar_express
 
 
-def optimizer_of(model: SpeedDecoder, recipe: Recipe) -> AnyOptimizer:
+def build(recipe: Recipe, seed: int) -> Transformer:
+    seed_everything(seed)
+    return Transformer(recipe.model_config)
+
+
+def optimizer_of(model: Transformer, recipe: Recipe) -> AnyOptimizer:
     common: dict[str, Any] = {
         "lr": recipe.lr,
         "betas": (0.9, 0.95),
@@ -28,21 +33,9 @@ def optimizer_of(model: SpeedDecoder, recipe: Recipe) -> AnyOptimizer:
     }
     if recipe.optimizer == "adamw":
         return adamw(model, **common)
-    optimizer = muon_with_adamw(
-        model,
-        stacked_rows=model.stacked_rows,
-        **common,
+    return muon_with_adamw(
+        model, muon_steps=recipe.newton_steps, stacked_rows=model.stacked_rows, **common
     )
-    roles = parameter_roles(model)
-    tables = {id(p) for name, p in model.named_parameters() if roles[name] == "embedding"}
-    for group in optimizer.param_groups:
-        if "rows" in group:
-            group["steps"] = recipe.newton_steps
-            if recipe.polar:
-                group["coefficients"] = polar_express(recipe.newton_steps)
-        elif any(id(p) in tables for p in group["params"]):
-            group["lr"] *= recipe.embedding_rate
-    return optimizer
 
 
 def batches_of(recipe: Recipe, source: TokenSource, steps: int, seed: int) -> Iterator[Batch]:
@@ -84,7 +77,7 @@ class Stepper:
 
 def train_for(
     recipe: Recipe, source: TokenSource, *, steps: int, seed: int
-) -> tuple[SpeedDecoder, dict[str, Any]]:
+) -> tuple[Transformer, dict[str, Any]]:
     """Train from a seed; stop where the loss is no number.
 
     Returns:
@@ -112,7 +105,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 @torch.no_grad()
-def loss_on(model: SpeedDecoder, source: TokenSource, *, rows: int = 0) -> float:
+def loss_on(model: Transformer, source: TokenSource, *, rows: int = 0) -> float:
     """Measure the mean loss in nats a token, on all windows or on so many, evenly spaced."""
     model.eval()
     n_windows = (source.n_tokens - 1) // LENGTH

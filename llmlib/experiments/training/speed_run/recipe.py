@@ -21,29 +21,12 @@ class Recipe:
     norm: Literal["rms", "layer"] = "layer"
     position: Literal["rope", "learned"] = "learned"
     activation: Literal["gelu", "swiglu", "relu_squared"] = "gelu"
-    bias: bool = False
     qk_norm: bool = False
-    tied: bool = True
     d_model: int = 192
     n_layers: int = 4
-    d_ff: int = 0
-    zero_outputs: bool = False
-    """Start the projections into the residual stream at zero."""
-    zero_head: bool = False
-    """Start an untied output matrix at zero."""
-    value_embeddings: bool = False
-    """Add a second embedding of the token to the values of the first and last layer."""
-    first_skip: bool = False
-    """Mix the embeddings into each block's input, by two learned numbers a block."""
-    shift: bool = False
-    """Add the last token's embedding to each token's, by a learned share a channel."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 6e-4
-    embedding_rate: float = 1.0
-    """Rate of embeddings and output matrix as a multiple of `lr`; with Muon alone."""
     newton_steps: int = 5
-    polar: bool = False
-    """Take Polar Express' coefficients in place of Jordan's."""
     weight_decay: float = 0.1
     clip: float = 1.0
     schedule: Kind = "cosine"
@@ -59,7 +42,6 @@ class Recipe:
 
     @property
     def model_config(self) -> ModelConfig:
-        """The decoder without what `SpeedDecoder` adds."""
         return ModelConfig(
             vocab_size=VOCAB_SIZE,
             d_model=self.d_model,
@@ -69,10 +51,8 @@ class Recipe:
             norm=self.norm,
             position=self.position,
             activation=self.activation,
-            bias=self.bias,
             qk_norm=self.qk_norm,
-            tie_embeddings=self.tied,
-            d_ff=self.d_ff,
+            tie_embeddings=True,
         )
 
     def schedule_of(self, steps: int) -> Schedule:
