@@ -89,8 +89,8 @@ KINDS: dict[str, Convert] = {
     "another integer": lambda value: _inside(value, _other_integer, (Tensor, int)),
 }
 DIFFERENTIATED = ("balance_loss",)
-HALVED = ("remembering_update",)  # in bfloat16, which NumPy has not
-MEASURED = ("online_softmax_attention", "retention_in_chunks", "sparse_mixture")
+HALVED = ("remembering_update",)  # what is asked for is the format: bfloat16
+MEASURED = ("online_softmax_attention", "retention_in_chunks", "sparse_mixture", "sliced_losses")
 NAMES = [entry.name for entry in entries()]
 
 
@@ -107,10 +107,18 @@ def in_kind(name: str, kind: str) -> Any:
 def test_a_right_answer_of_another_kind_passes(name: str, kind: str) -> None:
     if name in DIFFERENTIATED and not kind.startswith("float"):
         pytest.skip("only a tensor has a gradient")
-    if name in HALVED and kind == "NumPy":
-        pytest.skip("NumPy has no bfloat16")
+    if name in HALVED and kind not in ("tensors", "another integer"):
+        pytest.skip("the format is asked for")
     outcome = find_exercise(name).evaluate(in_kind(name, kind))
     assert outcome.status == "passed", outcome.message
+
+
+@pytest.mark.parametrize("kind", ["lists", "float32", "float64"])
+@pytest.mark.parametrize("name", HALVED)
+def test_where_a_format_is_asked_for_another_one_is_named(name: str, kind: str) -> None:
+    outcome = find_exercise(name).evaluate(in_kind(name, kind))
+    assert outcome.status == "wrong"
+    assert "kept in bfloat16" in outcome.message
 
 
 @pytest.mark.parametrize("name", MEASURED)
