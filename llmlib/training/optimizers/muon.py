@@ -45,8 +45,8 @@ def orthogonalize(
     Args:
         steps: Times that one set of coefficients is applied.
         coefficients: Of every step, or one set a step, as `polar_express` gives them.
-        dtype: Number format of the products; default: that of the matrices. They are divided by
-            their norm before: float16 holds neither very small nor very large gradients.
+        dtype: Number format of the products; default: that of the matrices. Before float16, which
+            holds neither very small nor very large gradients, they are divided by their norm.
         eps: Smallest norm divided by, so that a zero matrix stays zero.
 
     Example:
@@ -65,8 +65,10 @@ def orthogonalize(
     x = matrices.reshape(-1, rows, columns)  # [batch, rows, columns]
     if rows > columns:  # X X^T is then the smaller of the two Gram matrices
         x = x.mT
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(eps)
-    x = x.to(dtype or matrices.dtype)
+    form = dtype or matrices.dtype
+    if form != torch.float16:
+        x = x.to(form)
+    x = (x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(eps)).to(form)
     for a, b, c in _each(coefficients, steps):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
