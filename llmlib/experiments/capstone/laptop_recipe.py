@@ -1,6 +1,8 @@
 """Whether the speed run's last two changes serve the laptop preset, at a quarter of its length.
 
-The preset's own trainer, batch, windows and schedule; loss on modules of the training side.
+The preset's own trainer, batch, windows and schedule; loss on modules of the training side. Claims
+were worded after the runs. Of each change by itself nothing is claimed: one seed is recorded, and a
+second run of squared ReLU, seed 301, whose line was not kept, ended at 3.766, where the preset's did.
 """
 
 import tempfile
@@ -119,11 +121,6 @@ EXPERIMENT = Experiment(
             ),
             "three seeds show no difference, and exclude a gain of 0.02 nats": (
                 lambda runs: -0.02 < raced_less_preset(runs).low <= 0
-            ),
-            "each change by itself ends above it, one seed": lambda runs: all(
-                runs.values("watched_loss", seed=SEEDS[0], **{**PRESET, name: RACED[name]})[0]
-                > runs.values("watched_loss", seed=SEEDS[0], **PRESET)[0] + 0.02
-                for name in PRESET
             ),
         }
     },
