@@ -2,7 +2,7 @@
 
 The preset's own trainer, batch, windows and schedule; loss on modules of the training side. Claims
 were worded after the runs. Of each change by itself nothing is claimed: one seed is recorded, and a
-second run of squared ReLU, seed 301, whose line was not kept, ended at 3.766, where the preset's did.
+second run of squared ReLU, seed 301, whose line was not kept, ended at 3.766, as the preset did.
 """
 
 import tempfile
