@@ -1,5 +1,6 @@
 """What a model learns from at once: a dictionary of tensors that all have one row an example."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -13,6 +14,9 @@ Batch = dict[str, Tensor]
 - `prefix_lengths`: first tokens of each row that see each other, [B];
 - `encoder_inputs` [B, S], `encoder_lengths` [B], `decoder_inputs` [B, T]: for an encoder-decoder.
 """
+
+LossFn = Callable[[Any, Batch], Tensor]
+"""`loss_fn(model, batch)`, a batch's mean loss in nats a target."""
 
 IGNORE = -100
 """Target of a position that does not count, as in `torch.nn.functional.cross_entropy`."""

@@ -91,8 +91,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         above = ("steps", "accumulate", "lr", "muon_lr", "muon_steps", "eps", "log_every", "keep")
-        above = (*above, "tensor_size")
-        for name in above:
+        for name in (*above, "tensor_size"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above zero")
         counts = ("weight_decay", "clip", "seed", "eval_every", "checkpoint_every")

@@ -1,10 +1,10 @@
 """One script on one process or many: who am I, and how do we agree."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -16,12 +16,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from llmlib.architecture.transformer import Transformer
-from llmlib.core.batch import Batch
+from llmlib.core.batch import Batch, LossFn
 from llmlib.core.hardware.device import best_device
 from llmlib.training.engine.split_products import split_products
 
 Parallel = Literal["ddp", "fsdp", "tensor"]
-LossFn = Callable[[Any, Batch], Tensor]
 
 
 def rank() -> int:
@@ -205,6 +204,11 @@ def accumulating(module: nn.Module, *, is_last: bool) -> AbstractContextManager[
 def whole(tensor: Tensor) -> Tensor:
     """Return a plain or sharded tensor in one piece, detached; all processes must ask together."""
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a plain or sharded tensor, detached."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmlib.core.batch import Batch, Batches, count_targets
+from llmlib.core.batch import Batch, Batches, LossFn, count_targets
 from llmlib.core.seeding import seed_everything
 from llmlib.training.checkpointing import checkpoint
 from llmlib.training.checkpointing.background import BackgroundSaver, ForegroundSaver
@@ -19,7 +19,6 @@ from llmlib.training.checkpointing.files import best, latest, read_manifest
 from llmlib.training.checkpointing.named_state import AnyOptimizer
 from llmlib.training.config import TrainConfig
 from llmlib.training.distributed import (
-    LossFn,
     Objective,
     accumulating,
     copies,

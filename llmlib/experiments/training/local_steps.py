@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from llmlib.core.batch import Batch
+from llmlib.core.batch import Batch, LossFn
 from llmlib.experiments.experiment import Experiment, Run, Runs
 from llmlib.experiments.short_text import short_text
 from llmlib.experiments.short_training import loss_on_text, random_rows, small_decoder
-from llmlib.training.distributed import LossFn
 from llmlib.training.objectives.causal_and_prefix import language_modeling
 from llmlib.training.objectives.next_token import next_token_loss
 

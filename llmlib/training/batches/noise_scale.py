@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from llmlib.core.batch import Batch, count_targets
-from llmlib.training.distributed import LossFn
+from llmlib.core.batch import Batch, LossFn, count_targets
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,23 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from safetensors import SafetensorError
 from torch import nn
-from torch.distributed.checkpoint.api import CheckpointException
 
 from llmlib.training.checkpointing.checkpoint import (
     Checkpoint,
     finish,
     make_empty,
+    on_all_processes,
+    places,
     save,
     write_files,
 )
 from llmlib.training.checkpointing.files import remove_old
 from llmlib.training.checkpointing.named_state import AnyOptimizer
 from llmlib.training.checkpointing.pieces import own_pieces, write_pieces
-from llmlib.training.distributed import everyone, rank, world_size
-
-_FAILURES = (OSError, SafetensorError, CheckpointException)
+from llmlib.training.distributed import rank, world_size
 
 
 class ForegroundSaver:
@@ -48,7 +46,7 @@ class BackgroundSaver:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._group: dist.ProcessGroup | None = None
         self._writing: Future[None] | None = None
-        self._final = Path()
+        self._places = Path(), Path()
 
     def save(
         self,
@@ -70,17 +68,16 @@ class BackgroundSaver:
             group = dist.new_group(backend="gloo")
             assert isinstance(group, dist.ProcessGroup)
             self._group = group
-        self._final = folder / f"step_{checkpoint.step:08d}"
-        partial = folder / f".{self._final.name}.partial"
-        self._together(lambda: make_empty(partial))
-        self._together(lambda: write_files(partial, checkpoint, {}))
+        self._places = final, partial = places(folder, checkpoint)
+        on_all_processes(lambda: make_empty(partial), final, partial)
+        on_all_processes(lambda: write_files(partial, checkpoint, {}), final, partial)
         pieces = own_pieces(model, optimizer)
-        job = (partial, self._final, checkpoint, pieces, self._group, keep)
+        job = (partial, final, checkpoint, pieces, self._group, keep)
         if world_size() > 1:
             self._writing = self._thread.submit(_write, *job)
         else:
-            self._together(lambda: _write(*job))
-        return self._final
+            on_all_processes(lambda: _write(*job), final, partial)
+        return final
 
     def wait(self) -> None:
         """Wait until the last checkpoint is whole; every process must call this.
@@ -90,21 +87,7 @@ class BackgroundSaver:
         """
         writing, self._writing = self._writing, None
         if writing is not None:
-            self._together(writing.result)
-
-    def _together(self, stage: Any) -> None:
-        """Do something on all processes; when one cannot, all of them say so."""
-        failure = None
-        try:
-            stage()
-        except _FAILURES as error:
-            failure = error
-        if not everyone(failure is None):
-            raise OSError(
-                f"the checkpoint {self._final} could not be written "
-                f"({failure or 'by another process'}): earlier ones are whole; make room and run "
-                "the same command again"
-            ) from failure
+            on_all_processes(writing.result, *self._places)
 
 
 def _write(

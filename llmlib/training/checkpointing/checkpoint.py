@@ -15,7 +15,7 @@ Instead of the first two there may be pieces, of which each process wrote its ow
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 
 from llmlib.training.checkpointing.files import (
     FORMAT,
@@ -82,8 +83,7 @@ def save(
     Raises:
         OSError: When it could not be written; earlier checkpoints are then as they were.
     """
-    final = folder / f"step_{checkpoint.step:08d}"
-    partial = folder / f".{final.name}.partial"
+    final, partial = places(folder, checkpoint)
     tensors = {
         "model.safetensors": model_tensors(model),
         "optimizer.safetensors": optimizer_tensors(model, optimizer),
@@ -93,23 +93,39 @@ def save(
         lambda: write_files(partial, checkpoint, tensors if rank() == 0 else {}),
         lambda: finish(partial, final, checkpoint, tensors),
     ):
-        failure = None
-        try:
-            stage()
-        except (OSError, SafetensorError) as error:
-            failure = error
-        # One process whose disk is full must not leave the others waiting for it.
-        if not everyone(failure is None):
-            if rank() == 0:
-                shutil.rmtree(partial, ignore_errors=True)
-            raise OSError(
-                f"the checkpoint {final} could not be written "
-                f"({failure or 'by another process'}): earlier ones are whole; make room and run "
-                "the same command again"
-            ) from failure
+        on_all_processes(stage, final, partial)
     if rank() == 0:
         remove_old(folder, keep)
     return final
+
+
+def places(folder: Path, checkpoint: Checkpoint) -> tuple[Path, Path]:
+    """Return what a checkpoint's folder is called when it is whole, and while it is written."""
+    name = f"step_{checkpoint.step:08d}"
+    return folder / name, folder / f".{name}.partial"
+
+
+def on_all_processes(stage: Callable[[], object], final: Path, partial: Path) -> None:
+    """Do a part of the writing on every process; when one cannot, all of them say so.
+
+    A process whose disk is full must not leave the others waiting for it.
+
+    Raises:
+        OSError: When one could not; what there was of the checkpoint is removed.
+    """
+    failure = None
+    try:
+        stage()
+    except (OSError, SafetensorError, CheckpointException) as error:
+        failure = error
+    if not everyone(failure is None):
+        if rank() == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(
+            f"the checkpoint {final} could not be written "
+            f"({failure or 'by another process'}): earlier ones are whole; make room and run "
+            "the same command again"
+        ) from failure
 
 
 def load(
@@ -136,10 +152,8 @@ def load(
         )
     _require_equal(path, "model", manifest["model_config"], model_config)
     _require_equal(path, "run", manifest["config"], config)
-    is_sharded, is_as_many = (
-        PIECES_INDEX in manifest["sizes"],
-        manifest["world_size"] == world_size(),
-    )
+    is_sharded = PIECES_INDEX in manifest["sizes"]
+    is_as_many = manifest["world_size"] == world_size()
     if not (is_sharded or is_as_many):
         raise ValueError(
             f"{path} was written by {manifest['world_size']} processes, this run has "

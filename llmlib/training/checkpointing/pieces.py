@@ -31,7 +31,7 @@ from llmlib.training.checkpointing.named_state import (
     require_fit,
     unique_tensors,
 )
-from llmlib.training.distributed import world_size
+from llmlib.training.distributed import own_part, world_size
 from llmlib.training.engine.split_products import row_orders
 
 PIECES_INDEX = ".metadata"
@@ -118,7 +118,7 @@ def own_pieces(model: nn.Module, optimizer: AnyOptimizer) -> dict[str, Any]:
             held[f"optimizer.{name}.{key}"] = (value, orders.get(name))
     copies: dict[str, Any] = {}
     for name, (tensor, order) in held.items():
-        copy = _local(tensor).to("cpu", copy=True)
+        copy = own_part(tensor).to("cpu", copy=True)
         copies[name] = Pieces(tensor, copy, order) if isinstance(tensor, DTensor) else copy
     return copies
 
@@ -150,7 +150,7 @@ def read_pieces(folder: Path, model: nn.Module, optimizer: AnyOptimizer | None =
         kind, _, rest = name.partition(".")
         order = orders.get(rest if kind == "model" else rest.rpartition(".")[0])
         is_spread = isinstance(tensor, DTensor)
-        placed[name] = Pieces(tensor, _local(tensor), order) if is_spread else tensor
+        placed[name] = Pieces(tensor, own_part(tensor), order) if is_spread else tensor
     with _unwarned():  # each reads what it needs, without a word to the others
         load_state(
             placed, checkpoint_id=folder, no_dist=True, planner=_Reading(flatten_state_dict=False)
@@ -176,10 +176,6 @@ def _under(
     saved: dict[str, TensorStorageMetadata], prefix: str
 ) -> dict[str, TensorStorageMetadata]:
     return {n.removeprefix(prefix): entry for n, entry in saved.items() if n.startswith(prefix)}
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 def _block(found: Pieces, index: MetadataIndex) -> Tensor:

@@ -1,14 +1,13 @@
 """Data parallelism: the whole model on each process, gradients added up while they are made."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from llmlib.core.batch import Batch, count_targets
+from llmlib.core.batch import Batch, LossFn, count_targets
 from llmlib.training.parallel.communicator import Communicator
 from llmlib.training.parallel.ring import ring_all_reduce
 
@@ -53,7 +52,7 @@ class DataParallel:
         self._hooks = [p.register_post_accumulate_grad_hook(self._ready) for p in trained]
         self._accumulating = False
 
-    def backward(self, loss_fn: Callable[[Any, Batch], Tensor], batches: list[Batch]) -> Tensor:
+    def backward(self, loss_fn: LossFn, batches: list[Batch]) -> Tensor:
         """Compute the gradient of the mean loss over all processes' targets; return that loss.
 
         Only the last of several micro-batches communicates.

@@ -1,6 +1,5 @@
 """Expert parallelism: each process has some of the experts, tokens travel to them and back."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from llmlib.architecture.experts.grouped_linear import Stacked
 from llmlib.architecture.experts.mixture_of_experts import MixtureOfExperts
 from llmlib.architecture.transformer import Transformer
-from llmlib.core.batch import Batch
+from llmlib.core.batch import Batch, LossFn
 from llmlib.training.parallel.communicator import Communicator
 from llmlib.training.parallel.data_parallel import target_shares
 from llmlib.training.parallel.ring import all_to_all, ring_all_reduce, sum_together
@@ -50,7 +49,7 @@ class ExpertParallel:
                     self.own.append(_take_share(stack, comm))
                 layer.transform = partial(self._transform, layer.transform)
 
-    def backward(self, loss_fn: Callable[[Any, Batch], Tensor], batches: list[Batch]) -> Tensor:
+    def backward(self, loss_fn: LossFn, batches: list[Batch]) -> Tensor:
         """Compute the gradient of the mean loss over all processes' targets; return that loss.
 
         Every process needs as many micro-batches: the layers wait for each other.

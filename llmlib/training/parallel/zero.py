@@ -6,8 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from llmlib.core.batch import Batch
-from llmlib.training.distributed import LossFn
+from llmlib.core.batch import Batch, LossFn
 from llmlib.training.optimizers.adamw import param_groups
 from llmlib.training.optimizers.base import state_bytes
 from llmlib.training.parallel.communicator import Communicator

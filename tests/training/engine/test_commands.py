@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from project import ROOT
 
-from llmlib.core.resources import resource
 from llmlib.training import read_metrics
 
-CHAPTER = resource("survey/README.md").parents[2] / "chapters" / "05_training"
+CHAPTER = ROOT / "chapters" / "05_training"
 
 
 def lines() -> list[str]:

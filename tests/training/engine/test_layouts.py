@@ -27,6 +27,7 @@ from llmlib.training import (
 )
 from llmlib.training.checkpointing import background
 from llmlib.training.checkpointing.named_state import model_tensors, optimizer_tensors
+from llmlib.training.distributed import own_part
 from llmlib.training.engine.pipelined import Pipelined
 
 MODEL = {
@@ -65,7 +66,7 @@ def leg(folder: Path, settings: dict[str, Any], until: int) -> dict[str, Any]:
 
     trainer.train_step = step
     trainer.run()
-    own = sum(getattr(p, "_local_tensor", p).numel() for p in trainer.model.parameters())
+    own = sum(own_part(p).numel() for p in trainer.model.parameters())
     return {"begun": begun, "ended": held(trainer), "own": own}
 
 

@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
 from llmlib.architecture.config import ModelConfig
 from llmlib.architecture.transformer import Transformer
 from llmlib.core.batch import IGNORE, Batch
-from llmlib.training.distributed import Objective
+from llmlib.training.distributed import Objective, own_part, whole
 from llmlib.training.objectives.next_token import next_token_loss
 from llmlib.training.optimizers.adamw import adamw, adamw_from_groups
 from llmlib.training.optimizers.base import state_bytes
@@ -118,10 +117,10 @@ def train_with_torch(rank: int, world_size: int, kind: str, *, skipped: int = 0)
         optimizer.zero_grad()
         objective(rows_of(rank, step, skipped=skipped)).backward()
         if step == 0:
-            gradient = flat(_whole(p.grad) for p in model.parameters())
+            gradient = flat(whole(p.grad) for p in model.parameters() if p.grad is not None)
         optimizer.step()
-    held = sum(_own(p).nbytes for p in model.parameters())
-    weights = flat(_whole(p) for p in model.parameters())
+    held = sum(own_part(p).nbytes for p in model.parameters())
+    weights = flat(whole(p) for p in model.parameters())
     return {"gradient": gradient, "weights": weights, "held": held}
 
 
@@ -212,11 +211,3 @@ def on_two(rank: int, world_size: int, numbers: list[list[float]]) -> dict:
 
 def _square(model: nn.Module, batch: Batch) -> Tensor:
     return model(batch["inputs"]).square().mean()
-
-
-def _own(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _whole(tensor: Any) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
